@@ -1,0 +1,168 @@
+"""Boxes on a grid with N axes: where patches lie, drawn at random or row by row.
+
+Letters of the whole project: B batch, C channels, N axes, S extents of the grid, P patch size,
+K patches, M pairs of patches, D features. Axes come in the order of the grid: (time) for a
+signal, (y, x) for an image, (z, y, x) for a volume. An axis of extent 1 takes part in nothing
+that is drawn, so that an image of height 1 is a signal.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Boxes:
+    """Axis-aligned boxes, as two int64 tensors of equal shape (..., N).
+
+    Attributes
+    ----------
+    start : Tensor (..., N)
+        First sample or pixel inside the box, per axis.
+    size : Tensor (..., N)
+        Number of samples or pixels, per axis, at least 1.
+    """
+
+    start: Tensor
+    size: Tensor
+
+    def __post_init__(self) -> None:
+        if self.start.shape != self.size.shape:
+            raise ValueError(
+                f"start has shape {tuple(self.start.shape)} and size {tuple(self.size.shape)}; "
+                "give both the shape (..., N)"
+            )
+
+    @property
+    def centre(self) -> Tensor:
+        """Centre of each box in samples, float (..., N): ``start + size / 2``."""
+        return self.start + self.size / 2
+
+    def to(self, device: torch.device | str) -> "Boxes":
+        """Return the same boxes on another device."""
+        return Boxes(self.start.to(device), self.size.to(device))
+
+
+def check_fit(shape: Sequence[int], size: Sequence[int]) -> None:
+    """Raise ValueError unless a box of ``size`` fits into a grid of ``shape``."""
+    if len(shape) != len(size):
+        raise ValueError(
+            f"the grid {tuple(shape)} has {len(shape)} axes and the patch {tuple(size)} has "
+            f"{len(size)}; give one patch side per axis"
+        )
+    if any(not 1 <= p <= s for s, p in zip(shape, size, strict=True)):
+        raise ValueError(
+            f"a patch of {tuple(size)} does not fit into a grid of {tuple(shape)}; each side "
+            "must be at least 1 and at most the extent of its axis"
+        )
+
+
+def random_boxes(
+    batch: int,
+    count: int,
+    shape: Sequence[int],
+    size: Sequence[int],
+    *,
+    scale: tuple[float, float] = (1, 1),
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Boxes:
+    """Draw boxes off the grid, uniform over every place that keeps them inside.
+
+    Sides are log-uniform between ``scale[0] * P`` and ``scale[1] * P``, per axis (hence the
+    aspect ratio too), rounded to whole samples; overlap is allowed (PART, arXiv 2506.03682).
+
+    Parameters
+    ----------
+    batch, count : int
+        Grids B and boxes per grid K.
+    shape, size : sequence of int
+        Extents S of the grid and patch size P, in samples, one per axis.
+    scale : (float, float)
+        Smallest and largest side as a multiple of P.
+    generator : torch.Generator, optional
+        Source of randomness; draws are made on its device.
+    device : device, optional
+        Where the boxes go.
+
+    Returns
+    -------
+    Boxes (B, K, N)
+
+    Raises
+    ------
+    ValueError
+        If the largest box does not fit into the grid, or ``scale`` is not 0 < low <= high.
+
+    Examples
+    --------
+    >>> boxes = random_boxes(2, 5, (3000,), (100,), generator=torch.Generator().manual_seed(0))
+    >>> boxes.start.shape, int(boxes.start.min()) >= 0, int(boxes.start.max()) <= 2900
+    (torch.Size([2, 5, 1]), True, True)
+    """
+    check_fit(shape, size)
+    low, high = scale
+    if not 0 < low <= high:
+        raise ValueError(f"scale is {scale}; give 0 < smallest <= largest, e.g. (0.5, 2)")
+    drawn = [axis for axis, extent in enumerate(shape) if extent > 1]
+    largest = tuple(
+        max(1, round(high * p)) if s > 1 else 1 for s, p in zip(shape, size, strict=True)
+    )
+    check_fit(shape, largest)
+    source = generator.device if generator is not None else device
+    sides = torch.tensor(tuple(size), device=source).expand(batch, count, -1).clone()
+    starts = torch.zeros_like(sides)
+
+    def uniform() -> Tensor:
+        shape_drawn = (batch, count, len(drawn))
+        return torch.rand(shape_drawn, generator=generator, device=source, dtype=torch.float64)
+
+    if drawn:
+        if low != high:
+            spread = torch.exp(math.log(low) + uniform() * math.log(high / low))
+            sides[..., drawn] = (spread * sides[..., drawn]).round().long().clamp(min=1)
+        elif low != 1:
+            sides[..., drawn] = (low * sides[..., drawn]).round().long().clamp(min=1)
+        places = torch.tensor([shape[axis] for axis in drawn], device=source)
+        places = places - sides[..., drawn] + 1
+        starts[..., drawn] = torch.minimum((uniform() * places).long(), places - 1)
+    boxes = Boxes(starts, sides)
+    return boxes if device is None else boxes.to(device)
+
+
+def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> Boxes:
+    """Tile the grid with boxes of one size, row-major.
+
+    Parameters
+    ----------
+    shape, size : sequence of int
+        Extents S and patch size P in samples, one per axis.
+
+    Returns
+    -------
+    Boxes (K, N)
+        K is the product of S / P.
+
+    Raises
+    ------
+    ValueError
+        If a side does not divide its extent: nothing is dropped in silence.
+
+    Examples
+    --------
+    >>> grid_boxes((4, 4), (2, 2)).start.tolist()
+    [[0, 0], [0, 2], [2, 0], [2, 2]]
+    """
+    check_fit(shape, size)
+    if any(s % p for s, p in zip(shape, size, strict=True)):
+        raise ValueError(
+            f"a grid of {tuple(shape)} is not a whole number of patches of {tuple(size)}; "
+            "choose patch sides that divide the extents"
+        )
+    axes = [range(0, s, p) for s, p in zip(shape, size, strict=True)]
+    start = torch.tensor(list(product(*axes)), dtype=torch.int64)
+    return Boxes(start, torch.tensor(tuple(size), dtype=torch.int64).expand_as(start).clone())

@@ -1,0 +1,103 @@
+"""An encoder with a linear layer on top, for grids of any number of axes."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from biopart.nn.vit import Position, ViT
+
+Pool = Literal["cls", "mean"]
+
+
+class Classifier(nn.Module):
+    """Classify windows; arguments and ``final_layer`` follow braindecode's models.
+
+    Parameters
+    ----------
+    n_chans, n_outputs, n_times : int
+        Channels C, classes, samples T of a window.
+    sfreq : float
+        Sampling rate in hertz; gives the patch its length.
+    patch_s : float
+        Length of a patch in seconds; ``patch_s * sfreq`` must divide ``n_times``.
+    dim, depth, heads : int
+        Size of the encoder.
+    position : "learned", "sincos" or "none"
+        Position embedding of the encoder.
+    """
+
+    def __init__(
+        self,
+        n_chans: int,
+        n_outputs: int,
+        n_times: int,
+        sfreq: float,
+        *,
+        patch_s: float = 1.0,
+        dim: int = 512,
+        depth: int = 4,
+        heads: int = 8,
+        position: Position = "learned",
+    ) -> None:
+        super().__init__()
+        patch = (round(patch_s * sfreq),)
+        self._build(
+            ViT((n_times,), patch, n_chans, dim, depth, heads, position=position), n_outputs
+        )
+
+    @classmethod
+    def on(cls, encoder: ViT, n_outputs: int, *, pool: Pool = "cls") -> "Classifier":
+        """Put a new linear layer on an encoder of any number of axes.
+
+        Parameters
+        ----------
+        encoder : ViT
+            Kept as it is, not copied.
+        n_outputs : int
+            Number of classes.
+        pool : "cls" or "mean"
+            Classify [CLS] or the mean of the patch tokens.
+        """
+        classifier = cls.__new__(cls)
+        nn.Module.__init__(classifier)
+        classifier._build(encoder, n_outputs, pool)
+        return classifier
+
+    def _build(self, encoder: ViT, n_outputs: int, pool: Pool = "cls") -> None:
+        """Hold the encoder and a linear layer that starts near zero (as MAE's fine-tuning)."""
+        self.encoder, self.pool = encoder, pool
+        self.final_layer = nn.Linear(encoder.dim, n_outputs)
+        nn.init.trunc_normal_(self.final_layer.weight, std=0.01)
+        nn.init.zeros_(self.final_layer.bias)
+
+    def embed(self, values: Tensor) -> Tensor:
+        """Encode grids (B, C, *S) to one vector each, (B, D)."""
+        tokens: Tensor = self.encoder(tile(values, self.encoder.patch))
+        return tokens[:, 0] if self.pool == "cls" else tokens[:, 1:].mean(1)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return logits: normalised grids (B, C, *S) -> (B, n_outputs)."""
+        logits: Tensor = self.final_layer(self.embed(values))
+        return logits
+
+
+def tile(values: Tensor, patch: Sequence[int]) -> Tensor:
+    """Split grids into row-major patches: (B, C, *S) -> (B, K, C, *P); a remainder is refused.
+
+    Examples
+    --------
+    >>> tile(torch.arange(4).reshape(1, 1, 4), (2,)).tolist()
+    [[[[0, 1]], [[2, 3]]]]
+    """
+    shape = values.shape[2:]
+    if len(shape) != len(patch) or any(s % p for s, p in zip(shape, patch, strict=True)):
+        raise ValueError(
+            f"grids of {tuple(shape)} are not a whole number of patches of {tuple(patch)}"
+        )
+    for axis, side in enumerate(patch):
+        values = values.unfold(2 + axis, side, side)
+    n = len(patch)
+    patches = values.permute(0, *range(2, 2 + n), 1, *range(2 + n, 2 + 2 * n))
+    return torch.flatten(patches, 1, n)

@@ -1,0 +1,140 @@
+"""Relative encoders: from embeddings of K patches to relations of M pairs (arXiv 2506.03682).
+
+All three take tokens (B, K, D) and index pairs (B, M, 2) = (reference, target), and return
+(B, M, O) relations. A linear layer on the joined pair, ``W [z_r ; z_t] = W_r z_r + W_t z_t``, is
+computed as two projections of the K tokens, added per pair: its price does not grow with M.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Head = Literal["cross_attention", "pairwise_mlp", "joint_mlp"]
+
+
+def take(tokens: Tensor, index: Tensor) -> Tensor:
+    """Take tokens (B, K, D) by index (B, M) -> (B, M, D).
+
+    Examples
+    --------
+    >>> take(torch.tensor([[[1.0], [2.0]]]), torch.tensor([[1, 1, 0]])).flatten().tolist()
+    [2.0, 2.0, 1.0]
+    """
+    return tokens.gather(1, index[..., None].expand(-1, -1, tokens.shape[-1]))
+
+
+class PairProjection(nn.Module):
+    """Linear(2 D -> D_out) on joined pairs [z_r ; z_t], at the price of K tokens."""
+
+    def __init__(self, dim: int, out: int) -> None:
+        super().__init__()
+        self.out = out
+        self.project = nn.Linear(dim, 2 * out, bias=False)
+        self.bias = nn.Parameter(torch.zeros(out))
+        # Xavier's bound for the joined layer, which has 2 D inputs and `out` outputs.
+        bound = (6 / (2 * dim + out)) ** 0.5
+        nn.init.uniform_(self.project.weight, -bound, bound)
+
+    def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
+        """Project pairs: tokens (B, K, D), pairs (B, M, 2) -> (B, M, D_out)."""
+        reference, target = self.project(tokens).split(self.out, dim=-1)
+        return take(reference, pairs[..., 0]) + take(target, pairs[..., 1]) + self.bias
+
+
+class CrossAttention(nn.Module):
+    """Queries from pairs attend over all K patches; the paper's relative encoder.
+
+    Pre-norm, no residual on the query, and one linear layer from the joined heads to the
+    relations: the output projection of usual attention would be a second linear layer before it.
+    Norm, heads and residual are stated nowhere in the paper.
+    """
+
+    def __init__(self, dim: int, outputs: int, heads: int) -> None:
+        super().__init__()
+        if dim % heads:
+            raise ValueError(f"{heads} heads do not divide dim {dim}; choose a divisor")
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim)
+        self.query = PairProjection(dim, dim)
+        self.key_value = nn.Linear(dim, 2 * dim)
+        self.out = nn.Linear(dim, outputs)
+        for layer in (self.key_value, self.out):
+            nn.init.xavier_uniform_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
+        """Predict relations: tokens (B, K, D), pairs (B, M, 2) -> (B, M, O)."""
+        tokens = self.norm(tokens)
+        key, value = self.key_value(tokens).chunk(2, dim=-1)
+        query = self.query(tokens, pairs).to(key.dtype)
+        split = [x.unflatten(-1, (self.heads, -1)).transpose(1, 2) for x in (query, key, value)]
+        mixed = F.scaled_dot_product_attention(*split).transpose(1, 2).flatten(-2)
+        relations: Tensor = self.out(mixed)
+        return relations
+
+
+class PairwiseMlp(nn.Module):
+    """One hidden layer on the joined pair, blind to the other patches."""
+
+    def __init__(self, dim: int, outputs: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(dim)
+        self.hidden = PairProjection(dim, dim)
+        self.out = nn.Linear(dim, outputs)
+
+    def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
+        """Predict relations: tokens (B, K, D), pairs (B, M, 2) -> (B, M, O)."""
+        relations: Tensor = self.out(F.gelu(self.hidden(self.norm(tokens), pairs)))
+        return relations
+
+
+class JointMlp(nn.Module):
+    """One hidden layer on all K embeddings joined, giving every relation at once."""
+
+    def __init__(self, dim: int, outputs: int, patches: int) -> None:
+        super().__init__()
+        self.patches, self.outputs = patches, outputs
+        self.norm = nn.LayerNorm(dim)
+        self.hidden = nn.Linear(patches * dim, dim)
+        self.out = nn.Linear(dim, patches * patches * outputs)
+
+    def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
+        """Predict relations: tokens (B, K, D), pairs (B, M, 2) -> (B, M, O)."""
+        if tokens.shape[1] != self.patches:
+            raise ValueError(
+                f"the joint MLP was built for {self.patches} patches and got {tokens.shape[1]}; "
+                "another relative encoder takes any number"
+            )
+        every = self.out(F.gelu(self.hidden(self.norm(tokens).flatten(1))))
+        every = every.unflatten(-1, (self.patches**2, self.outputs))
+        return take(every, pairs[..., 0] * self.patches + pairs[..., 1])
+
+
+def relative_encoder(name: Head, dim: int, outputs: int, *, heads: int, patches: int) -> nn.Module:
+    """Build a relative encoder by its name.
+
+    Parameters
+    ----------
+    name : "cross_attention", "pairwise_mlp" or "joint_mlp"
+        The paper's choice and the two that it compares with.
+    dim, outputs : int
+        D of the tokens and values O per pair (N, or 2 N with sizes).
+    heads, patches : int
+        Attention heads; number of patches K that the joint MLP expects.
+
+    Raises
+    ------
+    ValueError
+        For another name.
+    """
+    if name == "cross_attention":
+        return CrossAttention(dim, outputs, heads)
+    if name == "pairwise_mlp":
+        return PairwiseMlp(dim, outputs)
+    if name == "joint_mlp":
+        return JointMlp(dim, outputs, patches)
+    raise ValueError(
+        f"no relative encoder {name!r}; choose cross_attention, pairwise_mlp or joint_mlp"
+    )

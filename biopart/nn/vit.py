@@ -1,0 +1,176 @@
+"""A vision transformer over patches of a grid with any number of axes, on timm's blocks."""
+
+from collections.abc import Sequence
+from functools import partial
+from math import prod
+from typing import Literal
+
+import torch
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biopart.nn.positions import interpolate, row_major, sincos
+
+Position = Literal["learned", "sincos", "none"]
+
+_norm = partial(nn.LayerNorm, eps=1e-6)
+
+
+class PatchEmbed(nn.Module):
+    """Linear projection of patches, with the weight of a strided convolution (D, C, *P)."""
+
+    def __init__(self, patch: Sequence[int], channels: int, dim: int) -> None:
+        super().__init__()
+        self.proj = nn.ParameterDict(
+            {"weight": torch.empty(dim, channels, *patch), "bias": torch.zeros(dim)}
+        )
+        nn.init.xavier_uniform_(self.proj["weight"].data.view(dim, -1))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """Embed patches (B, K, C, *P) -> (B, K, D)."""
+        weight = self.proj["weight"].flatten(1)
+        return F.linear(patches.flatten(2).to(weight.dtype), weight, self.proj["bias"])
+
+
+class ViT(nn.Module):
+    """Pre-norm vision transformer with [CLS] for patches on a grid with N axes.
+
+    On two axes its parameters carry timm's names and shapes, so that weights pass between the
+    two unchanged (``timm.create_model("vit_small_patch16_224", num_classes=0)``).
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Extents S of the grid in samples or pixels; a multiple of ``patch``.
+    patch : sequence of int
+        Patch size P; its length is the number of axes N.
+    channels, dim, depth, heads : int
+        C, D, number of blocks, attention heads.
+    position : "learned", "sincos" or "none"
+        Embedding of the place of a patch: trained, fixed, or absent.
+    drop_path : float
+        Stochastic depth at the last block, rising linearly from 0.
+
+    Raises
+    ------
+    ValueError
+        If patches do not tile the grid, or heads do not divide dim.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        patch: Sequence[int],
+        channels: int,
+        dim: int,
+        depth: int,
+        heads: int,
+        *,
+        position: Position = "learned",
+        drop_path: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if len(shape) != len(patch) or any(
+            p < 1 or s % p for s, p in zip(shape, patch, strict=True)
+        ):
+            raise ValueError(
+                f"patches of {tuple(patch)} do not tile a grid of {tuple(shape)}; choose patch "
+                "sides that divide the extents, one per axis"
+            )
+        if dim % heads:
+            raise ValueError(f"{heads} heads do not divide dim {dim}; choose a divisor")
+        if position not in ("learned", "sincos", "none"):
+            raise ValueError(f"position is {position!r}; give 'learned', 'sincos' or 'none'")
+        self.shape, self.patch = tuple(shape), tuple(patch)
+        self.channels, self.dim, self.position = channels, dim, position
+        self.counts = tuple(s // p for s, p in zip(shape, patch, strict=True))
+        self.patch_embed = PatchEmbed(patch, channels, dim)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        if position != "none":
+            self.pos_embed = nn.Parameter(self._table(), requires_grad=position == "learned")
+        rates = torch.linspace(0, drop_path, depth).tolist()
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, qkv_bias=True, drop_path=rate, norm_layer=_norm) for rate in rates
+        )
+        self.norm = _norm(dim)
+        self._initialise()
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches K that tile the grid."""
+        return prod(self.counts)
+
+    def forward(
+        self, patches: Tensor, positions: Tensor | None = None, context: Tensor | None = None
+    ) -> Tensor:
+        """Encode patches, [CLS] first, after the final norm.
+
+        Parameters
+        ----------
+        patches : Tensor (B, K, C, *P)
+            Normalised values.
+        positions : Tensor (B, K, N), float, optional
+            Start of each patch in samples, off the grid too; NaN = this patch has no hint.
+            None = the row-major grid.
+        context : Tensor (B, K), bool, optional
+            Keys and values of every layer come from these patches and [CLS] alone
+            (MP3, arXiv 2207.07611).
+
+        Returns
+        -------
+        Tensor (B, 1 + K, D)
+
+        Raises
+        ------
+        ValueError
+            If the patches are not the whole grid and no positions are given, or positions are
+            given to an encoder that has none.
+        """
+        tokens = self.patch_embed(patches)
+        cls: Tensor = self.cls_token
+        if self.position == "none":
+            if positions is not None and not positions.isnan().all():
+                raise ValueError("positions were given to an encoder with position='none'")
+        else:
+            tokens = tokens + self._embed(positions, patches.shape[1])
+            cls = cls + self.pos_embed[:, :1]
+        tokens = torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        mask = None if context is None else F.pad(context, (1, 0), value=True)[:, None, None, :]
+        for block in self.blocks:
+            tokens = block(tokens, attn_mask=mask)
+        normed: Tensor = self.norm(tokens)
+        return normed
+
+    def _embed(self, positions: Tensor | None, count: int) -> Tensor:
+        """Return the position embedding of each patch, (B or 1, K, D)."""
+        if positions is None:
+            if count != self.n_patches:
+                raise ValueError(
+                    f"{count} patches are not the whole grid of {self.n_patches}; give their "
+                    "positions (NaN for those without a hint)"
+                )
+            return self.pos_embed[:, 1:]
+        known = ~positions.isnan().any(-1, keepdim=True)
+        side = torch.tensor(self.patch, device=positions.device)
+        coordinates = torch.where(known, positions, 0) / side
+        if self.position == "sincos":
+            embedding = sincos(coordinates, self.dim)
+        else:
+            embedding = interpolate(self.pos_embed[0, 1:], coordinates, self.counts)
+        return embedding * known
+
+    def _table(self) -> Tensor:
+        """Return the first position table (1, 1 + K, D); [CLS] has position zero."""
+        if self.position == "learned":
+            return nn.init.trunc_normal_(torch.empty(1, 1 + self.n_patches, self.dim), std=0.02)
+        return F.pad(sincos(row_major(self.counts), self.dim), (0, 0, 1, 0))[None]
+
+    def _initialise(self) -> None:
+        """Initialise as MAE does: Xavier-uniform matrices, zero biases, [CLS] N(0, 0.02)."""
+        nn.init.normal_(self.cls_token, std=0.02)
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)

@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from biopart.nn import Normalise
+from biopart.nn.normalise import decode
+
+
+@pytest.mark.parametrize("shape", [(50,), (5, 10), (2, 5, 5)])
+def test_each_channel_of_each_window_gets_mean_0_and_deviation_1(shape):
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randint(-500, 900, (3, 2, *shape), generator=generator).to(torch.int16)
+    flat = Normalise("window")(values).flatten(2)
+    assert flat.dtype == torch.float32
+    torch.testing.assert_close(flat.mean(-1), torch.zeros(3, 2), rtol=0, atol=1e-5)
+    torch.testing.assert_close(flat.std(-1, correction=0), torch.ones(3, 2))
+
+
+def test_joint_keeps_relative_amplitudes():
+    values = torch.tensor([[[0.0, 2.0], [0.0, 6.0]]])  # deviations 1 and 3, joint sqrt(5)
+    expected = torch.tensor([[[-1.0, 1.0], [-3.0, 3.0]]]) / 5**0.5
+    torch.testing.assert_close(Normalise("joint")(values), expected)
+
+
+def test_values_stay_as_they_are_where_asked():
+    values = torch.tensor([[[0, 200]]], dtype=torch.uint8)
+    assert Normalise("none")(values).tolist() == [[[0.0, 200.0]]]
+
+
+def test_missing_samples_take_no_part_and_become_the_mean():
+    values = torch.tensor([[[1, 3, -32768]]], dtype=torch.int16)
+    assert Normalise("window")(values).tolist() == [[[-1.0, 1.0, 0.0]]]
+    assert decode(values).isnan().tolist() == [[[False, False, True]]]
+
+
+def test_flat_and_wholly_missing_channels_stay_finite():
+    values = torch.tensor([[[5, 5], [-32768, -32768]]], dtype=torch.int16)
+    assert Normalise("window")(values).abs().sum() == 0
+
+
+def test_an_unknown_way_is_refused():
+    with pytest.raises(ValueError, match="give 'window'"):
+        Normalise("robust")

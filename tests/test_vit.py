@@ -1,0 +1,172 @@
+import math
+
+import pytest
+import timm
+import torch
+
+from biopart.nn import Classifier, ViT, from_timm
+from biopart.nn.classifier import tile
+from biopart.nn.positions import interpolate, row_major, sincos
+
+GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
+
+
+def small(shape, patch, **options):
+    torch.manual_seed(0)
+    return ViT(shape, patch, 2, 24, 2, 4, **options).eval()
+
+
+def some_patches(patch, count, batch=3, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(batch, count, 2, *patch, generator=generator)
+
+
+def test_timms_vit_small_loads_strictly_and_gives_its_output():
+    torch.manual_seed(0)
+    theirs = timm.create_model("vit_small_patch16_224", num_classes=7).eval()
+    ours = ViT((224, 224), (16, 16), 3, 384, 12, 6).eval()
+    ours.load_state_dict(from_timm(theirs.state_dict()))
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        expected = theirs.forward_features(images)
+        features = ours(tile(images, (16, 16)))
+    assert (features - expected).abs().max() < 1e-5
+    back = timm.create_model("vit_small_patch16_224", num_classes=0)
+    back.load_state_dict(ours.state_dict())
+    for name, value in back.state_dict().items():
+        assert torch.equal(value, theirs.state_dict()[name])
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+@pytest.mark.parametrize("position", ["learned", "sincos", "none"])
+def test_positions_of_the_grid_given_as_numbers_change_nothing(shape, patch, position):
+    vit = small(shape, patch, position=position)
+    patches = some_patches(patch, vit.n_patches)
+    starts = row_major(vit.counts) * torch.tensor(patch)
+    given = None if position == "none" else starts.expand(3, -1, -1)
+    output = vit(patches)
+    assert output.shape == (3, 1 + vit.n_patches, 24)
+    torch.testing.assert_close(vit(patches, given), output, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+@pytest.mark.parametrize("position", ["sincos", "none"])
+def test_without_hints_the_order_of_patches_does_not_matter(shape, patch, position):
+    vit = small(shape, patch, position=position)
+    patches = some_patches(patch, 9)
+    hints = torch.full((3, 9, len(shape)), torch.nan)
+    order = torch.randperm(9, generator=torch.Generator().manual_seed(1))
+    straight, shuffled = vit(patches, hints), vit(patches[:, order], hints)
+    torch.testing.assert_close(shuffled[:, 1:], straight[:, 1:][:, order], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(shuffled[:, 0], straight[:, 0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("position", ["learned", "sincos"])
+def test_a_hint_moves_its_own_token_most(position):
+    vit = small((30,), (6,), position=position)
+    if position == "learned":
+        torch.nn.init.normal_(vit.pos_embed)
+    hints = torch.full((1, 4, 1), torch.nan)
+    hints[0, 2] = 13.5
+    embedded = vit._embed(hints, 4)
+    assert embedded[0, [0, 1, 3]].abs().sum() == 0
+    assert embedded[0, 2].abs().sum() > 0
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_a_patch_outside_the_context_reaches_no_other_token(shape, patch):
+    vit = small(shape, patch, position="none")
+    patches = some_patches(patch, 6)
+    context = torch.tensor([True, True, False, True, False, False]).expand(3, -1)
+    changed, seen = patches.clone(), patches.clone()
+    changed[:, 2] += 1
+    seen[:, 0] += 1
+    before, after, through = (vit(x, context=context) for x in (patches, changed, seen))
+    others = [0, 1, 2, 4, 5, 6]  # [CLS] first, so patch 2 is token 3
+    assert torch.equal(before[:, others], after[:, others])
+    assert not torch.equal(before[:, 3], after[:, 3])
+    assert not torch.isclose(before[:, 2:], through[:, 2:]).all(-1).any()
+
+
+def test_sincos_by_hand():
+    # D' = 2 per axis: omega = 1, so [sin y, cos y, sin x, cos x].
+    values = sincos(torch.tensor([[1.0, 2.0]]), 4)[0].tolist()
+    expected = [math.sin(1), math.cos(1), math.sin(2), math.cos(2)]
+    assert values == pytest.approx(expected, abs=1e-6)
+
+
+def test_sincos_table_equals_maes_formula():
+    dim, places = 16, torch.arange(5).double()
+    omega = 1 / 10000 ** (torch.arange(8).double() / 8)  # get_1d_sincos_pos_embed_from_grid
+    expected = torch.cat([(places[:, None] * omega).sin(), (places[:, None] * omega).cos()], 1)
+    vit = ViT((30,), (6,), 1, dim, 1, 2, position="sincos")
+    torch.testing.assert_close(vit.pos_embed[0, 1:], expected.float())
+    assert vit.pos_embed[0, 0].abs().sum() == 0
+    assert not vit.pos_embed.requires_grad
+
+
+def test_a_learned_table_is_read_linearly_between_four_entries():
+    table = torch.tensor([[0.0], [1.0], [10.0], [11.0]])  # value = 10 y + x
+    read = interpolate(table, torch.tensor([[[0.3, 0.5], [1.0, 0.0], [9.0, -1.0]]]), (2, 2))
+    assert read.flatten().tolist() == pytest.approx([3.5, 10.0, 10.0])
+
+
+def test_state_has_no_positions_where_there_are_none():
+    assert "pos_embed" not in small((30,), (6,), position="none").state_dict()
+    assert small((30,), (6,)).state_dict()["pos_embed"].shape == (1, 6, 24)
+
+
+def test_the_paper_s_encoder_has_12_9_million_parameters():
+    vit = ViT((3000,), (100,), 6, 512, 4, 8)
+    assert round(sum(p.numel() for p in vit.parameters()) / 1e6, 1) == 12.9
+
+
+def test_a_height_1_image_gives_the_output_of_the_signal():
+    signal, image = small((30,), (6,), position="none"), small((1, 30), (1, 6), position="none")
+    image.load_state_dict(
+        {k: v.reshape(image.state_dict()[k].shape) for k, v in signal.state_dict().items()}
+    )
+    values = torch.randn(3, 2, 30, generator=torch.Generator().manual_seed(0))
+    one, two = signal(tile(values, (6,))), image(tile(values[:, :, None], (1, 6)))
+    torch.testing.assert_close(one, two)
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+@pytest.mark.parametrize("pool", ["cls", "mean"])
+def test_classifier_sits_on_any_encoder(shape, patch, pool):
+    encoder = small(shape, patch)
+    model = Classifier.on(encoder, 5, pool=pool)
+    values = torch.randn(3, 2, *shape)
+    tokens = encoder(tile(values, patch))
+    pooled = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(1)
+    expected = pooled @ model.final_layer.weight.T + model.final_layer.bias
+    torch.testing.assert_close(model(values), expected)
+
+
+def test_classifier_takes_braindecodes_arguments():
+    model = Classifier(n_chans=2, n_outputs=5, n_times=300, sfreq=100.0, dim=16, depth=1, heads=2)
+    assert model.encoder.patch == (100,)
+    assert model.final_layer.out_features == 5
+    assert model(torch.zeros(2, 2, 300)).shape == (2, 5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ViT((30,), (7,), 1, 8, 1, 2), "do not tile"),
+        (lambda: ViT((30,), (6,), 1, 8, 1, 3), "heads do not divide"),
+        (lambda: ViT((30,), (6,), 1, 8, 1, 2, position="rotary"), "give 'learned'"),
+        (lambda: ViT((30,), (6,), 1, 7, 1, 1, position="sincos"), "multiple of 2"),
+        (lambda: small((30,), (6,))(torch.zeros(1, 4, 2, 6)), "not the whole grid of 5"),
+        (
+            lambda: small((30,), (6,), position="none")(
+                torch.zeros(1, 4, 2, 6), torch.zeros(1, 4, 1)
+            ),
+            "position='none'",
+        ),
+        (lambda: tile(torch.zeros(1, 1, 7), (3,)), "whole number of patches"),
+    ],
+)
+def test_wrong_use_is_refused_with_the_figures(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
