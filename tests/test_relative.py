@@ -31,8 +31,10 @@ def test_cross_attention_equals_torchs_own():
     attention = torch.nn.MultiheadAttention(16, 4, batch_first=True)
     with torch.no_grad():
         eye = torch.eye(16)
-        attention.in_proj_weight.copy_(torch.cat([eye, head.key_value.weight]))
-        attention.in_proj_bias.copy_(torch.cat([torch.zeros(16), head.key_value.bias]))
+        for layer in (head.query, head.key, head.value, head.out):
+            torch.nn.init.normal_(layer.bias)
+        attention.in_proj_weight.copy_(torch.cat([eye, head.key.weight, head.value.weight]))
+        attention.in_proj_bias.copy_(torch.cat([torch.zeros(16), head.key.bias, head.value.bias]))
         attention.out_proj.weight.copy_(eye)
         attention.out_proj.bias.zero_()
     normed = head.norm(tokens)

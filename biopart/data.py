@@ -1,0 +1,392 @@
+"""From a prepared cohort to batches: windows, person-wise splits and the order of an epoch.
+
+A cohort knows records, a source knows windows, a sampler knows only how many there are. Values
+stay int16 until they are on the device.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from biopart.store import Store
+from biopart.store.records import MISSING
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows of a batch with what is known of them.
+
+    Attributes
+    ----------
+    values : Tensor (B, C, *S)
+        int16 or uint8 until they are normalised on the device; (B, L, C, *S) with context.
+    label : Tensor (B,), int64
+        -1 = unknown.
+    person, key : list of str
+        Whose window it is, and which: ``record:epoch``.
+    """
+
+    values: Tensor
+    label: Tensor
+    person: list[str]
+    key: list[str]
+
+    def to(self, device: torch.device | str) -> "Batch":
+        """Return the batch with its tensors on a device."""
+        return replace(self, values=self.values.to(device), label=self.label.to(device))
+
+
+@dataclass(frozen=True)
+class StepOutput:
+    """What an objective says of one batch: the loss to descend and figures to log (0-d)."""
+
+    loss: Tensor
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Windows(Protocol):
+    """Whatever gives batches by item numbers."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Return the items of these numbers as one batch."""
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw whatever is random about the items of an epoch."""
+
+
+class Cohort(Store):
+    """A prepared store that gives windows; iterates over record names."""
+
+    def source(
+        self,
+        channels: Sequence[str] | None = None,
+        window_s: float | None = None,
+        labelled: bool = False,
+        context: int = 1,
+        *,
+        keep_bad: bool = False,
+        persons: Sequence[str] | None = None,
+    ) -> "Source":
+        """Return the windows of the cohort, one per epoch.
+
+        Parameters
+        ----------
+        channels : sequence of str, optional
+            Channels wanted, in order; all by default.
+        window_s : float, optional
+            Length of a window in seconds; the epoch by default. A shorter one is cut from the
+            centre of the epoch (anywhere in it after ``start_epoch``), a longer one is centred
+            on it.
+        labelled : bool
+            Only epochs with a label.
+        context : int
+            Neighbouring windows L around each epoch, as an axis of the values; what lies beyond
+            the recording is missing.
+        keep_bad : bool
+            Keep windows that touch a NaN, flat or clipped stretch.
+        persons : sequence of str, optional
+            Only windows of these persons.
+
+        Raises
+        ------
+        ValueError
+            If a channel is not there, the window is no whole number of samples, or nothing is
+            left.
+        """
+        wanted = self.channels if channels is None else tuple(channels)
+        absent = [name for name in wanted if name not in self.channels]
+        if absent:
+            raise ValueError(
+                f"channels {', '.join(absent)} are not in {self.path}, which has "
+                f"{', '.join(self.channels)}"
+            )
+        size = self.epoch_samples if window_s is None else window_s * self.sfreq_hz
+        if not float(size).is_integer() or size < 1:
+            raise ValueError(
+                f"window_s {window_s} at {self.sfreq_hz:g} Hz is no whole number of samples"
+            )
+        table = self._items(int(size), labelled, keep_bad, persons)
+        picked = tuple(self.channels.index(name) for name in wanted)
+        source = Source(self, picked, int(size), context, *table)
+        if not len(source):
+            kind = "labelled windows" if labelled else "windows"
+            raise ValueError(f"no {kind} are left of {self.path} for the persons asked for")
+        return source
+
+    def _items(
+        self, size: int, labelled: bool, keep_bad: bool, persons: Sequence[str] | None
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return record number, epoch and label of every item."""
+        columns: list[list[NDArray[np.int64]]] = [[], [], []]
+        allowed = None if persons is None else set(persons)
+        for number, record in enumerate(self.records):
+            if allowed is not None and self.persons[record] not in allowed:
+                continue
+            label = self.label(record).astype(np.int64)
+            keep = label >= 0 if labelled else np.ones(len(label), dtype=bool)
+            if not keep_bad:
+                keep &= ~self._touches_bad(record, len(label), size)
+            epochs = np.flatnonzero(keep)
+            for column, values in zip(
+                columns, (np.full(len(epochs), number), epochs, label[epochs]), strict=True
+            ):
+                column.append(values)
+        empty = np.zeros(0, dtype=np.int64)
+        record_number, epoch, label = (np.concatenate([empty, *column]) for column in columns)
+        return record_number, epoch, label
+
+    def _touches_bad(self, record: str, epochs: int, size: int) -> NDArray[np.bool_]:
+        """Tell which epochs have a window that may touch a bad stretch, (epochs,)."""
+        epoch = self.epoch_samples
+        reach = max(0, (size - epoch) // 2)
+        first = np.arange(epochs) * epoch - reach
+        touches = np.zeros(epochs, dtype=bool)
+        for start, stop in self.bad(record):
+            touches |= (first < stop) & (first + epoch + 2 * reach > start)
+        return touches
+
+
+def open_cohort(path: Path | str) -> Cohort:
+    """Open a prepared store; FileNotFoundError or ValueError where there is none."""
+    return Cohort(path)
+
+
+class Source:
+    """Windows of a cohort by item number; see Cohort.source."""
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        picked: tuple[int, ...],
+        size: int,
+        context: int,
+        record: NDArray[np.int64],
+        epoch: NDArray[np.int64],
+        labels: NDArray[np.int64],
+    ) -> None:
+        self.cohort, self.picked, self.size, self.context = cohort, picked, size, context
+        self.record, self.epoch, self.labels = record, epoch, labels
+        self._offset = np.full(len(record), (cohort.epoch_samples - size) // 2)
+        self._signals: dict[int, NDArray[np.int16]] = {}
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents S of a window."""
+        return (self.size,)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(self.cohort.channels[index] for index in self.picked)
+
+    @cached_property
+    def persons(self) -> list[str]:
+        """Person of each item."""
+        names = [self.cohort.persons[record] for record in self.cohort.records]
+        return [names[number] for number in self.record.tolist()]
+
+    def keys(self, indices: Sequence[int]) -> list[str]:
+        """Return ``record:epoch`` of items."""
+        records = self.cohort.records
+        return [f"{records[self.record[i]]}:{self.epoch[i]}" for i in indices]
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw where windows shorter than the epoch lie; depends on (seed, epoch, item) alone."""
+        room = self.cohort.epoch_samples - self.size
+        if room > 0:
+            generator = np.random.default_rng([seed, epoch, 1])
+            self._offset = generator.integers(0, room + 1, size=len(self))
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Read items as one batch, windows as they are stored."""
+        items = np.asarray(indices, dtype=np.int64)
+        values = np.empty((len(items), self.context, len(self.picked), self.size), np.int16)
+        every = self.picked == tuple(range(len(self.cohort.channels)))
+        starts = self.starts(items)
+        for row, (number, first) in enumerate(
+            zip(self.record[items].tolist(), starts, strict=True)
+        ):
+            signal = self._signal(number)
+            for place, start in enumerate(first):
+                inside = signal[:, max(start, 0) : max(start + self.size, 0)]
+                window = values[row, place]
+                if inside.shape[1] < self.size:
+                    window.fill(MISSING)
+                    left = max(-start, 0)
+                    window[:, left : left + inside.shape[1]] = inside[self.picked, :]
+                elif every:
+                    window[...] = inside
+                else:
+                    np.take(inside, self.picked, axis=0, out=window)
+        grids = values if self.context > 1 else values[:, 0]
+        return self.labelled(torch.from_numpy(grids), items)
+
+    def starts(self, items: NDArray[np.int64]) -> list[list[int]]:
+        """Return the first sample of each window of items, context by context."""
+        epoch = self.cohort.epoch_samples
+        around = (np.arange(self.context) - (self.context - 1) // 2) * epoch
+        first = self.epoch[items] * epoch + self._offset[items]
+        starts: list[list[int]] = (first[:, None] + around).tolist()
+        return starts
+
+    def labelled(self, values: Tensor, items: NDArray[np.int64]) -> Batch:
+        """Put labels, persons and keys beside values."""
+        label = torch.from_numpy(self.labels[items])
+        persons = [self.persons[item] for item in items.tolist()]
+        return Batch(values, label, persons, self.keys(items.tolist()))
+
+    def resident(self, device: torch.device | str) -> "ResidentSource":
+        """Hold the cohort on a device and gather windows there."""
+        return ResidentSource(self, device)
+
+    def _signal(self, number: int) -> NDArray[np.int16]:
+        """Return a record's signal, opened once."""
+        if number not in self._signals:
+            self._signals[number] = self.cohort.signal(self.cohort.records[number])
+        return self._signals[number]
+
+
+class ResidentSource:
+    """A source whose records lie on a device as one int16 tensor; one gather per batch."""
+
+    def __init__(self, source: Source, device: torch.device | str) -> None:
+        if source.context > 1:
+            raise ValueError("a resident source gives single windows; give context=1")
+        self.source, self.device = source, torch.device(device)
+        numbers = np.unique(source.record)
+        signals = [source._signal(number)[list(source.picked)] for number in numbers.tolist()]
+        pad = np.full((len(source.picked), source.size), MISSING, np.int16)
+        parts = [pad, *(part for signal in signals for part in (signal, pad))]
+        self._flat = torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)
+        lengths = np.array([signal.shape[1] + source.size for signal in signals])
+        offsets = source.size + np.concatenate([[0], np.cumsum(lengths)[:-1]])
+        self._offset = dict(zip(numbers.tolist(), offsets.tolist(), strict=True))
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw where windows shorter than the epoch lie."""
+        self.source.start_epoch(seed, epoch)
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Gather items on the device as one batch."""
+        items = np.asarray(indices, dtype=np.int64)
+        starts = np.array(self.source.starts(items))[:, 0]
+        starts = starts + np.array([self._offset[n] for n in self.source.record[items].tolist()])
+        first = torch.from_numpy(starts).to(self.device)
+        index = first[:, None] + torch.arange(self.source.size, device=self.device)
+        values = self._flat[:, index].transpose(0, 1).contiguous()
+        return self.source.labelled(values, items).to(self.device)
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """The order of items in an epoch, which depends on (seed, epoch) alone.
+
+    Parameters
+    ----------
+    items, batch, seed : int
+        Number of items, items per batch (the last batch may be smaller), seed.
+    """
+
+    items: int
+    batch: int
+    seed: int
+
+    def __len__(self) -> int:
+        return -(-self.items // self.batch)
+
+    def batches(self, epoch: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the item numbers of each batch; each item comes once."""
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.items)
+        for start in range(0, self.items, self.batch):
+            yield order[start : start + self.batch]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Persons by their part in an experiment, and what was asked for but not there."""
+
+    test: tuple[str, ...]
+    validation: tuple[str, ...]
+    pretrain: tuple[str, ...]
+    finetune: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+    def subset(self, count: int, seed: int) -> tuple[str, ...]:
+        """Draw persons for a finetuning; those of a smaller count are among a larger one's.
+
+        Raises ValueError where more are asked for than are labelled.
+        """
+        if not 1 <= count <= len(self.finetune):
+            raise ValueError(
+                f"{count} subjects were asked for; {len(self.finetune)} labelled persons are "
+                "left beside test and validation"
+            )
+        order = np.random.default_rng([seed, 2]).permutation(len(self.finetune))
+        return tuple(self.finetune[index] for index in order[:count])
+
+
+def split_persons(
+    everyone: Sequence[str],
+    labelled: Sequence[str],
+    *,
+    test: int,
+    validation: int,
+    pretrain: int | None = None,
+    finetune: int | None = None,
+    seed: int = 0,
+) -> Split:
+    """Divide persons; test and validation persons are labelled and outside everything else.
+
+    Parameters
+    ----------
+    everyone, labelled : sequence of str
+        All persons, and those with labels.
+    test, validation, pretrain, finetune : int
+        Persons wanted; None = all that are left. A count larger than what exists takes what is
+        there, with a note.
+    seed : int
+        The test persons depend on it alone.
+
+    Raises
+    ------
+    ValueError
+        If test and validation leave no labelled person.
+    """
+    order = [sorted(labelled)[i] for i in np.random.default_rng(seed).permutation(len(labelled))]
+    if test < 1 or test + validation >= len(order):
+        raise ValueError(
+            f"{test} test and {validation} validation persons leave none of {len(order)} labelled "
+            "persons to train on; lower split.test_persons or split.validation_persons"
+        )
+    held = set(order[: test + validation])
+    pool = order[test + validation :]
+    rest = sorted(set(everyone) - held)
+    rest = [rest[i] for i in np.random.default_rng([seed, 1]).permutation(len(rest))]
+    notes = [
+        f"{wanted} {name} persons were asked for, {len(found)} are there"
+        for name, wanted, found in (("pretrain", pretrain, rest), ("finetune", finetune, pool))
+        if wanted is not None and wanted > len(found)
+    ]
+    return Split(
+        tuple(order[:test]),
+        tuple(order[test : test + validation]),
+        tuple(rest[:pretrain]),
+        tuple(pool[:finetune]),
+        tuple(notes),
+    )

@@ -1,0 +1,64 @@
+"""Classify windows: fine-tuning and the supervised baseline."""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biopart.data import Batch, StepOutput
+from biopart.nn import Classifier, ViT
+from biopart.nn.classifier import Pool
+from biopart.store.settings import Strict
+
+__all__ = ["Classify", "ClassifySettings"]
+
+
+class ClassifySettings(Strict):
+    """Settings of classification."""
+
+    name: Literal["classify"] = "classify"
+    classes: int = Field(5, ge=2, description="number of classes")
+    pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
+    class_weights: tuple[float, ...] | None = Field(
+        None, description="weight of each class in the loss"
+    )
+
+
+class Classify(nn.Module):
+    """Cross-entropy of a linear layer on the encoder; label -1 takes no part.
+
+    Parameters
+    ----------
+    encoder : ViT
+        All its weights train.
+    settings : ClassifySettings
+        Classes, pooling, weights.
+    """
+
+    weight: Tensor | None
+
+    def __init__(self, encoder: ViT, settings: ClassifySettings) -> None:
+        super().__init__()
+        weights = settings.class_weights
+        if weights is not None and len(weights) != settings.classes:
+            raise ValueError(f"{len(weights)} class weights for {settings.classes} classes")
+        self.settings = settings
+        self.model = Classifier.on(encoder, settings.classes, pool=settings.pool)
+        weight = None if weights is None else torch.tensor(weights)
+        self.register_buffer("weight", weight, persistent=False)
+
+    @property
+    def encoder(self) -> ViT:
+        """The encoder under the linear layer."""
+        return self.model.encoder
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
+    ) -> StepOutput:
+        """Classify normalised values (B, C, *S)."""
+        logits: Tensor = self.model(batch.values).float()
+        loss = F.cross_entropy(logits, batch.label, weight=self.weight, ignore_index=-1)
+        right = (logits.argmax(-1) == batch.label).sum() / (batch.label >= 0).sum()
+        return StepOutput(loss, {"accuracy": right})

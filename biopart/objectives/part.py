@@ -1,0 +1,246 @@
+"""PART: pairwise relative translations between patches off the grid (arXiv 2506.03682)."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from biopart.data import Batch, StepOutput
+from biopart.grid import Boxes, chance_mse, cut, grid_boxes, log_scale, random_boxes, translation
+from biopart.nn import ViT, relative_encoder
+from biopart.nn.relative import Head, take
+from biopart.store.settings import Strict
+
+__all__ = ["Part", "PartSettings"]
+
+
+class PartSettings(Strict):
+    """Settings of PART; those marked (?) are stated nowhere in the paper."""
+
+    name: Literal["part"] = "part"
+    patches: int = Field(40, ge=2, description="patches K cut from each grid")
+    pairs: int = Field(160, ge=1, description="pairs M drawn from each grid (?)")
+    head: Head = Field("cross_attention", description="relative encoder")
+    heads: int | None = Field(
+        None, ge=1, description="attention heads of the relative encoder; null = dim / 64 (?)"
+    )
+    position_hint: float = Field(
+        0.0, ge=0, le=1, description="share of patches that keep their true position"
+    )
+    on_grid: bool = Field(False, description="all patches of the tiling instead (PART-grid)")
+    scale: tuple[float, float] = Field(
+        (1.0, 1.0), description="smallest and largest side, in patch sizes, drawn per axis"
+    )
+
+
+class Part(nn.Module):
+    """Predict where patches lie relative to each other.
+
+    Parameters
+    ----------
+    encoder : ViT
+        Tells shape, patch and number of axes; position "none" only without hints.
+    settings : PartSettings
+        Patches, pairs, relative encoder, hints, sizes.
+
+    Raises
+    ------
+    ValueError
+        If hints are asked of an encoder without positions, or sizes on the grid.
+    """
+
+    span: Tensor
+    chance: Tensor
+
+    def __init__(self, encoder: ViT, settings: PartSettings) -> None:
+        super().__init__()
+        if settings.position_hint > 0 and encoder.position == "none":
+            raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")
+        if settings.on_grid and settings.scale != (1.0, 1.0):
+            raise ValueError("on_grid patches have one size; leave scale at [1, 1]")
+        self.encoder, self.settings = encoder, settings
+        self.axes = [axis for axis, extent in enumerate(encoder.shape) if extent > 1]
+        self.count = encoder.n_patches if settings.on_grid else settings.patches
+        if self.count < 2:
+            raise ValueError("one patch has no relations; choose smaller patches")
+        self.sized = settings.scale[0] != settings.scale[1]
+        self.head = relative_encoder(
+            settings.head,
+            encoder.dim,
+            len(self.axes) * (2 if self.sized else 1),
+            heads=settings.heads or max(1, encoder.dim // 64),
+            patches=self.count,
+        )
+        shape, patch = (
+            torch.tensor(x, dtype=torch.float64) for x in (encoder.shape, encoder.patch)
+        )
+        span = ((shape - patch) / patch)[self.axes].clamp(min=1).float()
+        self.register_buffer("span", span, persistent=False)
+        chance = chance_mse(encoder.shape, encoder.patch, on_grid=settings.on_grid)[self.axes]
+        self.register_buffer("chance", chance.float(), persistent=False)
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
+    ) -> StepOutput:
+        """Cut, encode, relate and compare; values of the batch are normalised (B, C, *S)."""
+        boxes = self.draw_boxes(batch.values, generator)
+        pairs = draw_pairs(len(batch.values), self.count, self.settings.pairs, generator)
+        pairs = pairs.to(batch.values.device)
+        hinted = self._draw_hints(batch.values, generator)
+        predicted = self.head(self.encode(batch.values, boxes, hinted), pairs).float()
+        reference, target = (pick(boxes, pairs[..., side]) for side in (0, 1))
+        truth = translation(reference, target)[..., self.axes]
+        n = len(self.axes)
+        loss = (predicted[..., :n] - truth / self.span).square().mean()
+        with torch.no_grad():
+            moved = predicted[..., :n] * self.span
+            metrics = self._metrics(moved, truth, overlap(reference, target))
+            metrics |= self._by_hints(moved, truth, take(hinted[..., None], pairs.flatten(1)))
+        if self.sized:
+            unit = math.log(self.settings.scale[1] / self.settings.scale[0])
+            sizes = log_scale(reference, target)[..., self.axes]
+            size_loss = (predicted[..., n:] - sizes / unit).square().mean()
+            metrics["scale_r2"] = 1 - size_loss.detach() / (sizes / unit).square().mean()
+            loss = (loss + size_loss) / 2
+        return StepOutput(loss, metrics)
+
+    def encode(self, values: Tensor, boxes: Boxes, hinted: Tensor) -> Tensor:
+        """Cut and encode patches: values (B, C, *S), hinted bool (B, K) -> tokens (B, K, D)."""
+        patches = cut(values, boxes, self.encoder.patch)
+        if self.encoder.position == "none":
+            positions = None
+        else:
+            positions = boxes.start.float().masked_fill(~hinted[..., None], torch.nan)
+        tokens: Tensor = self.encoder(patches, positions)[:, 1:]
+        return tokens
+
+    @torch.no_grad()
+    def relations(self, values: Tensor, boxes: Boxes, hinted: Tensor | None = None) -> Tensor:
+        """Predict all translations of given boxes, in patch sizes.
+
+        Parameters
+        ----------
+        values : Tensor (B, C, *S)
+            Normalised grids.
+        boxes : Boxes (B, K, N)
+            Patches to relate.
+        hinted : Tensor (B, K), bool, optional
+            Patches that keep their position; none by default.
+
+        Returns
+        -------
+        Tensor (B, K, K, N)
+            ``[b, r, t]`` from reference r to target t; 0 on axes of extent 1.
+        """
+        batch, count, axes = boxes.start.shape
+        if hinted is None:
+            hinted = torch.zeros(batch, count, dtype=torch.bool, device=values.device)
+        index = torch.arange(count, device=values.device)
+        pairs = torch.cartesian_prod(index, index).expand(batch, -1, -1)
+        predicted = self.head(self.encode(values, boxes, hinted), pairs).float()
+        relations = torch.zeros(batch, count, count, axes, device=values.device)
+        moved = predicted[..., : len(self.axes)] * self.span
+        relations[..., self.axes] = moved.reshape(batch, count, count, -1)
+        return relations
+
+    def draw_boxes(self, values: Tensor, generator: torch.Generator | None) -> Boxes:
+        """Draw the patches of a batch (B, K, N), on or off the grid."""
+        shape, patch, device = self.encoder.shape, self.encoder.patch, values.device
+        if self.settings.on_grid:
+            tiles = grid_boxes(shape, patch).to(device)
+            return Boxes(*(x.expand(len(values), -1, -1) for x in (tiles.start, tiles.size)))
+        options = {"scale": self.settings.scale, "generator": generator, "device": device}
+        return random_boxes(len(values), self.count, shape, patch, **options)  # type: ignore[arg-type]
+
+    def _draw_hints(self, values: Tensor, generator: torch.Generator | None) -> Tensor:
+        """Choose the same number of hinted patches in every grid, bool (B, K)."""
+        source = generator.device if generator is not None else values.device
+        noise = torch.rand(len(values), self.count, generator=generator, device=source)
+        hints = round(self.settings.position_hint * self.count)
+        return (noise.argsort(1).argsort(1) < hints).to(values.device)
+
+    def _metrics(self, moved: Tensor, truth: Tensor, overlapping: Tensor) -> dict[str, Tensor]:
+        """Return errors in patch sizes, R2 against chance and shares of right signs."""
+        square = (moved - truth).square()
+        chance = self._chance(truth)
+        r2 = 1 - square.mean() / chance
+        share = round(self.settings.position_hint * self.count) / self.count
+        right = (moved.sign() == truth.sign()).float()
+        apart, near = truth != 0, overlapping[..., None]
+        return {
+            "mse": square.mean(),
+            "chance_mse": chance,
+            "r2": r2,
+            "r2_excess": r2 - share,
+            "error": square.sum(-1).sqrt().mean(),
+            "before_after_overlapping": masked_mean(right, apart & near),
+            "before_after_other": masked_mean(right, apart & ~near),
+        }
+
+    def _by_hints(self, moved: Tensor, truth: Tensor, hinted: Tensor) -> dict[str, Tensor]:
+        """Return R2 by how many members of a pair had a hint; absent where no pair has."""
+        if self.settings.position_hint in (0.0, 1.0):
+            return {}
+        members = hinted.reshape(*truth.shape[:2], 2).sum(-1)
+        square, chance = (moved - truth).square().mean(-1), self._chance(truth)
+        return {f"r2_hinted_{n}": 1 - masked_mean(square, members == n) / chance for n in (0, 1, 2)}
+
+    def _chance(self, truth: Tensor) -> Tensor:
+        """Return the error of predicting 0: exact for one size, of the batch for several."""
+        chance: Tensor = truth.square().mean() if self.sized else self.chance.mean()
+        return chance
+
+
+def draw_pairs(
+    batch: int, count: int, pairs: int, generator: torch.Generator | None = None
+) -> Tensor:
+    """Draw index pairs of two different patches, uniform over all of them.
+
+    Parameters
+    ----------
+    batch, count, pairs : int
+        Grids B, patches K and pairs M of each grid.
+    generator : torch.Generator, optional
+        Source of randomness; the pairs lie on its device.
+
+    Returns
+    -------
+    Tensor (B, M, 2), int64
+        Reference and target; a patch with itself is left out (not stated in the paper).
+
+    Examples
+    --------
+    >>> pairs = draw_pairs(3, 4, 50, torch.Generator().manual_seed(0))
+    >>> pairs.shape, bool((pairs[..., 0] == pairs[..., 1]).any())
+    (torch.Size([3, 50, 2]), False)
+    """
+    device = generator.device if generator is not None else None
+    shape = (batch, pairs)
+    reference = torch.randint(count, shape, generator=generator, device=device)
+    step = torch.randint(1, count, shape, generator=generator, device=device)
+    return torch.stack([reference, (reference + step) % count], dim=-1)
+
+
+def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Return the mean of values where mask holds, NaN where it holds nowhere; no device sync.
+
+    Examples
+    --------
+    >>> masked_mean(torch.tensor([1.0, 3.0, 8.0]), torch.tensor([True, True, False])).item()
+    2.0
+    """
+    return (values * mask).sum() / mask.sum()
+
+
+def pick(boxes: Boxes, index: Tensor) -> Boxes:
+    """Take boxes (B, K, N) by index (B, M) -> (B, M, N)."""
+    return Boxes(take(boxes.start, index), take(boxes.size, index))
+
+
+def overlap(reference: Boxes, target: Boxes) -> Tensor:
+    """Tell which boxes share a sample, (..., N) -> bool (...)."""
+    first = torch.maximum(reference.start, target.start)
+    last = torch.minimum(reference.start + reference.size, target.start + target.size)
+    return (first < last).all(-1)
