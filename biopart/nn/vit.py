@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from timm.models.vision_transformer import Block
@@ -83,7 +83,8 @@ class ViT(nn.Module):
         if position not in ("learned", "sincos", "none"):
             raise ValueError(f"position is {position!r}; give 'learned', 'sincos' or 'none'")
         self.shape, self.patch = tuple(shape), tuple(patch)
-        self.channels, self.dim, self.position = channels, dim, position
+        self.channels, self.dim, self.heads = channels, dim, heads
+        self.position, self.drop_path = position, drop_path
         self.counts = tuple(s // p for s, p in zip(shape, patch, strict=True))
         self.patch_embed = PatchEmbed(patch, channels, dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
@@ -95,6 +96,20 @@ class ViT(nn.Module):
         )
         self.norm = _norm(dim)
         self._initialise()
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments that build this encoder again, ready for JSON."""
+        return {
+            "shape": list(self.shape),
+            "patch": list(self.patch),
+            "channels": self.channels,
+            "dim": self.dim,
+            "depth": len(self.blocks),
+            "heads": self.heads,
+            "position": self.position,
+            "drop_path": self.drop_path,
+        }
 
     @property
     def n_patches(self) -> int:

@@ -1,0 +1,34 @@
+"""Figures of merit: arrays in, numbers out, with intervals over persons."""
+
+from biopart.evaluation.leak import patch_features, position_leak
+from biopart.evaluation.metrics import (
+    auc_by_person,
+    balanced_weights,
+    kappa_interval,
+    kappa_of,
+    mean_interval,
+    score,
+)
+from biopart.evaluation.probes import (
+    BANDS,
+    band_powers,
+    fit_linear_probe,
+    linear_probe,
+    usable_bands,
+)
+
+__all__ = [
+    "BANDS",
+    "auc_by_person",
+    "balanced_weights",
+    "band_powers",
+    "fit_linear_probe",
+    "kappa_interval",
+    "kappa_of",
+    "linear_probe",
+    "mean_interval",
+    "patch_features",
+    "position_leak",
+    "score",
+    "usable_bands",
+]

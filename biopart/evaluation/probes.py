@@ -1,0 +1,249 @@
+"""Simple opponents and judges: band powers, and a linear classifier on fixed features."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import welch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+# Sleep EEG, as in YASA (Vallat & Walker, eLife 2021), with beta up to the 30 Hz of our filter.
+BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "delta": (0.5, 4.0),
+        "theta": (4.0, 8.0),
+        "alpha": (8.0, 12.0),
+        "sigma": (12.0, 16.0),
+        "beta": (16.0, 30.0),
+    }
+)
+_SEGMENT_S = 4.0  # two periods of the slowest band
+_FLOOR = 1e-6  # (0.001 uV)^2: under the noise of any amplifier, so that silence stays finite
+_CHUNK = 256  # windows at once: 256 x 6 x 3000 float32 are 18 MB
+
+
+def usable_bands(
+    sfreq_hz: float, n_samples: int, bands: Mapping[str, tuple[float, float]] = BANDS
+) -> dict[str, tuple[float, float]]:
+    """Keep the bands that a window shows: below Nyquist, with a Welch frequency.
+
+    Parameters
+    ----------
+    sfreq_hz
+        Sampling rate.
+    n_samples
+        Length of a window.
+    bands
+        Name to (low, high) in Hz.
+
+    Raises
+    ------
+    ValueError
+        If no band is left.
+
+    Examples
+    --------
+    >>> list(usable_bands(25.0, 750))
+    ['delta', 'theta', 'alpha']
+    """
+    segment = _segment(sfreq_hz, n_samples)
+    frequencies = np.fft.rfftfreq(segment, 1.0 / sfreq_hz)
+    kept = {
+        name: (low, high)
+        for name, (low, high) in bands.items()
+        if high <= sfreq_hz / 2 and ((frequencies >= low) & (frequencies < high)).any()
+    }
+    if not kept:
+        raise ValueError(
+            f"Windows of {n_samples} samples at {sfreq_hz:g} Hz show none of the bands "
+            f"{', '.join(bands)}; give bands below {sfreq_hz / 2:g} Hz or longer windows."
+        )
+    return kept
+
+
+def band_powers(
+    windows: NDArray[Any], sfreq_hz: float, bands: Mapping[str, tuple[float, float]] = BANDS
+) -> NDArray[np.float32]:
+    """Take the log power of each band and the log standard deviation, per channel.
+
+    Welch's method (segments of 4 s or the window if shorter, Hann, half overlapping, mean
+    removed); the density is summed over low <= f < high. A band that reaches above Nyquist or
+    falls between two frequencies is left out: `usable_bands` names those that remain.
+
+    Parameters
+    ----------
+    windows
+        (W, C, T), integers or floats, in microvolt, counts or normalised: powers under 1e-6 (and
+        standard deviations under 1e-3) are raised to it, so a flat window gives finite numbers.
+    sfreq_hz
+        Sampling rate.
+    bands
+        Name to (low, high) in Hz.
+
+    Returns
+    -------
+    NDArray
+        float32 (W, C * (bands + 1)): of each channel its bands in order (log10 of power), then
+        log10 of the standard deviation.
+
+    Raises
+    ------
+    ValueError
+        If the windows are not three-dimensional or not finite, or no band fits.
+
+    Examples
+    --------
+    >>> flat = np.zeros((1, 1, 3000), np.int16)
+    >>> band_powers(flat, 100.0).round().tolist()
+    [[-6.0, -6.0, -6.0, -6.0, -6.0, -3.0]]
+    """
+    if windows.ndim != 3:
+        raise ValueError(
+            f"Windows of shape {windows.shape} were given; allowed is (windows, channels, samples)."
+        )
+    kept = usable_bands(sfreq_hz, windows.shape[-1], bands)
+    parts = [
+        _chunk_powers(np.asarray(windows[at : at + _CHUNK], np.float32), sfreq_hz, kept)
+        for at in range(0, len(windows), _CHUNK)
+    ]
+    n_features = windows.shape[1] * (len(kept) + 1)
+    return np.concatenate(parts) if parts else np.empty((0, n_features), np.float32)
+
+
+def _chunk_powers(
+    windows: NDArray[np.float32], sfreq_hz: float, bands: Mapping[str, tuple[float, float]]
+) -> NDArray[np.float32]:
+    """Do `band_powers` for a few windows (W, C, T)."""
+    if not np.isfinite(windows).all():
+        raise ValueError(
+            f"{(~np.isfinite(windows).all(axis=(1, 2))).sum()} of {len(windows)} windows hold NaN "
+            "or infinity; leave windows marked bad out."
+        )
+    segment = _segment(sfreq_hz, windows.shape[-1])
+    frequencies, density = welch(windows, sfreq_hz, nperseg=segment, axis=-1)
+    width = sfreq_hz / segment
+    powers = [
+        density[..., (frequencies >= low) & (frequencies < high)].sum(axis=-1) * width
+        for low, high in bands.values()
+    ]
+    spread = windows.std(axis=-1, dtype=np.float64)
+    features = [np.log10(np.maximum(power, _FLOOR)) for power in powers]
+    features.append(np.log10(np.maximum(spread, np.sqrt(_FLOOR))))
+    return np.stack(features, axis=-1).reshape(len(windows), -1).astype(np.float32)
+
+
+def _segment(sfreq_hz: float, n_samples: int) -> int:
+    return min(round(_SEGMENT_S * sfreq_hz), n_samples)
+
+
+def fit_linear_probe(
+    features: NDArray[Any],
+    labels: NDArray[Any],
+    *,
+    seed: int,
+    class_weight: Literal["balanced"] | None = "balanced",
+    regularisation: float = 1.0,
+) -> Pipeline:
+    """Fit standardised multinomial logistic regression on fixed features.
+
+    Parameters
+    ----------
+    features
+        (W, F), finite.
+    labels
+        Class indices (W,); windows with -1 are left out; classes may be missing.
+    seed
+        Handed to scikit-learn; its default solver (L-BFGS) is deterministic.
+    class_weight
+        "balanced": every class that occurs counts the same. None: every window does.
+    regularisation
+        C of scikit-learn, the inverse strength of the L2 penalty. Chosen on nothing: fixed at its
+        default 1, so that no probe is tuned better than its opponent.
+
+    Returns
+    -------
+    Pipeline
+        With `predict`, `predict_proba` and `classes_` (the class indices of its columns).
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or fewer than two classes are labelled.
+
+    Examples
+    --------
+    >>> probe = fit_linear_probe(np.eye(3), np.array([0, 4, -1]), seed=0)
+    >>> probe.classes_.tolist(), probe.predict_proba(np.eye(3)).shape
+    ([0, 4], (3, 2))
+    """
+    labels = np.asarray(labels)
+    if len(features) != len(labels):
+        raise ValueError(
+            f"{len(features)} windows and {len(labels)} labels were given; give one per window."
+        )
+    known = labels >= 0
+    classes = np.unique(labels[known])
+    if len(classes) < 2:
+        raise ValueError(
+            f"The training windows hold the classes {classes.tolist()} only; a probe needs at "
+            "least two; add persons who have more."
+        )
+    # float64: L-BFGS stalls before its tolerance in float32, with a warning.
+    model = make_pipeline(
+        StandardScaler(),
+        LogisticRegression(
+            C=regularisation, class_weight=class_weight, max_iter=5000, random_state=seed
+        ),
+    )
+    return model.fit(np.asarray(features, np.float64)[known], labels[known])
+
+
+def linear_probe(
+    train: NDArray[Any],
+    train_labels: NDArray[Any],
+    test: NDArray[Any],
+    *,
+    seed: int,
+    class_weight: Literal["balanced"] | None = "balanced",
+    regularisation: float = 1.0,
+) -> NDArray[np.int64]:
+    """Predict the classes of test windows by a linear probe on training windows.
+
+    `fit_linear_probe` with the same arguments gives the model itself, and its probabilities.
+
+    Parameters
+    ----------
+    train, test
+        Features (W, F) and (V, F).
+    train_labels
+        Class indices (W,), -1 = left out.
+
+    Returns
+    -------
+    NDArray
+        int64 class indices (V,), of the classes that occur in training.
+
+    Raises
+    ------
+    ValueError
+        As `fit_linear_probe`.
+
+    Examples
+    --------
+    >>> left, right = np.array([[0.0], [1.0], [9.0], [8.0]]), np.array([[2.0], [7.0]])
+    >>> linear_probe(left, np.array([0, 0, 3, 3]), right, seed=0).tolist()
+    [0, 3]
+    """
+    model = fit_linear_probe(
+        train,
+        train_labels,
+        seed=seed,
+        class_weight=class_weight,
+        regularisation=regularisation,
+    )
+    predicted: NDArray[np.int64] = model.predict(np.asarray(test, np.float64)).astype(np.int64)
+    return predicted

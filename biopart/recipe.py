@@ -1,0 +1,151 @@
+"""A recipe: the whole of an experiment in one strict YAML file.
+
+Every key has a default and a description (``biopart info --schema``); a wrong one is refused with
+the allowed ones. ``lr`` is the value used, nothing scales it in secret.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, model_validator
+
+from biopart.nn.classifier import Pool
+from biopart.nn.normalise import Normalisation
+from biopart.nn.vit import Position
+from biopart.objectives import PartSettings
+from biopart.store.settings import Strict, apply_change, checked, find, read_yaml
+
+Objective = PartSettings
+
+
+class DataSettings(Strict):
+    """Which windows, and what is done to them on the device."""
+
+    card: str | None = Field(None, description="card that the store must have been made by")
+    store: Path = Field(Path("data/store.zarr"), description="folder of the prepared store")
+    channels: list[str] | None = Field(None, description="channels in order; null = the store's")
+    window_s: float | None = Field(None, gt=0, description="window in seconds; null = the epoch")
+    normalise: Normalisation = Field("window", description="window, joint or none")
+
+
+class SplitSettings(Strict):
+    """How many persons take which part; test persons depend on the seed alone."""
+
+    test_persons: int = Field(200, ge=1, description="labelled persons for the final test")
+    validation_persons: int = Field(100, ge=0, description="labelled persons for early stopping")
+    pretrain_persons: int | None = Field(None, ge=1, description="null = all that are left")
+    finetune_persons: int | None = Field(None, ge=1, description="null = all labelled ones left")
+    seed: int = Field(0, ge=0, description="seed of the split")
+
+
+class EncoderSettings(Strict):
+    """The vision transformer."""
+
+    patch: list[int] = Field([100], min_length=1, description="patch sides in samples, per axis")
+    dim: int = Field(512, ge=2, description="width D")
+    depth: int = Field(4, ge=1, description="blocks")
+    heads: int = Field(8, ge=1, description="attention heads")
+    position: Position = Field("sincos", description="positions in pretraining: sincos or learned")
+    drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth at the last block")
+
+
+class Optimisation(Strict):
+    """AdamW with a linear warm-up and a cosine to 0."""
+
+    epochs: int = Field(100, ge=1, description="passes over the windows")
+    steps: int | None = Field(None, ge=1, description="steps instead of epochs")
+    batch: int = Field(256, ge=1, description="windows per step")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate, as used")
+    warmup_epochs: float = Field(5.0, ge=0, description="epochs of linear warm-up")
+    weight_decay: float = Field(0.05, ge=0, description="not on biases, norms, positions, [CLS]")
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = none")
+    layer_decay: float = Field(1.0, gt=0, le=1, description="factor of lr per layer from the top")
+    validate_every: int = Field(1, ge=1, description="epochs between looks at validation persons")
+
+
+class PretrainSettings(Optimisation):
+    """Pretraining."""
+
+    objective: Objective = Field(PartSettings(), description="what is learnt")
+    validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
+
+
+class FinetuneSettings(Optimisation):
+    """Fine-tuning and the supervised baseline."""
+
+    subjects: int = Field(10, ge=1, description="labelled persons")
+    context: Literal[1] = Field(1, description="windows that a decision looks at")
+    pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
+    class_weights: bool = Field(False, description="weigh classes by their inverse frequency")
+    patience: int | None = Field(
+        20,
+        ge=1,
+        description="looks at validation persons without gain before stopping; null = none",
+    )
+
+
+class ComputeSettings(Strict):
+    """The machine; what every auto chose stands in provenance.json."""
+
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        "auto", description="auto measures both once and takes the faster"
+    )
+    resident: Literal["auto"] | bool = Field("auto", description="hold the cohort on the device")
+    compile: bool = Field(False, description="torch.compile the encoder")
+    threads: Literal["auto"] | int = Field("auto", description="CPU threads; auto = all cores")
+
+
+class Recipe(Strict):
+    """One experiment."""
+
+    name: str = Field("experiment", pattern=r"^[\w.-]+$", description="name of the runs' folder")
+    data: DataSettings = DataSettings()
+    split: SplitSettings = SplitSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    finetune: FinetuneSettings = FinetuneSettings()
+    compute: ComputeSettings = ComputeSettings()
+    seed: int = Field(0, ge=0, description="seed of weights, order, patches and subsets")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Recipe":
+        if self.encoder.dim % self.encoder.heads:
+            raise ValueError(
+                f"encoder.heads {self.encoder.heads} does not divide encoder.dim {self.encoder.dim}"
+            )
+        return self
+
+    def to_yaml(self) -> str:
+        """Return the recipe as resolved, every key written out."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
+    """Load a recipe by its path or by the name of a shipped one.
+
+    Parameters
+    ----------
+    name : str or Path
+        ``recipes/physionet_sleep.yaml`` or ``physionet_sleep``.
+    changes : sequence of str
+        ``a.b=value`` settings that replace the recipe's.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such recipe.
+    ValueError
+        If a key is unknown or a value has the wrong type.
+    """
+    path = find(name, "recipes")
+    return resolve(read_yaml(path), changes, f"recipe {path.name}")
+
+
+def resolve(values: dict[str, Any], changes: Sequence[str], what: str) -> Recipe:
+    """Apply ``a.b=value`` settings to a recipe's values and check them."""
+    for change in changes:
+        apply_change(values, change)
+    return checked(Recipe, values, what)

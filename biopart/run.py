@@ -1,0 +1,191 @@
+"""The folder of one run: settings, provenance, metrics, checkpoint, weights, fine-tunings."""
+
+import json
+import math
+import os
+import platform
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+LIBRARIES = ("biopart", "torch", "timm", "numpy", "scipy", "zarr", "lightning-fabric")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside and rename it, so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(path)
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON readably and atomically; NaN becomes null."""
+    write_text(path, json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
+
+
+def plain(value: Any) -> Any:
+    """Return JSON-ready values, with NaN and infinities as None.
+
+    Examples
+    --------
+    >>> plain({"kappa": float("nan"), "persons": ("a", "b")})
+    {'kappa': None, 'persons': ['a', 'b']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+class Run:
+    """A run folder, or a fine-tuning inside one.
+
+    Parameters
+    ----------
+    path : Path
+        The folder; ``runs/latest`` names the newest one.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def checkpoint(self) -> Path:
+        """All that a resume needs, in one file."""
+        return self.path / "last" / "checkpoint.safetensors"
+
+    @property
+    def encoder(self) -> Path:
+        """Weights of the pretrained encoder."""
+        return self.path / "encoder.safetensors"
+
+    @property
+    def model(self) -> Path:
+        """Weights of a fine-tuned model."""
+        return self.path / "model.safetensors"
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(row)) + "\n")
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Read metrics.jsonl; a line cut short by a crash ends it."""
+        rows: list[dict[str, Any]] = []
+        path = self.path / "metrics.jsonl"
+        if path.is_file():
+            for line in path.read_text(encoding="utf-8").splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except json.JSONDecodeError:
+                    break
+        return rows
+
+    def cut_back(self, step: int) -> None:
+        """Drop what was logged after a step, before going on from its checkpoint."""
+        rows = [json.dumps(row) for row in self.metrics() if row["step"] <= step]
+        write_text(self.path / "metrics.jsonl", "".join(row + "\n" for row in rows))
+
+    def provenance(self) -> dict[str, Any]:
+        """Read provenance.json."""
+        return read_json(self.path / "provenance.json")
+
+    def result(self) -> dict[str, Any]:
+        """Read result.json of a fine-tuning."""
+        return read_json(self.path / "result.json")
+
+    def finetunings(self) -> list["Run"]:
+        """Return fine-tunings with weights, oldest first."""
+        found = self.path.glob("finetune/*/model.safetensors")
+        return [Run(path.parent) for path in sorted(found, key=lambda path: path.stat().st_mtime)]
+
+    def finetuned(self) -> "Run":
+        """Return this folder if it is a fine-tuning, else its newest one.
+
+        Raises FileNotFoundError where there is none, naming the command that makes one.
+        """
+        if self.model.is_file():
+            return self
+        found = self.finetunings()
+        if not found:
+            raise FileNotFoundError(
+                f"{self.path} has no fine-tuned weights; make some with: biopart finetune --run "
+                f"{self.path}"
+            )
+        return found[-1]
+
+    def pretrained(self) -> "Run":
+        """Return the run that this folder belongs to; FileNotFoundError without a recipe."""
+        for path in (self.path, *self.path.parents[:2]):
+            if (path / "recipe.yaml").is_file() and path.parent.name != "finetune":
+                return Run(path)
+        raise FileNotFoundError(
+            f"{self.path} is no run (no recipe.yaml); make one with: biopart pretrain RECIPE"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; FileNotFoundError where there is no file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def new_run(name: str, out: Path | None = None) -> Run:
+    """Make the folder of a new run: ``out`` or ``runs/<name>/<time>``; runs/latest names it.
+
+    Raises FileExistsError where ``out`` already holds a run.
+    """
+    moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
+    path = out if out is not None else Path("runs") / name / moment
+    if (path / "recipe.yaml").exists():
+        raise FileExistsError(
+            f"{path} already holds a run; go on with it by --resume or give another --out"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    write_text(Path("runs") / "latest", str(path.resolve()))
+    return Run(path)
+
+
+def find_run(path: Path | None) -> Run:
+    """Return the run of a folder, or the newest one; FileNotFoundError where there is none."""
+    if path is not None:
+        if not path.is_dir():
+            raise FileNotFoundError(f"no run at {path}; make one with: biopart pretrain RECIPE")
+        return Run(path)
+    latest = Path("runs") / "latest"
+    if not latest.is_file():
+        raise FileNotFoundError("no run yet; make one with: biopart pretrain RECIPE")
+    return Run(Path(latest.read_text(encoding="utf-8").strip()))
+
+
+def origins() -> dict[str, Any]:
+    """Return versions, commit, machine and time, for provenance.json."""
+    return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "versions": {name: version(name) for name in LIBRARIES},
+        "commit": _commit(),
+    }
+
+
+def _commit() -> str | None:
+    """Return the commit of the checkout that biopart runs from, if it is one."""
+    folder = Path(__file__).parents[1]
+    if not (folder / ".git").exists():
+        return None
+    command = ["git", "-C", str(folder), "rev-parse", "HEAD"]
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return answer.stdout.strip() or None
