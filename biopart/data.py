@@ -19,7 +19,7 @@ from biopart.store import Store
 from biopart.store.records import MISSING
 
 
-@dataclass(frozen=True)
+@dataclass
 class Batch:
     """Windows of a batch with what is known of them.
 
@@ -43,7 +43,7 @@ class Batch:
         return replace(self, values=self.values.to(device), label=self.label.to(device))
 
 
-@dataclass(frozen=True)
+@dataclass
 class StepOutput:
     """What an objective says of one batch: the loss to descend and figures to log (0-d)."""
 
@@ -57,7 +57,7 @@ class Windows(Protocol):
     def __len__(self) -> int:
         """Return the number of items."""
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
         """Return the items of these numbers as one batch."""
 
     def start_epoch(self, seed: int, epoch: int) -> None:
@@ -203,6 +203,14 @@ class Source:
         records = self.cohort.records
         return [f"{records[self.record[i]]}:{self.epoch[i]}" for i in indices]
 
+    def scales(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return physical value per stored unit of items, (B, C)."""
+        numbers = self.record[indices].tolist()
+        table = {
+            n: self.cohort.scale(self.cohort.records[n])[list(self.picked)] for n in set(numbers)
+        }
+        return np.stack([table[number] for number in numbers]).astype(np.float32)
+
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Draw where windows shorter than the epoch lie; depends on (seed, epoch, item) alone."""
         room = self.cohort.epoch_samples - self.size
@@ -210,7 +218,7 @@ class Source:
             generator = np.random.default_rng([seed, epoch, 1])
             self._offset = generator.integers(0, room + 1, size=len(self))
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
         """Read items as one batch, windows as they are stored."""
         items = np.asarray(indices, dtype=np.int64)
         values = np.empty((len(items), self.context, len(self.picked), self.size), np.int16)
@@ -282,7 +290,7 @@ class ResidentSource:
         """Draw where windows shorter than the epoch lie."""
         self.source.start_epoch(seed, epoch)
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
         """Gather items on the device as one batch."""
         items = np.asarray(indices, dtype=np.int64)
         starts = np.array(self.source.starts(items))[:, 0]

@@ -78,6 +78,7 @@ class Origin(Strict):
 
     url: str = Field(description="base address, https:// or s3://")
     records_file: str | None = Field(None, description="list of records below url")
+    files: str = Field("*.edf", description="glob of the records' files where there is no list")
     extra: list[str] = Field(default_factory=list, description="globs of files always wanted")
     match: int | None = Field(
         None, description="leading characters of a record's file name that its files share"
@@ -104,6 +105,9 @@ class Card(Strict):
     recordings: list[str] = Field(description="globs of recordings below the raw folder")
     person: str = Field(
         "(.+)", description="regular expression on the file's stem; group 1 is the person"
+    )
+    same_person: dict[str, str] = Field(
+        default_factory=dict, description="person -> the person that it really is"
     )
     persons: PersonTable | None = None
     labels: Labels = Field(default_factory=NoLabels)

@@ -1,0 +1,82 @@
+"""Stretches of a recording that hold no signal: missing, flat, clipped. Marked, never invented."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopart.signals.recording import Channel
+
+FLAT_S = 1.0
+CLIPPED_S = 0.05
+
+
+@dataclass(frozen=True)
+class BadSamples:
+    """Per sample of one channel: missing; missing, flat or clipped; and how many are clipped."""
+
+    missing: NDArray[np.bool_]
+    marked: NDArray[np.bool_]
+    clipped: int
+
+
+def bad_samples(digital: NDArray[np.integer], channel: Channel) -> BadSamples:
+    """Find missing samples, flat stretches of over 1 s and clipped ones of over 0.05 s.
+
+    Parameters
+    ----------
+    digital : (time,), int
+        The source's integers.
+    channel : Channel
+        Rate, limits of the converter, and the integer that means missing.
+    """
+    missing = np.zeros(len(digital), dtype=bool)
+    if channel.missing is not None:
+        missing = digital == channel.missing
+    marked = missing.copy()
+    for start, stop in flat_runs(digital, max(2, round(FLAT_S * channel.sfreq_hz))):
+        marked[start:stop] = True
+    clipped = np.zeros(len(digital), dtype=bool)
+    for limit in (channel.digital_min, channel.digital_max):
+        if limit is not None:
+            clipped |= digital == limit
+    clipped &= ~missing
+    if clipped.any():
+        shortest = max(2, round(CLIPPED_S * channel.sfreq_hz))
+        for start, stop in segments(clipped):
+            if stop - start >= shortest:
+                marked[start:stop] = True
+    return BadSamples(missing, marked, int(clipped.sum()))
+
+
+def flat_runs(digital: NDArray[np.integer], longer_than: int) -> NDArray[np.int64]:
+    """Return start and stop of runs of one value that are longer than so many samples, (R, 2).
+
+    Examples
+    --------
+    >>> flat_runs(np.array([1, 2, 2, 2, 3, 3]), 2).tolist()
+    [[1, 4]]
+    """
+    # A longer run holds a whole block of half its length; most signals have none.
+    block = max(1, longer_than // 2)
+    whole = len(digital) // block * block
+    blocks = digital[:whole].reshape(-1, block)
+    if block > 1 and not (blocks.max(axis=1) == blocks.min(axis=1)).any():
+        return np.zeros((0, 2), dtype=np.int64)
+    runs = segments(digital[1:] == digital[:-1])
+    runs[:, 1] += 1
+    return runs[runs[:, 1] - runs[:, 0] > longer_than]
+
+
+def segments(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """Return start and stop of each stretch of True, (segment, 2).
+
+    Examples
+    --------
+    >>> segments(np.array([True, False, True, True])).tolist()
+    [[0, 1], [2, 4]]
+    """
+    if not mask.any():
+        return np.zeros((0, 2), dtype=np.int64)
+    edges = np.flatnonzero(np.diff(mask.astype(np.int8), prepend=0, append=0))
+    return edges.reshape(-1, 2).astype(np.int64)

@@ -1,0 +1,169 @@
+"""A folder of recordings into a store: one record at a time, each whole or not at all."""
+
+import csv
+import hashlib
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from joblib import Parallel, delayed
+
+from biopart.signals.prepare import prepare_recording
+from biopart.signals.readers import open_recording
+from biopart.signals.simulate import MARKER
+from biopart.store import Card, Store, create_store, finish_store, write_record
+from biopart.store.records import Layout
+
+
+@dataclass
+class Report:
+    """What an ingest did: records written, there before, and refused with the reason."""
+
+    written: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    refused: dict[str, str] = field(default_factory=dict)
+    warnings: dict[str, list[str]] = field(default_factory=dict)
+    left_out: dict[str, list[str]] = field(default_factory=dict)
+
+
+def find_recordings(raw: Path, card: Card) -> dict[str, Path]:
+    """Return the recordings of a raw folder by their names.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is missing or holds no recording of the card's kind.
+    """
+    if not raw.is_dir():
+        raise FileNotFoundError(f"no folder {raw}; give the raw files of {card.name} by --raw")
+    paths = sorted({path for glob in card.recordings for path in raw.glob(glob)})
+    if not paths:
+        raise FileNotFoundError(
+            f"{raw} holds no recording that fits {', '.join(card.recordings)}; fetch some with: "
+            f"biopart fetch {card.name} --to {raw}"
+        )
+    names = {path.stem: path for path in paths}
+    if len(names) < len(paths):
+        twice = sorted({p.stem for p in paths if names[p.stem] != p})
+        raise ValueError(f"several recordings are called {', '.join(twice)}")
+    return names
+
+
+def ingest(
+    card: Card,
+    raw: Path,
+    out: Path,
+    *,
+    jobs: int = 1,
+    layout: Layout = "training",
+    on_record: Callable[[str, str | None], None] = lambda name, reason: None,
+) -> Report:
+    """Prepare every recording of a folder that the store does not hold yet.
+
+    Parameters
+    ----------
+    card : Card
+        What to do with them.
+    raw, out : Path
+        Raw folder and store.
+    jobs : int
+        Processes.
+    layout : "training" or "archive"
+        Of the records written.
+    on_record : callable
+        Gets each record's name and, where it was refused, the reason.
+
+    Returns
+    -------
+    Report
+        A refused recording leaves the others alone; a second call tries it again.
+    """
+    paths = find_recordings(raw, card)
+    create_store(out, _root(card, simulated=(raw / MARKER).is_file()))
+    present = set(Store(out).records)
+    report = Report(kept=[name for name in paths if name in present])
+    missing = {name: path for name, path in paths.items() if name not in present}
+    people = read_persons(raw, card)
+    calls = (delayed(ingest_one)(card, path, out, layout, people) for path in missing.values())
+    results: Iterator[Any] = Parallel(n_jobs=jobs, return_as="generator")(calls)
+    for name, outcome in zip(missing, results, strict=True):
+        if isinstance(outcome, str):
+            report.refused[name] = outcome
+        else:
+            report.written.append(name)
+            for kind, target in (("warnings", report.warnings), ("left_out", report.left_out)):
+                if outcome[kind]:
+                    target[name] = outcome[kind]
+        on_record(name, report.refused.get(name))
+    finish_store(out)
+    return report
+
+
+def ingest_one(
+    card: Card, path: Path, out: Path, layout: Layout, people: dict[str, dict[str, Any]]
+) -> dict[str, Any] | str:
+    """Prepare one recording; return its attributes, or the reason why it was refused."""
+    try:
+        record = prepare_recording(open_recording(path), card)
+        person = person_of(path, card)
+    except (ValueError, OSError) as error:
+        return " ".join(str(error).split())
+    attributes = {
+        "person": person,
+        **people.get(person, {}),
+        "source": path.name,
+        "source_sha256": _hash(path),
+        **record.attributes,
+    }
+    write_record(out, path.stem, replace(record, attributes=attributes), layout=layout)
+    return attributes
+
+
+def person_of(path: Path, card: Card) -> str:
+    """Return the person of a recording by the card's rule; ValueError where it does not fit."""
+    found = re.search(card.person, path.stem)
+    if found is None:
+        raise ValueError(f"{path.stem} does not fit the card's rule for persons, {card.person!r}")
+    return card.same_person.get(found.group(1), found.group(1))
+
+
+def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:
+    """Read age and sex of each person from the card's table, where there is one."""
+    table = card.persons
+    if table is None or not (raw / table.file).is_file():
+        return {}
+    people = {}
+    with (raw / table.file).open(newline="", encoding="utf-8-sig") as file:
+        for row in csv.DictReader(file):
+            if table.person not in row:
+                raise ValueError(
+                    f"{table.file} has no column {table.person!r}; it has {', '.join(row)}"
+                )
+            columns = (("age", table.age), ("sex", table.sex))
+            known = {k: row[c].strip() for k, c in columns if c and row.get(c, "").strip()}
+            people[row[table.person].strip()] = dict(known)
+    return people
+
+
+def _root(card: Card, *, simulated: bool) -> dict[str, Any]:
+    """Return the attributes of a store made by a card."""
+    return {
+        "card": card.model_dump(mode="json"),
+        "epoch_s": card.stored_epoch_s,
+        "sfreq_hz": card.sfreq_hz,
+        "label_names": list(card.labels.names),
+        "channels": list(card.channels),
+        "simulated": simulated,
+    }
+
+
+def _hash(path: Path) -> str:
+    """Return the SHA-256 of a recording's file, and of its data file where they are two."""
+    digest = hashlib.sha256()
+    beside = [path.with_suffix(suffix) for suffix in (".mat", ".dat") if path.suffix == ".hea"]
+    for file in (path, *(b for b in beside if b.is_file())):
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return digest.hexdigest()

@@ -1,0 +1,100 @@
+"""Labels of epochs, by the rule of a card: stages, one label per file, or beats."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopart.signals.readers.wfdb_marks import read_annotations
+from biopart.signals.recording import Mark, Recording
+from biopart.signals.stages import label_epochs, read_stage_file, stage_code, unscored_tail_s
+from biopart.store.card import BeatLabels, Card, FileLabels, StageLabels
+
+
+def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) -> NDArray[np.int8]:
+    """Label the epochs of a recording by the card's rule.
+
+    Parameters
+    ----------
+    recording : Recording
+        Its marks, or the files beside it, hold the labels.
+    card : Card
+        The rule.
+    samples : int
+        Length of the signal at the card's rate.
+    warnings : list of str
+        Gets a sentence where the hypnogram is shorter than the signal.
+
+    Returns
+    -------
+    int8 (epoch,)
+        Codes of the card's label names, -1 = unknown.
+
+    Raises
+    ------
+    ValueError
+        If marks lie beyond the signal, or a file fits none or several of the rules.
+    """
+    rule, rate = card.labels, card.sfreq_hz
+    epoch = round(card.epoch_s * rate)
+    if isinstance(rule, StageLabels):
+        marks = stage_marks(recording, rule)
+        if not marks:
+            return np.full(samples // epoch, -1, np.int8)
+        label = label_epochs(marks, stage_code, n_samples=samples, sfreq_hz=rate, epoch=epoch)
+        tail = unscored_tail_s(marks, stage_code, duration_s=samples / rate)
+        if tail >= card.epoch_s:
+            warnings.append(f"the hypnogram ends {tail:g} s before the signal")
+        return label if rule.wake_margin_min is None else far_wake(label, card, rule)
+    if isinstance(rule, FileLabels):
+        stem = recording.path.stem
+        codes = [c for c, pattern in enumerate(rule.patterns.values()) if re.search(pattern, stem)]
+        if len(codes) != 1:
+            raise ValueError(f"{stem} fits {len(codes)} of the label patterns; it must fit one")
+        return np.full(samples // epoch, codes[0], np.int8)
+    if isinstance(rule, BeatLabels):
+        return beat_labels(recording.path, rule, samples // epoch, card.epoch_s)
+    return np.full(samples // epoch, -1, np.int8)
+
+
+def stage_marks(recording: Recording, rule: StageLabels) -> Sequence[Mark]:
+    """Return the stage marks of a recording: in it, or in the file that the card's rule names.
+
+    Raises ValueError where several files fit the rule.
+    """
+    path = recording.path
+    if rule.annotation is not None:
+        beside = path.with_suffix(f".{rule.annotation}")
+        stem = path.with_suffix("")
+        return read_annotations(stem, rule.annotation) if beside.is_file() else ()
+    if rule.hypnogram is None:
+        return [mark for mark in recording.marks if stage_code(mark.text) is not None]
+    found = sorted(path.parent.glob(rule.hypnogram.format(stem=path.stem)))
+    if len(found) > 1:
+        raise ValueError(f"{path.name} has several hypnograms: {', '.join(f.name for f in found)}")
+    return read_stage_file(found[0]) if found else ()
+
+
+def far_wake(label: NDArray[np.int8], card: Card, rule: StageLabels) -> NDArray[np.int8]:
+    """Take the label off wake that lies further from sleep than the card's margin."""
+    asleep = np.flatnonzero(label > 0)
+    if not len(asleep) or rule.wake_margin_min is None:
+        return label
+    margin = round(rule.wake_margin_min * 60 / card.epoch_s)
+    kept = label.copy()
+    kept[: max(0, asleep[0] - margin)] = -1
+    kept[asleep[-1] + margin + 1 :] = -1
+    return kept
+
+
+def beat_labels(path: Path, rule: BeatLabels, epochs: int, epoch_s: float) -> NDArray[np.int8]:
+    """Label each epoch with the last class of the rule's list that has a beat in it, else -1."""
+    codes = {symbol: c for c, symbols in enumerate(rule.classes.values()) for symbol in symbols}
+    label = np.full(epochs, -1, np.int8)
+    for mark in read_annotations(path.with_suffix(""), rule.annotation, text="symbol"):
+        epoch = int(mark.onset_s // epoch_s)
+        if mark.text in codes and epoch < epochs:
+            label[epoch] = max(label[epoch], codes[mark.text])
+    return label

@@ -1,0 +1,155 @@
+"""From the channels that a file has to those that are wanted, saying which rule gave each.
+
+The rules of a name, in their order: exact; ignoring case, spaces, a kind in front (``EEG C3``) and
+the sort of separator; synonyms of electrodes. A derivation ``A-B`` that no channel is becomes the
+difference of channels ``A`` and ``B``, or of ``A-X`` and ``B-X``. Aliases come before all of them.
+
+Sources: AASM manual for the names; Nuwer et al. 1998 for T3, T4, T5, T6 = T7, T8, P7, P8.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+_KIND = re.compile(r"(eeg|eog|emg|ecg|ekg)\s+(?=\S)")
+_SEPARATOR = re.compile(r"[-:/_]")
+_SYNONYMS = {
+    **{"a1": "m1", "a2": "m2", "loc": "e1", "roc": "e2"},
+    **{"t3": "t7", "t4": "t8", "t5": "p7", "t6": "p8"},
+}
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """A wanted channel: ``plus`` minus ``minus`` (None = as it is), and the rule that gave it."""
+
+    name: str
+    plus: str
+    minus: str | None
+    rule: str
+
+
+def montage(
+    available: Sequence[str],
+    wanted: Sequence[str],
+    aliases: Mapping[str, Sequence[str]] | None = None,
+) -> tuple[Derivation, ...]:
+    """Find every wanted channel among those of a file.
+
+    Parameters
+    ----------
+    available
+        Channel names of the file, each unique; of several that fit, the first is taken.
+    wanted
+        Names of the channels to be had, in their order.
+    aliases
+        For a wanted name, what to take for it, best first; tried before its own name.
+
+    Raises
+    ------
+    ValueError
+        If a channel cannot be had: lists what the file has and what each rule tried.
+
+    >>> montage(["F3", "A2"], ["F3-M2"])[0].rule
+    "'F3' (exact name) minus 'A2' (synonym of the electrodes)"
+    """
+    aliases = aliases or {}
+    derivations = [_derive(available, name, aliases.get(name, ())) for name in wanted]
+    found = tuple(derivation for derivation in derivations if derivation is not None)
+    if len(found) < len(wanted):
+        absent = [name for name, got in zip(wanted, derivations, strict=True) if got is None]
+        raise ValueError(_refusal(available, absent, aliases))
+    return found
+
+
+def _derive(available: Sequence[str], name: str, aliases: Sequence[str]) -> Derivation | None:
+    """Try the aliases of a name, then the name itself; None = it cannot be had."""
+    for candidate in (*aliases, name):
+        found = _single(available, candidate) or _difference(available, candidate)
+        if found is None:
+            continue
+        plus, minus, rule = found
+        if candidate in aliases:
+            rule = f"alias {candidate}: {rule}"
+        elif aliases:
+            rule = f"{rule}; its aliases are not in the file: {', '.join(aliases)}"
+        return Derivation(name, plus, minus, rule)
+    return None
+
+
+def _single(available: Sequence[str], name: str) -> tuple[str, None, str] | None:
+    """Find a channel that is this name, with the rule in words."""
+    found = _channel(available, name)
+    if found is None:
+        return None
+    channel, rule = found
+    return channel, None, rule if channel == name else f"{channel!r} ({rule})"
+
+
+def _difference(available: Sequence[str], name: str) -> tuple[str, str, str] | None:
+    """Find two channels whose difference is the derivation, with the rule in words."""
+    parts = [part.strip() for part in _SEPARATOR.split(name)]
+    if len(parts) != 2 or not all(parts):
+        return None
+    pairs = [(_channel(available, parts[0]), _channel(available, parts[1]))]
+    references = dict.fromkeys(_plain(channel)[1].partition("-")[2] for channel in available)
+    for reference in filter(None, references):
+        plus, minus = (_channel(available, f"{part}-{reference}") for part in parts)
+        pairs.append((plus, minus))
+    for plus, minus in pairs:
+        if plus is not None and minus is not None and plus != minus:
+            return plus[0], minus[0], f"{plus[0]!r} ({plus[1]}) minus {minus[0]!r} ({minus[1]})"
+    return None
+
+
+def _channel(available: Sequence[str], name: str) -> tuple[str, str] | None:
+    """Find the first channel that a rule takes for this name, and the rule."""
+    if name in available:
+        return name, "exact name"
+    kind, plain = _plain(name)
+    known = [(channel, *_plain(channel)) for channel in available]
+    same_kind = [(c, other) for c, own, other in known if kind is None or own in (kind, None)]
+    for channel, other in same_kind:
+        if other == plain:
+            return channel, "same but for case, spaces, kind or separator"
+    for channel, other in same_kind:
+        if _canonical(other) == _canonical(plain):
+            return channel, "synonym of the electrodes"
+    return None
+
+
+def _plain(name: str) -> tuple[str | None, str]:
+    """Split a name into its kind, if it has one in front, and the rest without case and spaces.
+
+    >>> _plain(" EEG C3:A2"), _plain("Chin 1-Chin 2")
+    (('eeg', 'c3-a2'), (None, 'chin1-chin2'))
+    """
+    name = name.strip().casefold()
+    kind = _KIND.match(name)
+    rest = name[kind.end() :] if kind else name
+    return kind[1] if kind else None, _SEPARATOR.sub("-", "".join(rest.split())).rstrip(".")
+
+
+def _canonical(plain: str) -> str:
+    """Replace every electrode of a plain name by the synonym that stands for all of them."""
+    return "-".join(_SYNONYMS.get(part, part) for part in plain.split("-"))
+
+
+def _refusal(
+    available: Sequence[str], absent: Sequence[str], aliases: Mapping[str, Sequence[str]]
+) -> str:
+    """Say what was tried for each channel that cannot be had, and what the file has."""
+    tried = []
+    for name in absent:
+        plain = _plain(name)[1]
+        attempts = [f"its aliases {', '.join(aliases[name])}"] if name in aliases else []
+        attempts.append(f"the exact name, {plain!r} in any case and separator")
+        attempts.append(f"the synonym {_canonical(plain)!r}")
+        if plain.count("-") == 1:
+            plus, minus = plain.split("-")
+            attempts.append(f"{plus!r} minus {minus!r}, alone or with a common reference")
+        tried.append(f"{name} cannot be had (tried {', '.join(attempts)})")
+    return (
+        f"Channel {'; channel '.join(tried)}; the file has "
+        f"{', '.join(map(repr, available)) or 'no channels'}: name one of these for it."
+    )

@@ -1,0 +1,268 @@
+"""From an opened recording to what a store holds: montage, resampling, band-pass, labels.
+
+Order: the source's integers -> physical values -> resample (soxr, HQ) -> band-pass (Butterworth
+as second-order sections, forward-backward) -> epochs -> int16. The whole recording is filtered
+before it is cut: filtered per window, edge transients tell a network where the edge is.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+from scipy import signal as dsp
+
+from biopart.signals.bad import bad_samples, segments
+from biopart.signals.labels import labels
+from biopart.signals.montage import Derivation, montage
+from biopart.signals.recording import Recording, to_physical
+from biopart.store.card import Card
+from biopart.store.records import MISSING, Record
+
+MICROVOLT = {"uV": 1.0, "mV": 1e3, "V": 1e6}
+PLAUSIBLE_UV = (0.5, 1000.0)
+ROBUST_RANGE = 600.0
+"""Values beyond this many robust deviations are clipped rather than coarsening all others."""
+
+
+@dataclass
+class Notes:
+    """What was done to a recording and what is worth knowing of it."""
+
+    montage: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+    clipped: int = 0
+
+
+def prepare_recording(recording: Recording, card: Card) -> Record:
+    """Prepare one recording for a store.
+
+    Parameters
+    ----------
+    recording : Recording
+        As its reader opened it.
+    card : Card
+        Channels, rate, filter, epochs and label rules.
+
+    Returns
+    -------
+    Record
+        signal int16 (channel, time), label int8 (epoch), bad (segment, 2), attributes with what
+        the montage did, warnings, what was left out and the number of clipped samples.
+
+    Raises
+    ------
+    ValueError
+        If a wanted channel cannot be had, marks lie beyond the signal, or no epoch is complete.
+    """
+    notes = Notes(warnings=list(recording.warnings))
+    derivations = montage(recording.names, card.channels, card.aliases)
+    notes.montage = [f"{d.name} = {d.rule}" for d in derivations]
+    values, bad, units = _derive(recording, derivations, card, notes)
+    epoch = round(card.epoch_s * card.sfreq_hz)
+    samples = values.shape[1]
+    if samples < epoch:
+        raise ValueError(
+            f"{recording.path.name} is {samples / card.sfreq_hz:g} s long, shorter than one epoch "
+            f"of {card.epoch_s:g} s"
+        )
+    label = labels(recording, card, samples, notes.warnings)
+    values = _filtered(values, card, epoch)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{recording.path.name}: the filter gave values that are not finite")
+    keep = _kept(values.shape[1], card, epoch)
+    values, missing, marked = values[:, keep], bad[0][keep], bad[1][keep]
+    tail = samples % epoch
+    if tail:
+        kept = "left out" if values.shape[1] < samples else "kept without a label"
+        notes.left_out.append(f"{tail / card.sfreq_hz:g} s after the last whole epoch {kept}")
+    signal, scale = quantise(values, missing)
+    notes.clipped += int((np.abs(signal) == 32767).sum())
+    _check_amplitude(values, card, units, notes)
+    attributes = {
+        "montage": notes.montage,
+        "warnings": notes.warnings,
+        "left_out": notes.left_out,
+        "n_clipped": notes.clipped,
+        "n_unscored": int((label < 0).sum()),
+    }
+    return Record(signal, scale, label, segments(marked | missing), attributes, units)
+
+
+def _derive(
+    recording: Recording, derivations: Sequence[Derivation], card: Card, notes: Notes
+) -> tuple[NDArray[np.float32], tuple[NDArray[np.bool_], NDArray[np.bool_]], str]:
+    """Read, subtract and resample; return values (C, T), missing and bad samples, and the unit."""
+    names = sorted({n for d in derivations for n in (d.plus, d.minus) if n is not None})
+    channels = {name: recording.channels[recording.names.index(name)] for name in names}
+    for d in derivations:
+        if d.minus is not None and channels[d.plus].sfreq_hz != channels[d.minus].sfreq_hz:
+            raise ValueError(f"{d.name}: {d.plus} and {d.minus} have different sampling rates")
+    digital = dict(zip(names, recording.digital(names), strict=True))
+    marks = {name: bad_samples(digital[name], channels[name]) for name in names}
+    for name in names:
+        notes.clipped += marks[name].clipped
+    units = {channels[d.plus].unit or card.unit or "" for d in derivations}
+    rows, lost, marked = [], [], []
+    for d in derivations:
+        row = _microvolt(recording, d.plus, digital[d.plus], card)
+        gone, poor = marks[d.plus].missing, marks[d.plus].marked
+        if d.minus is not None:
+            row = row - _microvolt(recording, d.minus, digital[d.minus], card)
+            gone, poor = gone | marks[d.minus].missing, poor | marks[d.minus].marked
+        rate = channels[d.plus].sfreq_hz
+        rows.append(resample(bridged(row, gone), rate, card.sfreq_hz))
+        lost.append(_resampled_mask(gone, rate, card.sfreq_hz, len(rows[-1])))
+        marked.append(_resampled_mask(poor, rate, card.sfreq_hz, len(rows[-1])))
+    length = min(len(row) for row in rows)
+    values = np.stack([row[:length] for row in rows])
+    absent = np.any([mask[:length] for mask in lost], axis=0)
+    bad = np.any([mask[:length] for mask in marked], axis=0)
+    electrical = units <= set(MICROVOLT)
+    unit = "uV" if electrical else units.pop() if len(units) == 1 else "mixed"
+    return values, (absent, bad), unit
+
+
+def _microvolt(
+    recording: Recording, name: str, digital: NDArray[np.integer], card: Card
+) -> NDArray[np.float32]:
+    """Return physical values as float32, electrical ones in microvolt."""
+    channel = recording.channels[recording.names.index(name)]
+    values = to_physical(digital, channel).astype(np.float32, copy=False)
+    factor = MICROVOLT.get(channel.unit or card.unit or "", 1.0)
+    return values if factor == 1 else values * np.float32(factor)
+
+
+def bridged(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Bridge missing samples by straight lines, so that filters do not spread them.
+
+    Examples
+    --------
+    >>> bridged(np.float32([0, 9, 2]), np.array([False, True, False])).tolist()
+    [0.0, 1.0, 2.0]
+    """
+    if not missing.any():
+        return values
+    if missing.all():
+        return np.zeros_like(values)
+    known = np.flatnonzero(~missing)
+    values = values.copy()
+    values[missing] = np.interp(np.flatnonzero(missing), known, values[known])
+    return values
+
+
+def resample(values: NDArray[np.float32], from_hz: float, to_hz: float) -> NDArray[np.float32]:
+    """Resample a signal (time,) with soxr's HQ filter; the same rate returns it unchanged.
+
+    Examples
+    --------
+    >>> resample(np.ones(400, np.float32), 200.0, 100.0).shape
+    (200,)
+    """
+    if from_hz == to_hz:
+        return values
+    resampled: NDArray[np.float32] = soxr.resample(values, from_hz, to_hz, quality="HQ")
+    return resampled[: round(len(values) * to_hz / from_hz)]
+
+
+def _resampled_mask(
+    mask: NDArray[np.bool_], from_hz: float, to_hz: float, length: int
+) -> NDArray[np.bool_]:
+    """Carry marked samples to another rate; a sample is marked if any it stands for is."""
+    result = np.zeros(length, dtype=bool)
+    for start, stop in segments(mask):
+        first = int(np.floor(start * to_hz / from_hz))
+        result[first : int(np.ceil(stop * to_hz / from_hz)) + 1] = True
+    return result
+
+
+def band_pass(values: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
+    """Filter signals (..., time) forward and backward by the card's Butterworth sections.
+
+    Sections, not (b, a): at 0.1 Hz the latter is unstable and gives NaN.
+    """
+    low, high = card.band_hz
+    if low is None and high is None:
+        return values
+    kind, edges = ("bandpass", [low, high]) if low and high else ("lowpass", high)
+    if high is None:
+        kind, edges = "highpass", low
+    sections = dsp.butter(card.filter_order, edges, kind, fs=card.sfreq_hz, output="sos")
+    out = np.empty_like(values)
+    for row, filtered in zip(
+        values.reshape(-1, values.shape[-1]), out.reshape(-1, values.shape[-1]), strict=True
+    ):
+        filtered[:] = dsp.sosfiltfilt(
+            sections, row, padlen=min(3 * len(sections) * 2, len(row) - 1)
+        )
+    return out
+
+
+def _filtered(values: NDArray[np.float32], card: Card, epoch: int) -> NDArray[np.float32]:
+    """Filter the recording, or each epoch by itself where the card says so."""
+    if card.filter_scope == "recording":
+        return band_pass(values, card)
+    whole = values.shape[1] // epoch * epoch
+    epochs = band_pass(values[:, :whole].reshape(len(values), -1, epoch), card)
+    return epochs.reshape(len(values), whole)
+
+
+def _kept(samples: int, card: Card, epoch: int) -> slice | NDArray[np.int64]:
+    """Return which samples stay: all, or each epoch without its ends where the card says so."""
+    cut = round(card.trim_s * card.sfreq_hz)
+    if cut == 0:
+        return slice(0, samples)
+    within = np.arange(cut, epoch - cut)
+    return (np.arange(samples // epoch)[:, None] * epoch + within).ravel()
+
+
+def quantise(
+    values: NDArray[np.float32], missing: NDArray[np.bool_]
+) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Store values as int16 with a scale per channel.
+
+    One scale for all channels where theirs are within a factor of four. A scale is fine enough
+    for 600 robust deviations on either side; what lies beyond is clipped.
+
+    Parameters
+    ----------
+    values : (C, T), float
+        Finite physical values.
+    missing : (T,), bool
+        Samples that become -32768.
+
+    Returns
+    -------
+    int16 (C, T) and float (C,)
+        ``values ~ integers * scale``.
+    """
+    peak = np.abs(values).max(axis=1).astype(np.float64)
+    sparse = values[:, :: max(1, values.shape[1] // 20_000)]
+    robust = 1.4826 * np.median(np.abs(sparse - np.median(sparse, 1, keepdims=True)), axis=1)
+    limit = np.where(robust > 0, np.minimum(peak, ROBUST_RANGE * robust), peak)
+    scale = np.where(limit > 0, limit, 1.0) / 32_760
+    if scale.max() <= 4 * scale.min():
+        scale = np.full_like(scale, scale.max())
+    signal = np.empty(values.shape, dtype=np.int16)
+    for row, integers, step in zip(values, signal, scale, strict=True):
+        scaled = row * np.float32(1 / step)
+        np.rint(scaled, out=scaled)
+        np.clip(scaled, -32_767, 32_767, out=scaled)
+        integers[:] = scaled
+    signal[:, missing] = MISSING
+    return signal, scale
+
+
+def _check_amplitude(values: NDArray[np.float32], card: Card, units: str, notes: Notes) -> None:
+    """Warn where an electrical signal's deviation is not one that a body makes."""
+    low, high = PLAUSIBLE_UV
+    if units != "uV":
+        return
+    for name, deviation in zip(card.channels, values.std(axis=1).tolist(), strict=True):
+        if not low <= deviation <= high:
+            notes.warnings.append(
+                f"{name} has a standard deviation of {deviation:.3g} uV, outside {low:g}-{high:g}: "
+                "look at its unit"
+            )

@@ -1,0 +1,93 @@
+"""Annotations of EDF+ and BDF+: time-stamped lists, timekeeping and the check for gaps.
+
+Source: Kemp and Olivan 2003, EDF+ specification, sections 2.2.2 to 2.2.4. An annotation list is
+``onset [0x15 duration] 0x14 text 0x14 ... 0x00``; the first list of a data record has an empty
+text and says when the record starts.
+"""
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopart.signals.recording import Mark
+
+_LIST = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*)\x14\x00")
+_ONSET = re.compile(rb"([+-]\d+(?:\.\d*)?)\x14")
+
+
+def first_onset_s(records: NDArray[np.uint8]) -> float:
+    """Return the time of the first data record, (record, byte), after the header's start."""
+    onset = _ONSET.match(records[0].tobytes())
+    return float(onset[1]) if onset else 0.0
+
+
+def read_marks(signals: Sequence[NDArray[np.uint8]], offset_s: float) -> tuple[Mark, ...]:
+    """Read the annotations of all annotation signals, in order of time.
+
+    Parameters
+    ----------
+    signals
+        Bytes of each annotation signal, (record, byte).
+    offset_s
+        Time of the first data record; onsets are counted from there.
+    """
+    marks = [
+        Mark(round(float(onset) - offset_s, 9), text, float(duration) if duration else None)
+        for records in signals
+        for onset, duration, texts in _LIST.findall(
+            b"".join(row.tobytes() + b"\0" for row in records)
+        )
+        for text in map(_decode, texts.split(b"\x14"))
+        if text
+    ]
+    return tuple(sorted(marks, key=lambda mark: mark.onset_s))
+
+
+def check_continuous(
+    name: str,
+    records: NDArray[np.uint8] | None,
+    *,
+    record_s: float,
+    tolerance_s: float,
+    discontinuous: bool,
+) -> None:
+    """Raise ValueError at the first data record that does not follow the one before.
+
+    Parameters
+    ----------
+    name
+        Name of the file, for the message.
+    records
+        Bytes of the first annotation signal, (record, byte); None = the file has none.
+    record_s, tolerance_s
+        Duration of a record and half a sample of the fastest signal, in seconds.
+    discontinuous
+        Whether the header says EDF+D; then every record must state its time.
+    """
+    before: float | None = None
+    for index, row in enumerate(records if records is not None else ()):
+        onset = _ONSET.match(row.tobytes())
+        if onset is None and discontinuous:
+            raise ValueError(
+                f"{name} is discontinuous (EDF+D) and data record {index} does not say when it "
+                "starts: export it as a continuous EDF."
+            )
+        now = float(onset[1]) if onset else None
+        if now is not None and before is not None and abs(now - before - record_s) > tolerance_s:
+            raise ValueError(
+                f"{name} is discontinuous (EDF+D): the first gap is at {before + record_s:g} s, "
+                f"the record after it starts at {now:g} s; export it without gaps."
+            )
+        before = now
+    if discontinuous and records is None:
+        raise ValueError(f"{name} is discontinuous (EDF+D) but has no annotations that say where.")
+
+
+def _decode(text: bytes) -> str:
+    """Decode a text as UTF-8, as the specification says, else as Latin-1, as old writers did."""
+    try:
+        return text.decode("utf-8")
+    except UnicodeDecodeError:
+        return text.decode("latin-1")

@@ -1,0 +1,160 @@
+"""A recording as its file holds it: integers, a scale per channel, own rates, marks.
+
+Nothing is resampled, filtered or renamed here. Opening reads the header; samples are read on
+demand, so that a file of 13 channels costs no more than the channels that are wanted.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+_MICRO = "u\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}"
+_VOLTS = {"v": "V", "mv": "mV"} | {f"{letter}v": "uV" for letter in _MICRO}
+_FLOAT32_STEPS = 2**20  # an offset of more steps than this would round float32 values
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One signal of a recording; physical value = digital * scale + offset, in ``unit``.
+
+    ``digital_min`` and ``digital_max`` are the limits that the file states (clipping starts
+    there); ``missing`` is the integer that stands for "no sample".
+    """
+
+    name: str
+    unit: str
+    sfreq_hz: float
+    n_samples: int
+    scale: float
+    offset: float = 0.0
+    digital_min: int | None = None
+    digital_max: int | None = None
+    missing: int | None = None
+
+
+@dataclass(frozen=True)
+class Mark:
+    """An annotation on the recording's own clock; ``duration_s`` None = holds until the next."""
+
+    onset_s: float
+    text: str
+    duration_s: float | None = None
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An opened recording; ``load`` reads the digital samples of channels by their index."""
+
+    path: Path
+    channels: tuple[Channel, ...]
+    load: Callable[[Sequence[int]], list[NDArray[np.integer]]]
+    marks: tuple[Mark, ...] = ()
+    start: datetime | None = None
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Channel names in file order, each unique."""
+        return tuple(channel.name for channel in self.channels)
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the longest signal in seconds, 0 for a file of annotations only."""
+        return max((channel.n_samples / channel.sfreq_hz for channel in self.channels), default=0.0)
+
+    def indices(self, names: Sequence[str]) -> list[int]:
+        """Return the positions of the named channels; ValueError lists what there is."""
+        absent = [name for name in names if name not in self.names]
+        if absent:
+            raise ValueError(
+                f"{self.path.name} has no channel {', '.join(map(repr, absent))}; "
+                f"it has {', '.join(self.names) or 'none'}."
+            )
+        return [self.names.index(name) for name in names]
+
+    def digital(self, names: Sequence[str]) -> list[NDArray[np.integer]]:
+        """Read the source's integers of the named channels, each (time,)."""
+        return self.load(self.indices(names))
+
+    def physical(self, names: Sequence[str]) -> list[NDArray[np.floating]]:
+        """Read physical values of the named channels, each (time,), missing samples as NaN.
+
+        float32, or float64 where float32 could not hold a quantisation step of the source: more
+        than 16 bits, or an offset far away from the values.
+        """
+        channels = [self.channels[index] for index in self.indices(names)]
+        return [
+            to_physical(digital, channel)
+            for digital, channel in zip(self.digital(names), channels, strict=True)
+        ]
+
+
+def to_physical(digital: NDArray[np.integer], channel: Channel) -> NDArray[np.floating]:
+    """Scale the integers of a channel, (time,), to its unit; missing samples become NaN.
+
+    >>> to_physical(np.array([-8, 0, 10], np.int16), Channel("ECG", "mV", 360, 3, 0.5, 1.0))
+    array([-3.,  1.,  6.], dtype=float32)
+    """
+    wide = digital.dtype.itemsize > 2 or abs(channel.offset) > _FLOAT32_STEPS * abs(channel.scale)
+    dtype = np.dtype(np.float64 if wide else np.float32)
+    physical = digital.astype(dtype)
+    physical *= dtype.type(channel.scale)
+    physical += dtype.type(channel.offset)
+    if channel.missing is not None:
+        physical[digital == channel.missing] = np.nan
+    return physical
+
+
+def unit_name(text: str) -> str:
+    """Spell a unit as biopart does: ``uV``, ``mV`` or ``V``, everything else as given.
+
+    >>> unit_name(" UV "), unit_name("mv"), unit_name("mmHg")
+    ('uV', 'mV', 'mmHg')
+    """
+    return _VOLTS.get(text.strip().casefold(), text.strip())
+
+
+def unique_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Make channel names unique and say what was changed.
+
+    The first of several equal names stays, the others become ``name-1``, ``name-2``, ...; an
+    empty name becomes ``unnamed``.
+
+    Returns
+    -------
+    names, warnings
+        As many names as given, and one sentence per name that was shared or empty.
+
+    >>> unique_names(["EEG", "EOG", "EEG"])
+    (('EEG', 'EOG', 'EEG-1'), ('2 channels are called EEG: read as EEG, EEG-1.',))
+    """
+    taken = {name for name in names if name}
+    given: dict[str, list[str]] = {}
+    result = []
+    for name in names:
+        before = given.setdefault(name, [])
+        new = name if name and not before else _free_name(name or "unnamed", taken, len(before))
+        taken.add(new)
+        before.append(new)
+        result.append(new)
+    warnings = [
+        f"{len(new)} channels are called {old}: read as {', '.join(new)}."
+        for old, new in given.items()
+        if old and len(new) > 1
+    ]
+    warnings += [f"Channels without a name: read as {', '.join(given[''])}."] if "" in given else []
+    return tuple(result), tuple(warnings)
+
+
+def _free_name(name: str, taken: set[str], number: int) -> str:
+    """Return the first of ``name-number``, ``name-number+1``, ... that is not taken."""
+    if number == 0 and name not in taken:
+        return name
+    number = max(number, 1)
+    while f"{name}-{number}" in taken:
+        number += 1
+    return f"{name}-{number}"

@@ -1,0 +1,1 @@
+"""What runs several verbs: the demonstration and the benchmarks."""

@@ -1,0 +1,132 @@
+"""What every experiment starts from: its store, its persons, its windows, its encoder."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from biopart.data import Cohort, Source, Split, open_cohort, split_persons
+from biopart.nn import ViT
+from biopart.nn.vit import Position
+from biopart.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe with its data opened and its persons divided.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the store is missing; names the commands that make it.
+    ValueError
+        If the store was made by another card than the recipe's, or patches do not tile windows.
+    """
+
+    recipe: Recipe
+    cohort: Cohort
+    split: Split
+
+    @property
+    def normalise(self) -> str:
+        """How windows are normalised."""
+        return self.recipe.data.normalise
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the recordings are simulated: no figure from them is a result."""
+        return bool(self.cohort.attributes.get("simulated", False))
+
+    def source(
+        self, persons: Sequence[str], *, labelled: bool = False, keep_bad: bool = False
+    ) -> Source:
+        """Return the windows of persons, as the recipe wants them."""
+        data = self.recipe.data
+        return self.cohort.source(
+            data.channels, data.window_s, labelled, keep_bad=keep_bad, persons=persons
+        )
+
+    @cached_property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels used."""
+        return tuple(self.recipe.data.channels or self.cohort.channels)
+
+    @cached_property
+    def shape(self) -> tuple[int, ...]:
+        """Extents S of a window in samples."""
+        window_s = self.recipe.data.window_s
+        if window_s is None:
+            return (self.cohort.epoch_samples,)
+        return (round(window_s * self.cohort.sfreq_hz),)
+
+    def encoder(self, position: Position, seed: int) -> ViT:
+        """Build a new encoder; the seed decides its weights."""
+        torch.manual_seed(seed)
+        settings = self.recipe.encoder
+        return ViT(
+            self.shape,
+            settings.patch,
+            len(self.channels),
+            settings.dim,
+            settings.depth,
+            settings.heads,
+            position=position,
+            drop_path=settings.drop_path,
+        )
+
+    def about(self, seen: Sequence[str]) -> dict[str, Any]:
+        """Describe weights: whom they have seen, and what a window must look like."""
+        return {
+            "recipe": self.recipe.name,
+            "seen": sorted(set(seen)),
+            "channels": list(self.channels),
+            "sfreq_hz": self.cohort.sfreq_hz,
+            "epoch_s": self.cohort.attributes["epoch_s"],
+            "label_names": list(self.cohort.label_names),
+            "normalise": self.normalise,
+            "simulated": self.simulated,
+        }
+
+
+def open_experiment(recipe: Recipe) -> Experiment:
+    """Open a recipe's store and divide its persons."""
+    data = recipe.data
+    if not data.store.is_dir():
+        card = data.card or "CARD"
+        simulated = " or: biopart simulate DIR" if card == "physionet2018" else ""
+        raise FileNotFoundError(
+            f"recipe {recipe.name} needs the store {data.store}; get raw files with: biopart fetch "
+            f"{card} --to DIR{simulated}, then: biopart prepare {card} --raw DIR --out {data.store}"
+        )
+    cohort = open_cohort(data.store)
+    made_by = cohort.attributes["card"].get("name")
+    if data.card is not None and made_by != data.card:
+        raise ValueError(
+            f"recipe {recipe.name} wants a store made by card {data.card}; {data.store} was made "
+            f"by {made_by}"
+        )
+    labelled = {cohort.persons[r] for r in cohort if (cohort.label(r) >= 0).any()}
+    settings = recipe.split
+    split = split_persons(
+        sorted(set(cohort.persons.values())),
+        sorted(labelled),
+        test=settings.test_persons,
+        validation=settings.validation_persons,
+        pretrain=settings.pretrain_persons,
+        finetune=settings.finetune_persons,
+        seed=settings.seed,
+    )
+    return Experiment(recipe, cohort, split)
+
+
+def class_holders(source: Source) -> dict[str, list[str]]:
+    """Return the persons who have each label of a source, by label name."""
+    names = source.cohort.label_names
+    persons = np.array(source.persons)
+    return {
+        name: sorted(set(persons[source.labels == code].tolist()))
+        for code, name in enumerate(names)
+    }

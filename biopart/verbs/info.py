@@ -1,0 +1,70 @@
+"""Say what a store, a run or a recipe is."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from biopart.recipe import Recipe, load_recipe
+from biopart.run import Run
+from biopart.store import Store
+from biopart.verbs.check import is_store
+
+
+def info(what: str) -> dict[str, Any]:
+    """Describe a store, a run, or a recipe given as a path or the name of a shipped one.
+
+    Raises FileNotFoundError where there is nothing of that name.
+    """
+    path = Path(what)
+    if path.is_dir():
+        return store_info(Store(path)) if is_store(path) else run_info(Run(path))
+    return load_recipe(what).model_dump(mode="json")
+
+
+def store_info(store: Store) -> dict[str, Any]:
+    """Describe a store: its card, its persons and how many windows have which label."""
+    labels: Counter[str] = Counter()
+    samples = 0
+    for record in store:
+        codes = store.label(record).tolist()
+        labels.update(store.label_names[code] if code >= 0 else "unlabelled" for code in codes)
+        samples += store.signal(record).shape[1]
+    return {
+        "store": str(store.path),
+        "card": store.attributes["card"]["name"],
+        "title": store.attributes["card"]["title"],
+        "licence": store.attributes["card"]["licence"],
+        "simulated": store.attributes.get("simulated", False),
+        "records": len(store),
+        "persons": len(set(store.persons.values())),
+        "hours": samples / store.sfreq_hz / 3600,
+        "channels": list(store.channels),
+        "sfreq_hz": store.sfreq_hz,
+        "epoch_s": store.attributes["epoch_s"],
+        "windows": dict(labels),
+    }
+
+
+def run_info(run: Run) -> dict[str, Any]:
+    """Describe a run: what it trained on, how far it is, and its fine-tunings' kappas."""
+    origin = run.pretrained()
+    provenance, rows = origin.provenance(), origin.metrics()
+    train = [row for row in rows if "train/loss" in row]
+    held = [row for row in rows if "validation/r2" in row]
+    return {
+        "run": str(origin.path),
+        "recipe": Recipe.model_validate(load_recipe(origin.path / "recipe.yaml")).name,
+        "simulated": provenance["simulated"],
+        "step": train[-1]["step"] if train else 0,
+        "steps": provenance["steps"],
+        "parameters": provenance["parameters"],
+        "chosen": provenance["chosen"],
+        "train/r2": train[-1].get("train/r2") if train else None,
+        "validation/r2": held[-1]["validation/r2"] if held else None,
+        "kappa": {t.path.name: t.result()["kappa"] for t in origin.finetunings()},
+    }
+
+
+def schema() -> dict[str, Any]:
+    """Return the JSON schema of a recipe."""
+    return Recipe.model_json_schema()
