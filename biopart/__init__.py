@@ -1,3 +1,25 @@
 """Self-supervised pretraining on biosignals and images by relative translations."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from biopart.data import open_cohort
+    from biopart.verbs.evaluate import load
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "load", "open_cohort"]
+
+_HOMES = {"load": "biopart.verbs.evaluate", "open_cohort": "biopart.data"}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first asked for."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'biopart' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return __all__

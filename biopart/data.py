@@ -4,6 +4,7 @@ A cohort knows records, a source knows windows, a sampler knows only how many th
 stay int16 until they are on the device.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -100,24 +101,27 @@ class Cohort(Store):
         Raises
         ------
         ValueError
-            If a channel is not there, the window is no whole number of samples, or nothing is
-            left.
+            If a channel or person is not there, the window is no whole number of samples, the
+            context is below 1, or nothing is left.
         """
         wanted = self.channels if channels is None else tuple(channels)
         absent = [name for name in wanted if name not in self.channels]
-        if absent:
+        if absent or not wanted:
             raise ValueError(
-                f"channels {', '.join(absent)} are not in {self.path}, which has "
+                f"channels {', '.join(absent) or '(none)'} are not in {self.path}, which has "
                 f"{', '.join(self.channels)}"
             )
-        size = self.epoch_samples if window_s is None else window_s * self.sfreq_hz
-        if not float(size).is_integer() or size < 1:
+        exact = self.epoch_samples if window_s is None else window_s * self.sfreq_hz
+        size = round(exact)
+        if not math.isclose(exact, size, abs_tol=1e-6) or size < 1:
             raise ValueError(
                 f"window_s {window_s} at {self.sfreq_hz:g} Hz is no whole number of samples"
             )
-        table = self._items(int(size), labelled, keep_bad, persons)
+        if context < 1:
+            raise ValueError(f"context is {context}; give 1 or the number of windows around each")
+        table = self._items(size, labelled, keep_bad, persons)
         picked = tuple(self.channels.index(name) for name in wanted)
-        source = Source(self, picked, int(size), context, *table)
+        source = Source(self, picked, size, context, *table)
         if not len(source):
             kind = "labelled windows" if labelled else "windows"
             raise ValueError(f"no {kind} are left of {self.path} for the persons asked for")
@@ -129,6 +133,9 @@ class Cohort(Store):
         """Return record number, epoch and label of every item."""
         columns: list[list[NDArray[np.int64]]] = [[], [], []]
         allowed = None if persons is None else set(persons)
+        strangers = sorted((allowed or set()) - set(self.persons.values()))
+        if strangers:
+            raise ValueError(f"no records of {', '.join(strangers)} are in {self.path}")
         for number, record in enumerate(self.records):
             if allowed is not None and self.persons[record] not in allowed:
                 continue
@@ -148,12 +155,28 @@ class Cohort(Store):
     def _touches_bad(self, record: str, epochs: int, size: int) -> NDArray[np.bool_]:
         """Tell which epochs have a window that may touch a bad stretch, (epochs,)."""
         epoch = self.epoch_samples
-        reach = max(0, (size - epoch) // 2)
+        reach = max(0, (size - epoch + 1) // 2)
         first = np.arange(epochs) * epoch - reach
         touches = np.zeros(epochs, dtype=bool)
         for start, stop in self.bad(record):
             touches |= (first < stop) & (first + epoch + 2 * reach > start)
         return touches
+
+    def mapped(self, record: str) -> NDArray[np.int16]:
+        """Return the stored integers (channel, time), mapped without keeping a file open.
+
+        np.memmap, which Store.signal returns, holds one of the 1,024 files that a process may
+        usually have open, and a cohort has more records than that.
+        """
+        signal = self.signal(record)
+        if not isinstance(signal, np.memmap):
+            return signal
+        private: Tensor = torch.from_file(
+            str(signal.filename), shared=False, size=signal.size, dtype=torch.int16
+        )
+        values: NDArray[np.int16] = private.numpy().reshape(signal.shape)
+        values.flags.writeable = False
+        return values
 
 
 def open_cohort(path: Path | str) -> Cohort:
@@ -227,7 +250,7 @@ class Source:
         for row, (number, first) in enumerate(
             zip(self.record[items].tolist(), starts, strict=True)
         ):
-            signal = self._signal(number)
+            signal = self.signal(number)
             for place, start in enumerate(first):
                 inside = signal[:, max(start, 0) : max(start + self.size, 0)]
                 window = values[row, place]
@@ -260,10 +283,10 @@ class Source:
         """Hold the cohort on a device and gather windows there."""
         return ResidentSource(self, device)
 
-    def _signal(self, number: int) -> NDArray[np.int16]:
-        """Return a record's signal, opened once."""
+    def signal(self, number: int) -> NDArray[np.int16]:
+        """Return the stored integers (channel, time) of a record by its number, opened once."""
         if number not in self._signals:
-            self._signals[number] = self.cohort.signal(self.cohort.records[number])
+            self._signals[number] = self.cohort.mapped(self.cohort.records[number])
         return self._signals[number]
 
 
@@ -274,14 +297,19 @@ class ResidentSource:
         if source.context > 1:
             raise ValueError("a resident source gives single windows; give context=1")
         self.source, self.device = source, torch.device(device)
-        numbers = np.unique(source.record)
-        signals = [source._signal(number)[list(source.picked)] for number in numbers.tolist()]
-        pad = np.full((len(source.picked), source.size), MISSING, np.int16)
-        parts = [pad, *(part for signal in signals for part in (signal, pad))]
-        self._flat = torch.from_numpy(np.concatenate(parts, axis=1)).to(self.device)
-        lengths = np.array([signal.shape[1] + source.size for signal in signals])
-        offsets = source.size + np.concatenate([[0], np.cumsum(lengths)[:-1]])
-        self._offset = dict(zip(numbers.tolist(), offsets.tolist(), strict=True))
+        numbers = np.unique(source.record).tolist()
+        lengths = [source.signal(number).shape[1] for number in numbers]
+        extent = source.size + sum(length + source.size for length in lengths)
+        shape = (len(source.picked), extent)
+        self._flat = torch.full(shape, MISSING, dtype=torch.int16, device=self.device)
+        self._offset: dict[int, int] = {}
+        start = source.size
+        for number, length in zip(numbers, lengths, strict=True):
+            # One record at a time: the whole cohort would need its size again on the way.
+            rows = torch.from_numpy(source.signal(number)[list(source.picked)])
+            self._flat[:, start : start + length] = rows.to(self.device)
+            self._offset[number] = start
+            start += length + source.size
 
     def __len__(self) -> int:
         return len(self.source)
@@ -376,7 +404,8 @@ def split_persons(
     ValueError
         If test and validation leave no labelled person.
     """
-    order = [sorted(labelled)[i] for i in np.random.default_rng(seed).permutation(len(labelled))]
+    known = sorted(set(labelled))
+    order = [known[i] for i in np.random.default_rng(seed).permutation(len(known))]
     if test < 1 or test + validation >= len(order):
         raise ValueError(
             f"{test} test and {validation} validation persons leave none of {len(order)} labelled "

@@ -73,9 +73,10 @@ class CrossAttention(nn.Module):
         self.key = nn.Linear(dim, dim)
         self.value = nn.Linear(dim, dim)
         self.out = nn.Linear(dim, outputs)
-        for layer in (self.key, self.value, self.out):
+        for layer in (self.key, self.value):
             nn.init.xavier_uniform_(layer.weight)
             nn.init.zeros_(layer.bias)
+        _start_near_zero(self.out)
 
     def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
         """Predict relations: tokens (B, K, D), pairs (B, M, 2) -> (B, M, O)."""
@@ -117,6 +118,7 @@ class PairwiseMlp(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.hidden = PairProjection(dim, dim)
         self.out = nn.Linear(dim, outputs)
+        _start_near_zero(self.out)
 
     def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
         """Predict relations: tokens (B, K, D), pairs (B, M, 2) -> (B, M, O)."""
@@ -133,6 +135,7 @@ class JointMlp(nn.Module):
         self.norm = nn.LayerNorm(dim)
         self.hidden = nn.Linear(patches * dim, dim)
         self.out = nn.Linear(dim, patches * patches * outputs)
+        _start_near_zero(self.out)
 
     def forward(self, tokens: Tensor, pairs: Tensor) -> Tensor:
         """Predict relations: tokens (B, K, D), pairs (B, M, 2) -> (B, M, O)."""
@@ -172,3 +175,9 @@ def relative_encoder(name: Head, dim: int, outputs: int, *, heads: int, patches:
     raise ValueError(
         f"no relative encoder {name!r}; choose cross_attention, pairwise_mlp or joint_mlp"
     )
+
+
+def _start_near_zero(layer: nn.Linear) -> None:
+    """Begin with small predictions, so that the loss begins at its chance value."""
+    nn.init.trunc_normal_(layer.weight, std=0.02)
+    nn.init.zeros_(layer.bias)

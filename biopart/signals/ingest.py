@@ -38,7 +38,8 @@ def find_recordings(raw: Path, card: Card) -> dict[str, Path]:
     """
     if not raw.is_dir():
         raise FileNotFoundError(f"no folder {raw}; give the raw files of {card.name} by --raw")
-    paths = sorted({path for glob in card.recordings for path in raw.glob(glob)})
+    found = {path for glob in card.recordings for path in raw.glob(glob)}
+    paths = sorted(path for path in found if not path.name.startswith("."))
     if not paths:
         raise FileNotFoundError(
             f"{raw} holds no recording that fits {', '.join(card.recordings)}; fetch some with: "
@@ -108,13 +109,14 @@ def ingest_one(
     try:
         record = prepare_recording(open_recording(path), card)
         person = person_of(path, card)
+        source = _hash(path)
     except (ValueError, OSError) as error:
         return " ".join(str(error).split())
     attributes = {
         "person": person,
         **people.get(person, {}),
         "source": path.name,
-        "source_sha256": _hash(path),
+        "source_sha256": source,
         **record.attributes,
     }
     write_record(out, path.stem, replace(record, attributes=attributes), layout=layout)
@@ -124,7 +126,7 @@ def ingest_one(
 def person_of(path: Path, card: Card) -> str:
     """Return the person of a recording by the card's rule; ValueError where it does not fit."""
     found = re.search(card.person, path.stem)
-    if found is None:
+    if found is None or not found.group(1):
         raise ValueError(f"{path.stem} does not fit the card's rule for persons, {card.person!r}")
     return card.same_person.get(found.group(1), found.group(1))
 
@@ -136,14 +138,18 @@ def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:
         return {}
     people = {}
     with (raw / table.file).open(newline="", encoding="utf-8-sig") as file:
-        for row in csv.DictReader(file):
-            if table.person not in row:
+        reader = csv.DictReader(file)
+        header = reader.fieldnames or []
+        columns = {"person": table.person, "age": table.age, "sex": table.sex}
+        for column in filter(None, columns.values()):
+            if column not in header:
                 raise ValueError(
-                    f"{table.file} has no column {table.person!r}; it has {', '.join(row)}"
+                    f"{table.file} has no column {column!r}; it has {', '.join(header)}"
                 )
-            columns = (("age", table.age), ("sex", table.sex))
-            known = {k: row[c].strip() for k, c in columns if c and row.get(c, "").strip()}
-            people[row[table.person].strip()] = dict(known)
+        for row in reader:
+            cells = {key: (row[column] or "").strip() for key, column in columns.items() if column}
+            person = cells.pop("person")
+            people[person] = {key: cell for key, cell in cells.items() if cell}
     return people
 
 

@@ -1,5 +1,6 @@
 """Labels of epochs, by the rule of a card: stages, one label per file, or beats."""
 
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,7 +56,7 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
             raise ValueError(f"{stem} fits {len(codes)} of the label patterns; it must fit one")
         return np.full(samples // epoch, codes[0], np.int8)
     if isinstance(rule, BeatLabels):
-        return beat_labels(recording.path, rule, samples // epoch, card.epoch_s)
+        return beat_labels(recording.path, rule, samples // epoch, epoch, sfreq_hz=rate)
     return np.full(samples // epoch, -1, np.int8)
 
 
@@ -71,7 +72,7 @@ def stage_marks(recording: Recording, rule: StageLabels) -> Sequence[Mark]:
         return read_annotations(stem, rule.annotation) if beside.is_file() else ()
     if rule.hypnogram is None:
         return [mark for mark in recording.marks if stage_code(mark.text) is not None]
-    found = sorted(path.parent.glob(rule.hypnogram.format(stem=path.stem)))
+    found = sorted(path.parent.glob(rule.hypnogram.format(stem=_Stem(path.stem))))
     if len(found) > 1:
         raise ValueError(f"{path.name} has several hypnograms: {', '.join(f.name for f in found)}")
     return read_stage_file(found[0]) if found else ()
@@ -89,12 +90,33 @@ def far_wake(label: NDArray[np.int8], card: Card, rule: StageLabels) -> NDArray[
     return kept
 
 
-def beat_labels(path: Path, rule: BeatLabels, epochs: int, epoch_s: float) -> NDArray[np.int8]:
-    """Label each epoch with the last class of the rule's list that has a beat in it, else -1."""
+def beat_labels(
+    path: Path, rule: BeatLabels, epochs: int, epoch: int, *, sfreq_hz: float
+) -> NDArray[np.int8]:
+    """Label each epoch with the last class of the rule's list that has a beat in it, else -1.
+
+    Parameters
+    ----------
+    path : Path
+        Header of the record.
+    rule : BeatLabels
+        Classes, and the extension of the annotation file.
+    epochs, epoch : int
+        Number of epochs, and samples of one at the store's rate.
+    sfreq_hz : float
+        The store's rate.
+    """
     codes = {symbol: c for c, symbols in enumerate(rule.classes.values()) for symbol in symbols}
     label = np.full(epochs, -1, np.int8)
     for mark in read_annotations(path.with_suffix(""), rule.annotation, text="symbol"):
-        epoch = int(mark.onset_s // epoch_s)
-        if mark.text in codes and epoch < epochs:
-            label[epoch] = max(label[epoch], codes[mark.text])
+        number = int(mark.onset_s * sfreq_hz + 1e-6) // epoch
+        if mark.text in codes and number < epochs:
+            label[number] = max(label[number], codes[mark.text])
     return label
+
+
+class _Stem(str):
+    """A file's stem that a glob takes literally, once a format has cut it."""
+
+    def __format__(self, spec: str) -> str:
+        return glob.escape(format(str(self), spec))

@@ -16,7 +16,7 @@ from scipy import signal as dsp
 from biopart.signals.bad import bad_samples, segments
 from biopart.signals.labels import labels
 from biopart.signals.montage import Derivation, montage
-from biopart.signals.recording import Recording, to_physical
+from biopart.signals.recording import Channel, Recording, to_physical, unit_name
 from biopart.store.card import Card
 from biopart.store.records import MISSING, Record
 
@@ -73,7 +73,7 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
     if not np.isfinite(values).all():
         raise ValueError(f"{recording.path.name}: the filter gave values that are not finite")
     keep = _kept(values.shape[1], card, epoch)
-    values, missing, marked = values[:, keep], bad[0][keep], bad[1][keep]
+    values, missing, marked = values[:, keep], bad[0][:, keep], bad[1][keep]
     tail = samples % epoch
     if tail:
         kept = "left out" if values.shape[1] < samples else "kept without a label"
@@ -88,23 +88,26 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
         "n_clipped": notes.clipped,
         "n_unscored": int((label < 0).sum()),
     }
-    return Record(signal, scale, label, segments(marked | missing), attributes, units)
+    return Record(signal, scale, label, segments(marked), attributes, units)
 
 
 def _derive(
     recording: Recording, derivations: Sequence[Derivation], card: Card, notes: Notes
 ) -> tuple[NDArray[np.float32], tuple[NDArray[np.bool_], NDArray[np.bool_]], str]:
-    """Read, subtract and resample; return values (C, T), missing and bad samples, and the unit."""
+    """Read, subtract and resample.
+
+    Returns values (C, T); missing samples (C, T) and bad ones of any channel (T,); the unit.
+    """
     names = sorted({n for d in derivations for n in (d.plus, d.minus) if n is not None})
     channels = {name: recording.channels[recording.names.index(name)] for name in names}
     for d in derivations:
-        if d.minus is not None and channels[d.plus].sfreq_hz != channels[d.minus].sfreq_hz:
-            raise ValueError(f"{d.name}: {d.plus} and {d.minus} have different sampling rates")
+        if d.minus is not None:
+            _check_pair(d.name, channels[d.plus], channels[d.minus], card)
     digital = dict(zip(names, recording.digital(names), strict=True))
     marks = {name: bad_samples(digital[name], channels[name]) for name in names}
     for name in names:
         notes.clipped += marks[name].clipped
-    units = {channels[d.plus].unit or card.unit or "" for d in derivations}
+    units = {_unit(channels[d.plus], card) for d in derivations}
     rows, lost, marked = [], [], []
     for d in derivations:
         row = _microvolt(recording, d.plus, digital[d.plus], card)
@@ -118,11 +121,26 @@ def _derive(
         marked.append(_resampled_mask(poor, rate, card.sfreq_hz, len(rows[-1])))
     length = min(len(row) for row in rows)
     values = np.stack([row[:length] for row in rows])
-    absent = np.any([mask[:length] for mask in lost], axis=0)
+    absent = np.stack([mask[:length] for mask in lost])
     bad = np.any([mask[:length] for mask in marked], axis=0)
     electrical = units <= set(MICROVOLT)
     unit = "uV" if electrical else units.pop() if len(units) == 1 else "mixed"
     return values, (absent, bad), unit
+
+
+def _check_pair(name: str, plus: Channel, minus: Channel, card: Card) -> None:
+    """Refuse a difference of channels of different rates or incomparable units."""
+    units = {_unit(plus, card), _unit(minus, card)}
+    if plus.sfreq_hz != minus.sfreq_hz:
+        kind, values = "sampling rates", f"{plus.sfreq_hz:g} and {minus.sfreq_hz:g} Hz"
+    elif len(units) > 1 and not units <= set(MICROVOLT):
+        kind, values = "units", " and ".join(sorted(unit or "none" for unit in units))
+    else:
+        return
+    raise ValueError(
+        f"{name}: {plus.name} and {minus.name} have different {kind}, {values}; their difference "
+        "means nothing, so choose another channel or alias"
+    )
 
 
 def _microvolt(
@@ -131,8 +149,13 @@ def _microvolt(
     """Return physical values as float32, electrical ones in microvolt."""
     channel = recording.channels[recording.names.index(name)]
     values = to_physical(digital, channel).astype(np.float32, copy=False)
-    factor = MICROVOLT.get(channel.unit or card.unit or "", 1.0)
+    factor = MICROVOLT.get(_unit(channel, card), 1.0)
     return values if factor == 1 else values * np.float32(factor)
+
+
+def _unit(channel: Channel, card: Card) -> str:
+    """Return the unit of a channel: the file's, else the card's."""
+    return channel.unit or unit_name(card.unit or "")
 
 
 def bridged(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -174,7 +197,7 @@ def _resampled_mask(
     result = np.zeros(length, dtype=bool)
     for start, stop in segments(mask):
         first = int(np.floor(start * to_hz / from_hz))
-        result[first : int(np.ceil(stop * to_hz / from_hz)) + 1] = True
+        result[first : int(np.ceil(stop * to_hz / from_hz))] = True
     return result
 
 
@@ -194,8 +217,9 @@ def band_pass(values: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
     for row, filtered in zip(
         values.reshape(-1, values.shape[-1]), out.reshape(-1, values.shape[-1]), strict=True
     ):
+        usual = 3 * (2 * len(sections) + 1)
         filtered[:] = dsp.sosfiltfilt(
-            sections, row, padlen=min(3 * len(sections) * 2, len(row) - 1)
+            sections, row, padlen=None if len(row) > usual else len(row) - 1
         )
     return out
 
@@ -230,7 +254,7 @@ def quantise(
     ----------
     values : (C, T), float
         Finite physical values.
-    missing : (T,), bool
+    missing : (C, T), bool
         Samples that become -32768.
 
     Returns
@@ -251,7 +275,7 @@ def quantise(
         np.rint(scaled, out=scaled)
         np.clip(scaled, -32_767, 32_767, out=scaled)
         integers[:] = scaled
-    signal[:, missing] = MISSING
+    signal[missing] = MISSING
     return signal, scale
 
 

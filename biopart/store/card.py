@@ -4,6 +4,7 @@ A card owns rate, filter, montage, epoch length, trimming and label rules; a rec
 window, the normalisation and everything after.
 """
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,17 @@ class StageLabels(Strict):
         None, description="wake further than this from sleep is left unlabelled, in minutes"
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> "StageLabels":
+        try:
+            (self.hypnogram or "").format(stem="")
+        except (LookupError, AttributeError, ValueError):
+            raise ValueError(
+                f"hypnogram is {self.hypnogram!r}; only {{stem}} may stand in braces, for "
+                "instance '{stem:.7}?-Hypnogram.edf'"
+            ) from None
+        return self
+
     @property
     def names(self) -> tuple[str, ...]:
         """Label names by code."""
@@ -39,6 +51,12 @@ class FileLabels(Strict):
 
     kind: Literal["file"]
     patterns: dict[str, str] = Field(description="label name -> regular expression, by code")
+
+    @model_validator(mode="after")
+    def _check(self) -> "FileLabels":
+        for name, pattern in self.patterns.items():
+            _compiled(pattern, f"the pattern of {name}")
+        return self
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -129,29 +147,51 @@ class Card(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "Card":
-        low, high = self.band_hz
-        if high is not None and not (low or 0) < high < self.sfreq_hz / 2:
+        half = self.sfreq_hz / 2
+        edges = [edge for edge in self.band_hz if edge is not None]
+        if edges != sorted(set(edges)) or not all(0 < edge < half for edge in edges):
             raise ValueError(
-                f"band_hz is {self.band_hz}; its upper end must lie above the lower one and "
-                f"below half of sfreq_hz, {self.sfreq_hz / 2:g} Hz"
+                f"band_hz is {list(self.band_hz)}; its ends must rise and lie above 0 and below "
+                f"half of sfreq_hz, {half:g} Hz; null leaves an end open"
             )
-        if not float(self.epoch_s * self.sfreq_hz).is_integer():
+        if not is_whole(self.epoch_s * self.sfreq_hz) or self.epoch_s * self.sfreq_hz < 0.5:
             raise ValueError(
                 f"epoch_s {self.epoch_s:g} at {self.sfreq_hz:g} Hz is no whole number of samples"
             )
-        if not float(self.trim_s * self.sfreq_hz).is_integer() or 2 * self.trim_s >= self.epoch_s:
+        if not is_whole(self.trim_s * self.sfreq_hz) or 2 * self.trim_s >= self.epoch_s:
             raise ValueError(
                 f"trim_s is {self.trim_s:g}; it must be a whole number of samples and leave "
                 f"something of an epoch of {self.epoch_s:g} s"
             )
-        if re.compile(self.person).groups < 1:
+        if _compiled(self.person, "person").groups < 1:
             raise ValueError(f"person is {self.person!r}; give a group, e.g. '(tr\\d+)'")
+        if len(set(self.channels)) < len(self.channels):
+            raise ValueError(f"channels is {self.channels}; name each channel once")
         return self
 
     @property
     def stored_epoch_s(self) -> float:
         """Length of an epoch in the store, after trimming, in seconds."""
         return self.epoch_s - 2 * self.trim_s
+
+
+def is_whole(samples: float) -> bool:
+    """Tell whether a product of seconds and hertz means a whole number of samples.
+
+    Examples
+    --------
+    >>> (2.3 * 100).is_integer(), is_whole(2.3 * 100), is_whole(0.301 * 100)
+    (False, True, False)
+    """
+    return math.isclose(samples, round(samples), abs_tol=1e-6)
+
+
+def _compiled(pattern: str, what: str) -> re.Pattern[str]:
+    """Compile a regular expression; ValueError says what is wrong with it."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{what} is {pattern!r}, no regular expression: {error}") from None
 
 
 def load_card(name: str | Path, changes: Sequence[str] = ()) -> Card:

@@ -6,7 +6,9 @@ it is written beside and renamed.
 """
 
 import hashlib
+import json
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -70,20 +72,32 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     ValueError
         If the folder holds a store made by another card or format, or something else.
     """
-    wanted = {"format_version": FORMAT_VERSION, **attributes}
-    if not path.exists():
+    wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
+    if path.is_file():
+        raise ValueError(f"{path} is a file; give the folder of a store")
+    if not path.is_dir() or not any(path.iterdir()):
         path.parent.mkdir(parents=True, exist_ok=True)
         beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
-        beside.rename(path)
+        beside.replace(path)
         return
-    found = Store(path).attributes
-    changed = [key for key in ROOT_KEYS if found.get(key) != wanted[key]]
+    changed = _differences(Store(path).attributes, wanted)
     if changed:
         raise ValueError(
             f"{path} is a store that was made with another {', '.join(changed)}; "
             "give another --out or remove it"
         )
+
+
+def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name the attributes of a store that differ, keys of its card one by one."""
+    changed = [key for key in ROOT_KEYS if found.get(key) != wanted.get(key)]
+    cards = (found.get("card"), wanted.get("card"))
+    if "card" in changed and all(isinstance(card, dict) for card in cards):
+        keys = sorted({key for card in cards for key in card})
+        inner = [f"card.{key}" for key in keys if cards[0].get(key) != cards[1].get(key)]
+        changed[changed.index("card") : changed.index("card") + 1] = inner
+    return changed
 
 
 def write_record(path: Path, name: str, record: Record, *, layout: Layout = "training") -> None:
@@ -96,36 +110,75 @@ def write_record(path: Path, name: str, record: Record, *, layout: Layout = "tra
     name : str
         Name of the record: one folder name.
     record : Record
-        Arrays and attributes.
+        Arrays and attributes; the hash of the arrays is added to these.
     layout : "training" or "archive"
         One raw chunk, or compressed shards.
+
+    Raises
+    ------
+    ValueError
+        If the name is no folder name, or the arrays do not fit the store's channels.
     """
-    if Path(name).name != name or name.startswith("."):
+    if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"a record's name must be a plain folder name; got {name!r}")
+    store = Store(path)
+    _check(name, record, store.channels)
     beside = path / f".{name}.{os.getpid()}.part"
-    shutil.rmtree(beside, ignore_errors=True)
+    _remove_leftovers(path, name)
     varied = len(set(record.scale.tolist())) > 1
-    stages = Store(path).attributes["label_names"] == ["W", "N1", "N2", "N3", "R"]
-    group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=record.attributes)
+    stages = store.label_names == ("W", "N1", "N2", "N3", "R")
+    attributes = {**record.attributes, "sha256": _digest(record)}
+    group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
     _write_signal(group, record, 1.0 if varied else float(record.scale[0]), layout)
     if varied:
         _write_array(group, "scale", record.scale, ("channel",))
     for label in ("label", "stage") if stages else ("label",):
         _write_array(group, label, record.label, ("epoch",))
     _write_array(group, "bad", record.bad.reshape(-1, 2), ("segment", "bound"))
-    shutil.rmtree(path / name, ignore_errors=True)
+    if (path / name).exists():
+        (path / name).rename(path / f".{name}.replaced.part")
     beside.rename(path / name)
+    _remove_leftovers(path, name)
 
 
 def finish_store(path: Path) -> None:
     """Gather all metadata at the root, so that xarray and object stores open it in one read.
 
-    Records written later are seen by Store at once, and by xarray after the next call.
+    Records written later are seen by Store at once, and by xarray after the next call. What a
+    writer that was stopped left behind is removed, so nobody else may be writing.
     """
+    _remove_leftovers(path, "*")
     with warnings.catch_warnings():
         # zarr notes that v3 has no standard for this yet; xarray.open_zarr warns without it.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(path, zarr_format=3)
+
+
+def _remove_leftovers(path: Path, name: str) -> None:
+    """Remove what writers of a record (``*`` = of any) that were stopped left in a store."""
+    writers = re.compile(rf"\.{'.+' if name == '*' else re.escape(name)}\.(\d+|replaced)\.part")
+    for leftover in path.glob(".*.part"):
+        if writers.fullmatch(leftover.name):
+            shutil.rmtree(leftover)
+
+
+def _check(name: str, record: Record, channels: Sequence[str]) -> None:
+    """Refuse arrays that are not int16, or not one row and one scale per channel."""
+    signal, scale = record.signal, record.scale
+    rows = len(channels)
+    if signal.dtype != np.int16 or signal.ndim != 2 or len(signal) != rows or len(scale) != rows:
+        raise ValueError(
+            f"record {name} has a signal {signal.dtype} {signal.shape} and {len(scale)} scales; "
+            f"the store takes int16 (channel, time) of {', '.join(channels)}"
+        )
+
+
+def _digest(record: Record) -> str:
+    """Return the SHA-256 of a record's arrays."""
+    digest = hashlib.sha256(repr(record.signal.shape).encode())
+    for values in (record.signal, record.scale, record.label, record.bad):
+        digest.update(np.ascontiguousarray(values).data)
+    return digest.hexdigest()
 
 
 def _write_signal(group: zarr.Group, record: Record, factor: float, layout: Layout) -> None:
@@ -185,8 +238,8 @@ class Store:
             )
         try:
             self.group = zarr.open_group(self.path, mode="r", zarr_format=3, use_consolidated=False)
-        except FileNotFoundError as error:
-            raise ValueError(f"{path} is not a store: it has no zarr v3 group") from error
+        except (FileNotFoundError, ValueError, TypeError) as error:
+            raise ValueError(f"{path} is not a store, a zarr v3 group: {error}") from error
         self.attributes: dict[str, Any] = dict(self.group.attrs)
         version = self.attributes.get("format_version")
         if version != FORMAT_VERSION:
@@ -199,9 +252,10 @@ class Store:
     def records(self) -> tuple[str, ...]:
         """Names of the records, sorted."""
         if isinstance(self.path, Path):
-            found = (entry.parent.name for entry in self.path.glob("*/zarr.json"))
-            return tuple(sorted(name for name in found if not name.startswith(".")))
-        return tuple(sorted(name for name in self.group.group_keys()))
+            found = [entry.parent.name for entry in self.path.glob("*/zarr.json")]
+        else:
+            found = list(self.group.group_keys())
+        return tuple(sorted(name for name in found if not name.startswith(".")))
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.records)
@@ -210,11 +264,18 @@ class Store:
         return len(self.records)
 
     def __getitem__(self, record: str) -> xarray.Dataset:
-        """Open one record as an xarray.Dataset, lazily, in physical units."""
+        """Open one record as an xarray.Dataset in physical units, lazily where one scale will do.
+
+        A ``scale`` per channel is multiplied in, and is not among the variables.
+        """
         self.about(record)
         data: xarray.Dataset = xarray.open_zarr(
             self.path, group=record, chunks=None, consolidated=False
         )
+        if "scale" in data:
+            with xarray.set_options(keep_attrs=True):
+                data["signal"] = data["signal"] * data["scale"]
+            data = data.drop_vars("scale")
         return data.assign_coords(channel=("channel", list(self.channels)))
 
     @property
@@ -244,11 +305,9 @@ class Store:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the card and each record's name, source hash and length."""
+        """SHA-256 over the store's attributes and each record's name and the hash of its arrays."""
         parts = [repr(sorted((k, repr(v)) for k, v in self.attributes.items()))]
-        for record in self.records:
-            about = self.about(record)
-            parts.append(f"{record} {about.get('source_sha256')} {self.signal(record).shape}")
+        parts += [f"{record} {self.about(record).get('sha256')}" for record in self.records]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def about(self, record: str) -> dict[str, Any]:

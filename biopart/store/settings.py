@@ -1,6 +1,7 @@
 """Strict settings from YAML: one clear sentence for whatever is wrong with them."""
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,17 +14,29 @@ CHECKOUT = Path(__file__).parents[2]
 Model = TypeVar("Model", bound=BaseModel)
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, to which 1e-3 is a number, as in YAML 1.2; in YAML 1.1 it is text."""
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
+    list("-+.0123456789"),
+)
+
+
 class Strict(BaseModel):
     """A settings model that refuses unknown keys and cannot be changed."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, values: Any) -> Any:
         """Name an unknown key, the allowed ones and the nearest of them."""
-        unknown = [key for key in values if key not in cls.model_fields] if values else []
-        if isinstance(values, dict) and unknown:
+        known = cls.model_fields
+        unknown = [key for key in values if key not in known] if isinstance(values, dict) else []
+        if unknown:
             allowed = sorted(cls.model_fields)
             nearest = difflib.get_close_matches(str(unknown[0]), allowed, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
@@ -50,8 +63,8 @@ def find(name: str | Path, folder: str) -> Path:
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping safely; ValueError names the file and the line of a fault."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold 'key: value' lines; it holds a {type(values).__name__}")
@@ -78,19 +91,9 @@ def apply_change(values: dict[str, Any], change: str) -> None:
             raise ValueError(f"--set {change}: {group} is a value, not a group of keys")
         values = inner
     try:
-        values[last] = _number(yaml.safe_load(text))
-    except yaml.YAMLError as error:
+        values[last] = yaml.load(text, _Loader)
+    except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"--set {change}: {text!r} is not a YAML value") from error
-
-
-def _number(value: Any) -> Any:
-    """Read 1e-3 as a number, which YAML 1.1 takes for text."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def checked(model: type[Model], values: dict[str, Any], what: str) -> Model:

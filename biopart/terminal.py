@@ -1,0 +1,94 @@
+"""What a person or a script sees of a command: progress on stderr, results on stdout."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+SHOWN = ("train/loss", "train/r2", "train/accuracy", "validation/r2", "validation/kappa")
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a command was asked to speak: JSON or lines, with progress or quietly."""
+
+    as_json: bool
+    quiet: bool
+
+    def emit(self, values: Mapping[str, Any], lines: list[str] | None = None) -> None:
+        """Write results on stdout: JSON, or lines for a reader."""
+        from biopart.run import plain
+
+        if self.as_json:
+            click.echo(json.dumps(plain(values), ensure_ascii=False))
+            return
+        for line in lines if lines is not None else readable(values):
+            click.echo(line)
+
+    def say(self, line: str) -> None:
+        """Write a line of progress on stderr."""
+        if not self.quiet:
+            click.echo(line, err=True)
+
+    @contextmanager
+    def progress(self, title: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+        """Show a bar of a training's steps on stderr; plain lines where it is no terminal."""
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        console = Console(stderr=True, quiet=self.quiet)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task(title, total=None, note="")
+
+            def report(row: Mapping[str, Any]) -> None:
+                note = "  ".join(f"{k} {row[k]:.3f}" for k in SHOWN if _is_number(row.get(k)))
+                bar.update(task, completed=row["step"], total=row.get("steps"), note=note)
+                if not console.is_terminal and any(key.startswith("validation/") for key in row):
+                    self.say(f"{title} step {row['step']}: {note}")
+
+            yield report
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)
+
+
+def readable(values: Mapping[str, Any], indent: str = "") -> list[str]:
+    """Return nested values as lines of ``key: value``.
+
+    Examples
+    --------
+    >>> readable({"kappa": 0.61234, "f1": {"W": 0.8, "R": None}})
+    ['kappa: 0.6123', 'f1:', '  W: 0.8', '  R: None']
+    """
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            lines += [f"{indent}{key}:", *readable(value, indent + "  ")]
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
+            lines += [f"{indent}{key}:", *(f"{indent}  {list(row)}" for row in value)]
+        elif isinstance(value, list | tuple):
+            lines.append(f"{indent}{key}: {', '.join(_figure(item) for item in value)}")
+        else:
+            lines.append(f"{indent}{key}: {_figure(value)}")
+    return lines
+
+
+def _figure(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
