@@ -138,6 +138,8 @@ def fit(
         epoch, done = divmod(progress.step, length)
         task.source.start_epoch(task.seed, epoch)
         for items in islice(task.sampler.batches(epoch), done, None):
+            if time.perf_counter() - progress.saved > CHECKPOINT_EVERY_S:
+                checkpoint(run, task.objective, optimiser, progress)
             batch = check_values(task.source.__getitems__(items)).to(fabric.device)
             batch.values = normalise(batch.values)
             seed_step(generator, task.seed, progress.step)
@@ -156,8 +158,6 @@ def fit(
             if progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps):
                 row = training_row(task, progress, output, norm)
                 log(row, progress, run, report)
-            if time.perf_counter() - progress.saved > CHECKPOINT_EVERY_S:
-                checkpoint(run, task.objective, optimiser, progress)
             if progress.step == task.steps:
                 break
         ended = progress.step == task.steps or (epoch + 1) % task.settings.validate_every == 0

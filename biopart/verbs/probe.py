@@ -1,7 +1,7 @@
 """Linear probes: what a frozen encoder knows, beside an untrained one and band powers."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -60,9 +60,12 @@ def probe(
         ),
         "band_powers": _powers(experiment),
     }
+    weight: Literal["balanced"] | None = "balanced" if recipe.finetune.class_weights else None
     results = {}
     for name, feature in features.items():
-        predicted = linear_probe(feature(train), train.labels, feature(test), seed=seed)
+        predicted = linear_probe(
+            feature(train), train.labels, feature(test), seed=seed, class_weight=weight
+        )
         results[name] = scored(test, predicted) | {"train_persons": list(persons)}
     write_json(origin.path / "probe" / f"s{subjects}-seed{seed}.json", results)
     return results

@@ -1,0 +1,253 @@
+"""Pretraining, fine-tuning, probing and evaluating on a small store, from end to end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from sklearn.metrics import cohen_kappa_score
+
+import biopart
+from biopart.nn.weights import load_encoder, load_tensors
+from biopart.recipe import resolve
+from biopart.run import Run
+from biopart.verbs.evaluate import evaluate
+from biopart.verbs.experiment import open_experiment
+from biopart.verbs.finetune import finetune
+from biopart.verbs.info import run_info
+from biopart.verbs.pretrain import pretrain, resume
+from biopart.verbs.probe import probe
+
+
+@pytest.fixture
+def recipe(small_recipe):
+    return resolve(small_recipe, [], "small")
+
+
+@pytest.fixture
+def run(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return pretrain(recipe, out=tmp_path / "R")
+
+
+def test_a_run_folder_holds_what_the_design_says(run, recipe):
+    names = {path.name for path in run.path.iterdir()}
+    assert names == {
+        "recipe.yaml",
+        "provenance.json",
+        "metrics.jsonl",
+        "last",
+        "encoder.safetensors",
+        "objective.safetensors",
+    }
+    assert yaml.safe_load((run.path / "recipe.yaml").read_text())["name"] == "small"
+    provenance, rows = run.provenance(), run.metrics()
+    assert provenance["chosen"] == {
+        "device": "cpu",
+        "precision": "float32",
+        "threads": 1,
+        "resident": False,
+    }
+    assert provenance["steps"] == rows[-1]["step"] == 24
+    assert {"step", "epoch", "train/loss", "train/mse", "train/r2", "windows_per_second"} <= set(
+        rows[0]
+    )
+    assert rows[-1]["validation/chance_mse"] == pytest.approx(rows[0]["train/chance_mse"])
+    assert not any(
+        name.startswith("encoder.") for name in load_tensors(run.path / "objective.safetensors")[0]
+    )
+
+
+def test_test_and_validation_persons_are_outside_everything(run, recipe):
+    experiment = open_experiment(recipe)
+    split, seen = experiment.split, run.provenance()["seen"]
+    held = set(split.test) | set(split.validation)
+    assert not held & set(seen)
+    assert not held & set(split.finetune)
+    assert "p7" in seen  # without labels, so never in test, validation or fine-tuning
+    assert "p7" not in held | set(split.finetune)
+    assert len(seen) == 9 - 4
+
+
+@pytest.mark.parametrize("from_scratch", [False, True])
+def test_a_finetuning_is_scored_once_on_test_persons(run, recipe, from_scratch):
+    tuned = finetune(run, from_scratch=from_scratch)
+    result, split = tuned.result(), open_experiment(recipe).split
+    assert tuned.path.name == ("scratch-s3-seed0" if from_scratch else "s3-seed0")
+    assert result["test_persons"] == list(split.test)
+    assert result["train_persons"] == list(split.subset(3, 0))
+    assert sorted(result["kappa_by_person"]) == sorted(split.test)
+    assert np.sum(result["confusion"]) == result["n_windows"] == 48
+    assert result["kappa"] > 0.8  # two sines in noise
+    assert result["test_set_lacks"] == ["N2", "N3", "R"]
+    seen = set(load_tensors(tuned.model)[1]["seen"])
+    pretrained = set() if from_scratch else set(run.provenance()["seen"])
+    assert seen == set(split.subset(3, 0)) | set(split.validation) | pretrained
+
+
+def test_finetuning_starts_from_the_pretrained_weights_and_new_positions(run, monkeypatch):
+    from biopart.verbs import finetune as module
+
+    started = {}
+
+    def catch(task, *args):
+        started.update({k: v.clone() for k, v in task.objective.encoder.state_dict().items()})
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "fit", catch)
+    with pytest.raises(KeyboardInterrupt):
+        finetune(run)
+    pretrained = load_encoder(run.encoder).state_dict()
+    equal = {name: torch.equal(started[name], pretrained[name]) for name in pretrained}
+    assert [name for name, same in equal.items() if not same] == ["pos_embed"]
+
+
+def test_a_loaded_model_gives_the_same_kappa(run, recipe):
+    tuned = finetune(run)
+    model, split = biopart.load(run.path), open_experiment(recipe).split
+    source = biopart.open_cohort(recipe.data.store).source(labelled=True, persons=split.test)
+    batch = source.__getitems__(range(len(source)))
+    with torch.no_grad():
+        predicted = model(batch.values).argmax(1)
+        scaled = model(batch.values.float() * 0.1).argmax(1)  # microvolt: the same windows
+    kappa = cohen_kappa_score(batch.label, predicted)
+    assert kappa == pytest.approx(tuned.result()["kappa"])
+    assert torch.equal(predicted, scaled)
+
+
+def test_evaluate_refuses_seen_persons_by_name(run, recipe):
+    tuned, split = finetune(run), open_experiment(recipe).split
+    for person in (split.validation[0], split.finetune[0], "p7"):
+        with pytest.raises(ValueError, match=f"has seen {person} in"):
+            evaluate(run, recipe.data.store, [split.test[0], person])
+    with pytest.raises(ValueError, match="has no person px"):
+        evaluate(run, recipe.data.store, ["px"])
+    result = evaluate(run, recipe.data.store, list(split.test))
+    assert result["kappa"] == pytest.approx(tuned.result()["kappa"])
+    written = tuned.path / "evaluation" / recipe.data.store.name / "result.json"
+    assert json.loads(written.read_text())["kappa"] == result["kappa"]
+
+
+def test_probes_use_the_persons_of_a_finetuning(run, recipe):
+    results, split = probe(run), open_experiment(recipe).split
+    assert set(results) == {"pretrained_mean", "pretrained_cls", "untrained_mean", "band_powers"}
+    for result in results.values():
+        assert result["train_persons"] == list(split.subset(3, 0))
+        assert sorted(result["kappa_by_person"]) == sorted(split.test)
+    assert results["band_powers"]["kappa"] > 0.8
+    assert json.loads((run.path / "probe" / "s3-seed0.json").read_text()).keys() == results.keys()
+
+
+def test_a_class_that_the_drawn_persons_lack_is_warned_of_with_its_holders(run, recipe):
+    split = open_experiment(recipe).split
+    assert "p8" in split.finetune  # the seed of the split: only p8 has N2
+    seed = next(s for s in range(50) if "p8" not in split.subset(2, s))
+    warnings = finetune(run, subjects=2, seed=seed).result()["warnings"]
+    assert warnings[0] == "no window of N2 among the persons drawn; p8 would have it"
+    assert warnings[1] == "no window of N3 among the persons drawn; nobody else would have it"
+
+
+def test_one_class_alone_is_refused(run, monkeypatch):
+    from biopart.data import Source
+
+    labels = Source.__init__
+
+    def only_w(self, *args, **options):
+        labels(self, *args, **options)
+        self.labels = self.labels * 0
+
+    monkeypatch.setattr(Source, "__init__", only_w)
+    with pytest.raises(ValueError, match="have only W; draw more subjects"):
+        finetune(run)
+
+
+def test_more_subjects_than_are_labelled_are_refused(run):
+    with pytest.raises(
+        ValueError, match=r"50 subjects were asked for; 4 labelled persons are left"
+    ):
+        finetune(run, subjects=50)
+
+
+def test_class_weights_and_mean_pooling_change_the_training(run):
+    plain = finetune(run).result()
+    weighted = finetune(run, changes=["finetune.class_weights=true"]).result()
+    pooled = finetune(run, changes=["finetune.pool=mean"]).result()
+    assert len({json.dumps(r["confusion"]) for r in (plain, weighted, pooled)}) > 1
+
+
+def test_a_run_without_weights_is_refused(run):
+    run.encoder.unlink()
+    with pytest.raises(FileNotFoundError, match="has no weights yet"):
+        finetune(run)
+    with pytest.raises(FileNotFoundError, match="no fine-tuned weights"):
+        biopart.load(run.path)
+
+
+def test_counts_larger_than_what_exists_are_noted(small_recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small_recipe["split"]["pretrain_persons"] = 500
+    run = pretrain(resolve(small_recipe, ["pretrain.steps=1"], "small"), out=tmp_path / "R")
+    assert run.provenance()["notes"] == ["500 pretrain persons were asked for, 5 are there"]
+
+
+def test_a_store_of_another_card_is_refused(small_recipe):
+    small_recipe["data"]["card"] = "physionet2018"
+    with pytest.raises(ValueError, match=r"wants a store made by card physionet2018; .* by small"):
+        pretrain(resolve(small_recipe, [], "small"))
+
+
+def test_missing_data_name_the_commands_that_make_them(small_recipe):
+    small_recipe["data"] = {"store": "nowhere.zarr", "card": "physionet2018"}
+    with pytest.raises(
+        FileNotFoundError, match=r"biopart fetch .* biopart simulate .* biopart prep"
+    ):
+        pretrain(resolve(small_recipe, [], "small"))
+
+
+def test_a_dry_run_keeps_nothing(recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = []
+    pretrain(recipe, dry_run=True, report=rows.append)
+    assert rows[0]["step"] == rows[0]["steps"] == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+SLOWLY = """
+import sys, time
+from biopart import cli, train
+train.CHECKPOINT_EVERY_S = -1.0
+stepping = train.seed_step
+def slowly(*args):
+    time.sleep(0.02)
+    stepping(*args)
+train.seed_step = slowly
+cli.main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("lines", [0, 2, 3])
+def test_kill_9_and_resume_give_the_same_weights(run, small_recipe, tmp_path, lines):
+    through, killed = run, Run(tmp_path / "killed")
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small_recipe))
+    command = [sys.executable, "-c", SLOWLY, "pretrain", "small.yaml", "--out", "killed", "--quiet"]
+    process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    limit = time.monotonic() + 60
+    while time.monotonic() < limit and process.poll() is None:
+        if (killed.path / "provenance.json").is_file() and len(killed.metrics()) >= lines:
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not killed.encoder.is_file()
+    resume(killed.path)
+    for name in ("encoder.safetensors", "objective.safetensors"):
+        assert (killed.path / name).read_bytes() == (through.path / name).read_bytes()
+    rows = [[{**row, "windows_per_second": 0} for row in r.metrics()] for r in (through, killed)]
+    assert rows[0] == rows[1]
+    assert run_info(killed)["step"] == 24

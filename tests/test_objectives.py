@@ -1,0 +1,93 @@
+"""The contract of every objective: a new file in objectives/ is tested without being named here."""
+
+import importlib
+import pkgutil
+
+import pytest
+import torch
+from torch import nn
+
+import biopart.objectives
+from biopart.data import Batch
+from biopart.nn import ViT
+from biopart.store.settings import Strict
+
+GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
+NAMES = [module.name for module in pkgutil.iter_modules(biopart.objectives.__path__)]
+
+
+def members(name):
+    module = importlib.import_module(f"biopart.objectives.{name}")
+    found = [getattr(module, member) for member in module.__all__]
+    objective = [m for m in found if issubclass(m, nn.Module)]
+    settings = [m for m in found if issubclass(m, Strict)]
+    assert len(objective) == len(settings) == 1, f"{name}: one nn.Module and its settings"
+    assert len(found) == 2, f"{name}: __all__ names something else"
+    return objective[0], settings[0]
+
+
+def build(name, shape, patch, seed=0):
+    torch.manual_seed(seed)
+    objective, settings = members(name)
+    return objective(ViT(shape, patch, 2, 24, 2, 4, position="sincos"), settings())
+
+
+def batch(shape, size=6):
+    values = torch.randn(size, 2, *shape, generator=torch.Generator().manual_seed(0))
+    return Batch(values, torch.arange(size) % 5, ["p"] * size, ["r:0"] * size)
+
+
+def loss(objective, data, seed=0):
+    return objective(data, torch.Generator().manual_seed(seed), 0.5).loss
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_loss_is_finite_and_the_same_seed_gives_the_same(name, shape, patch):
+    objective, data = build(name, shape, patch), batch(shape)
+    first = loss(objective, data)
+    assert torch.isfinite(first)
+    assert torch.equal(first, loss(objective, data))
+    assert torch.equal(first, loss(build(name, shape, patch), data))
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_gradient_reaches_every_trainable_weight(name, shape, patch):
+    objective = build(name, shape, patch)
+    loss(objective, batch(shape)).backward()
+    for weight, parameter in objective.named_parameters():
+        if parameter.requires_grad:
+            assert parameter.grad is not None, weight
+            assert torch.isfinite(parameter.grad).all(), weight
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_ten_steps_on_one_batch_lower_the_loss(name, shape, patch):
+    objective, data = build(name, shape, patch), batch(shape)
+    optimiser = torch.optim.AdamW(objective.parameters(), lr=3e-3)
+    first = loss(objective, data)
+    for _ in range(10):
+        optimiser.zero_grad()
+        loss(objective, data).backward()
+        optimiser.step()
+    assert loss(objective, data) < first
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_state_goes_round(name):
+    data = batch((30,))
+    one, two = build(name, (30,), (6,)), build(name, (30,), (6,), seed=1)
+    assert not torch.equal(loss(one, data), loss(two, data))
+    two.load_state_dict(one.state_dict())
+    assert torch.equal(loss(one, data), loss(two, data))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_samples_do_not_see_each_other(name):
+    objective, data = build(name, (30,), (6,)), batch((30,), size=1)
+    alone = objective(data, torch.Generator().manual_seed(0), 0.5)
+    again = objective(data, torch.Generator().manual_seed(0), 0.5)
+    assert alone.metrics.keys() == again.metrics.keys()
+    assert all(value.dim() == 0 for value in alone.metrics.values())

@@ -1,0 +1,216 @@
+import math
+
+import pytest
+import torch
+
+from biopart.data import Batch
+from biopart.grid import Boxes, cut, translation
+from biopart.nn import ViT
+from biopart.objectives import Part, PartSettings
+from biopart.objectives.part import draw_pairs, overlap
+
+GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
+
+
+def part(shape=(30,), patch=(6,), *, dim=24, seed=0, position="sincos", **settings):
+    torch.manual_seed(seed)
+    encoder = ViT(shape, patch, 2, dim, 2, 4, position=position)
+    return Part(encoder, PartSettings(**{"patches": 8, "pairs": 20, **settings}))
+
+
+def batch(shape=(30,), size=4, seed=0):
+    values = torch.randn(size, 2, *shape, generator=torch.Generator().manual_seed(seed))
+    return Batch(values, torch.full((size,), -1), ["p"] * size, ["r:0"] * size)
+
+
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+class TrueTranslations(torch.nn.Module):
+    """A relative encoder that knows: tokens are replaced by the centres of their boxes."""
+
+    def __init__(self, objective):
+        super().__init__()
+        self.objective = objective
+
+    def forward(self, tokens, pairs):
+        centre = self.objective.drawn.centre / torch.tensor(self.objective.encoder.patch)
+        rows = torch.arange(len(pairs))[:, None]
+        moved = centre[rows, pairs[..., 1]] - centre[rows, pairs[..., 0]]
+        return moved / self.objective.span
+
+
+def knowing(objective):
+    draw = objective.draw_boxes
+
+    def remembered(values, source):
+        objective.drawn = draw(values, source)
+        return objective.drawn
+
+    objective.draw_boxes = remembered
+    objective.head = TrueTranslations(objective)
+    return objective
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_true_translations_have_no_loss_and_all_signs_right(shape, patch):
+    output = knowing(part(shape, patch))(batch(shape), generator())
+    assert output.loss.item() == pytest.approx(0, abs=1e-10)
+    for name in ("r2", "before_after_overlapping", "before_after_other"):
+        assert output.metrics[name].item() == pytest.approx(1, abs=1e-5)
+    assert output.metrics["error"].item() == pytest.approx(0, abs=1e-4)
+
+
+def test_a_flipped_sign_is_not_hidden():
+    objective = knowing(part())
+    true = objective.head
+    objective.head = type("Flipped", (torch.nn.Module,), {"forward": lambda s, t, p: -true(t, p)})()
+    output = objective(batch(size=64), generator())
+    assert output.metrics["before_after_other"].item() == 0
+    assert output.metrics["r2"].item() == pytest.approx(-3, abs=0.3)  # error 2 t: 1 - 4 t^2 / t^2
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+@pytest.mark.parametrize("on_grid", [False, True])
+def test_predicting_zero_is_chance(shape, patch, on_grid):
+    objective = part(shape, patch, on_grid=on_grid, pairs=200)
+    objective.head = type(
+        "Zero",
+        (torch.nn.Module,),
+        {"forward": lambda self, tokens, pairs: torch.zeros(*pairs.shape[:2], len(shape))},
+    )()
+    output = objective(batch(shape, size=256), generator())
+    assert output.metrics["r2"].item() == pytest.approx(0, abs=0.03)
+    expected = output.metrics["chance_mse"].item()
+    assert output.metrics["mse"].item() == pytest.approx(expected, rel=0.03)
+
+
+def test_loss_is_the_error_over_the_range():
+    # S = 30, P = 6: the range is 4 patches; chance (25^2 - 1) / (6 * 36) = 2.888..., scaled / 16.
+    objective = part(pairs=200)
+    torch.nn.init.zeros_(objective.head.out.weight)
+    output = objective(batch(size=256), generator())
+    assert output.metrics["chance_mse"].item() == pytest.approx(624 / 216)
+    assert output.loss.item() == pytest.approx(624 / 216 / 16, rel=0.03)
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_an_untrained_objective_starts_near_chance(shape, patch):
+    output = part(shape, patch)(batch(shape, size=128), generator())
+    assert output.metrics["mse"].item() == pytest.approx(
+        output.metrics["chance_mse"].item(), rel=0.1
+    )
+
+
+def test_the_paper_s_eeg_setting_starts_near_one_sixth():
+    torch.manual_seed(0)
+    encoder = ViT((3000,), (100,), 6, 64, 1, 2, position="sincos")
+    objective = Part(encoder, PartSettings(position_hint=0.8))
+    values = torch.randn(32, 6, 3000, generator=generator())
+    loss = objective(Batch(values, torch.zeros(32), [], []), generator()).loss
+    assert loss.item() == pytest.approx(1 / 6, rel=0.05)
+
+
+def test_hints_alone_explain_their_share():
+    objective = part(patches=10, pairs=200, position_hint=0.4)
+    seen = {}
+    encode = objective.encode
+
+    def watching(values, boxes, hinted):
+        seen.update(boxes=boxes, hinted=hinted)
+        return encode(values, boxes, hinted)
+
+    objective.encode = watching
+
+    class Hints(torch.nn.Module):
+        def forward(self, tokens, pairs):
+            start = (seen["boxes"].start[..., 0] - 12.0) * seen["hinted"] / 6
+            rows = torch.arange(len(pairs))[:, None]
+            moved = start[rows, pairs[..., 1]] - start[rows, pairs[..., 0]]
+            return moved[..., None] / objective.span
+
+    objective.head = Hints()
+    with torch.no_grad():
+        output = objective(batch(size=4096), generator())
+    assert output.metrics["r2"].item() == pytest.approx(0.4, abs=0.02)
+    assert output.metrics["r2_excess"].item() == pytest.approx(0, abs=0.02)
+    assert output.metrics["r2_hinted_0"].item() == pytest.approx(0, abs=0.03)
+    assert output.metrics["r2_hinted_1"].item() == pytest.approx(0.5, abs=0.03)
+    assert output.metrics["r2_hinted_2"].item() == pytest.approx(1, abs=1e-4)
+
+
+def test_the_share_of_hinted_patches_is_exact_in_every_grid():
+    hinted = part(patches=40, position_hint=0.8)._draw_hints(torch.zeros(7, 2, 30), generator())
+    assert hinted.sum(1).tolist() == [32] * 7
+
+
+def test_without_hints_no_position_reaches_the_encoder():
+    objective = part()
+    values = batch().values
+    boxes = objective.draw_boxes(values, generator())
+    patches = cut(values, boxes, (6,))
+    bare = ViT((30,), (6,), 2, 24, 2, 4, position="none")
+    state = objective.encoder.state_dict()
+    bare.load_state_dict({k: v for k, v in state.items() if k != "pos_embed"})
+    tokens = objective.encode(values, boxes, torch.zeros(4, 8, dtype=torch.bool))
+    torch.testing.assert_close(tokens, bare(patches)[:, 1:])
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_relations_place_what_the_head_predicts(shape, patch):
+    objective = part(shape, patch).eval()
+    values = batch(shape).values
+    objective = knowing(objective)
+    boxes = objective.draw_boxes(values, generator())
+    relations = objective.relations(values, boxes)
+    reference = Boxes(boxes.start[:, :, None], boxes.size[:, :, None])
+    expected = translation(reference, Boxes(boxes.start[:, None], boxes.size[:, None]))
+    torch.testing.assert_close(relations, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{}, {"scale": (0.5, 1.5)}])
+@pytest.mark.parametrize("head", ["cross_attention", "pairwise_mlp", "joint_mlp"])
+def test_a_height_1_image_gives_the_loss_of_the_signal(settings, head):
+    signal = part(position="none", head=head, **settings)
+    image = part((1, 30), (1, 6), position="none", head=head, **settings)
+    one = batch()
+    flat = Batch(one.values[:, :, None], one.label, one.person, one.key)
+    first, second = signal(one, generator(3)), image(flat, generator(3))
+    torch.testing.assert_close(first.loss, second.loss)
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_sizes_are_predicted_beside_translations(shape, patch):
+    objective = part(shape, patch, scale=(0.5, 1.5), patches=6)
+    assert objective.head.out.out_features == 2 * len(shape)
+    output = objective(batch(shape, size=64), generator())
+    assert output.metrics["scale_r2"].item() == pytest.approx(0, abs=0.2)
+    assert math.isfinite(output.loss.item())
+
+
+def test_pairs_are_uniform_over_all_ordered_pairs():
+    pairs = draw_pairs(100, 4, 1200, generator()).flatten(0, 1)
+    counts = torch.bincount(pairs[:, 0] * 4 + pairs[:, 1], minlength=16).reshape(4, 4)
+    assert counts.diagonal().sum() == 0
+    off = counts[~torch.eye(4, dtype=torch.bool)].double()
+    assert ((off - 10_000).square() / 10_000).sum() < 31.3  # chi-squared, 11 degrees, 99.9 %
+
+
+def test_overlap_by_hand():
+    first = Boxes(torch.tensor([[0, 0], [0, 0], [0, 0]]), torch.full((3, 2), 4))
+    second = Boxes(torch.tensor([[3, 3], [4, 0], [0, 4]]), torch.full((3, 2), 4))
+    assert overlap(first, second).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: part(position="none", position_hint=0.5), "needs an encoder with positions"),
+        (lambda: part(on_grid=True, scale=(0.5, 2)), "on_grid patches have one size"),
+        (lambda: part((6,), (6,), on_grid=True), "one patch has no relations"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

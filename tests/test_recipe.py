@@ -1,0 +1,89 @@
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from biopart.nn import ViT
+from biopart.recipe import Recipe, load_recipe, resolve
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))
+
+DESIGN = """
+name: physionet_sleep
+data:     {card: physionet2018, store: data/physionet2018.zarr, channels: [F3-M2, F4-M1, C3-M2, C4-M1, O1-M2, O2-M1], window_s: 30.0, normalise: window}
+split:    {test_persons: 200, validation_persons: 100, pretrain_persons: 1653, finetune_persons: 657, seed: 0}
+encoder:  {patch: [100], dim: 512, depth: 4, heads: 8}
+pretrain: {objective: {name: part, patches: 40, pairs: 160, head: cross_attention, position_hint: 0.8}, epochs: 1000, batch: 1024, lr: 6.0e-4, warmup_epochs: 40, weight_decay: 0.05, clip: 1.0}
+finetune: {subjects: 10, epochs: 100, batch: 256, lr: 1.0e-3, layer_decay: 0.75, context: 1}
+compute:  {device: auto, precision: auto, resident: auto, compile: false, threads: auto}
+seed: 0
+"""  # noqa: E501
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_shipped_recipe_loads_and_says_what_it_is(name):
+    recipe = load_recipe(ROOT / "recipes" / name)
+    assert recipe.name == name.removesuffix(".yaml")
+    assert load_recipe(recipe.name) == recipe
+    head = (ROOT / "recipes" / name).read_text().split("\nname:")[0]
+    assert "biopart " in head, "the command stands at the head"
+    assert "kappa" in head or "simulated" in head.casefold()
+
+
+def test_the_design_s_recipe_is_the_shipped_one_in_its_numbers():
+    design = resolve(yaml.safe_load(DESIGN), [], "design")
+    shipped = load_recipe("physionet_sleep")
+    for part in ("data", "split", "encoder", "finetune", "compute"):
+        assert getattr(design, part) == getattr(shipped, part)
+    assert design.pretrain.objective == shipped.pretrain.objective
+
+
+def test_the_published_recipe_builds_12_9_million_parameters():
+    recipe = load_recipe("physionet_sleep")
+    encoder = recipe.encoder
+    vit = ViT((3000,), encoder.patch, 6, encoder.dim, encoder.depth, encoder.heads)
+    assert round(sum(p.numel() for p in vit.parameters()) / 1e6, 1) == 12.9
+
+
+def test_every_key_has_a_default_and_a_description():
+    schema = Recipe.model_json_schema()
+    for model in schema["$defs"].values():
+        for key, value in model.get("properties", {}).items():
+            assert "default" in value, key
+            assert "description" in value or key == "name", key
+    assert Recipe() == resolve({}, [], "nothing")
+
+
+def test_a_recipe_goes_round_through_yaml():
+    recipe = load_recipe("ucddb_sleep", ["pretrain.lr=3e-4", "data.channels=[EEG]"])
+    assert recipe.pretrain.lr == 3e-4
+    assert recipe.data.channels == ["EEG"]
+    assert resolve(yaml.safe_load(recipe.to_yaml()), [], "again") == recipe
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("encoder.dimm=3", r"encoder: unknown key 'dimm'; allowed: .*; did you mean dim\?"),
+        ("encoder.dim=wide", r"encoder\.dim: .*integer.* got 'wide'"),
+        ("pretrain.objective.name=parts", r"pretrain\.objective\.name: .*'part'.* got 'parts'"),
+        ("finetune.context=5", r"finetune\.context: .* got 5"),
+        ("encoder.heads=7", "heads 7 does not divide encoder.dim 96"),
+        ("nonsense", "--set takes key=value"),
+        ("name.a=1", "name is a value, not a group"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named(change, message):
+    with pytest.raises(ValueError, match=message):
+        load_recipe("ucddb_sleep", [change])
+
+
+def test_a_missing_recipe_lists_the_shipped_ones():
+    with pytest.raises(FileNotFoundError, match=r"the shipped recipes are .*demo.*ucddb_sleep"):
+        load_recipe("physionet_slep")
+
+
+def test_numbers_of_a_recipe_are_finite():
+    assert all(math.isfinite(load_recipe(ROOT / "recipes" / n).pretrain.lr) for n in RECIPES)

@@ -1,0 +1,73 @@
+import json
+
+import pytest
+
+from biopart.run import Run, find_run, new_run, plain, write_json
+
+
+def filled(path):
+    run = new_run("study", path)
+    (path / "recipe.yaml").write_text("name: study\n")
+    return run
+
+
+def test_latest_names_the_newest_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = new_run("study"), new_run("study")
+    assert first.path != second.path
+    assert first.path.parts[:2] == ("runs", "study")
+    assert find_run(None).path == second.path.resolve()
+
+
+def test_a_run_is_never_written_over(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    filled(tmp_path / "R")
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        new_run("study", tmp_path / "R")
+
+
+def test_metrics_are_cut_back_to_a_step_and_survive_a_torn_line(tmp_path):
+    run = Run(tmp_path)
+    for step in (1, 10, 20):
+        run.log({"step": step, "train/loss": 1 / step})
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 30, "train/lo')
+    assert [row["step"] for row in run.metrics()] == [1, 10, 20]
+    run.cut_back(10)
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [1, 10]
+
+
+def test_not_a_number_is_written_as_null(tmp_path):
+    write_json(tmp_path / "a.json", {"kappa": float("nan"), "f1": {"W": float("inf")}})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"kappa": None, "f1": {"W": None}}
+    assert plain({1: (2,)}) == {"1": [2]}
+
+
+def test_nothing_is_left_beside_a_file_that_could_not_be_written(tmp_path):
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "a.json", {"what": object()})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_either_folder_names_a_finetuning(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = filled(tmp_path / "R")
+    with pytest.raises(FileNotFoundError, match="biopart finetune --run"):
+        run.finetuned()
+    tuned = tmp_path / "R" / "finetune" / "s5-seed0"
+    tuned.mkdir(parents=True)
+    (tuned / "model.safetensors").touch()
+    (tuned / "recipe.yaml").touch()
+    assert run.finetuned().path == Run(tuned).finetuned().path == tuned
+    assert Run(tuned).pretrained().path == tmp_path / "R"
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="biopart pretrain"):
+        Run(tmp_path / "x").pretrained()
+    with pytest.raises(FileNotFoundError, match="no run yet"):
+        find_run(None)
+    with pytest.raises(FileNotFoundError, match="no run at"):
+        find_run(tmp_path / "x")

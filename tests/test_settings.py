@@ -1,0 +1,168 @@
+"""Strict settings: what a YAML file or --set may hold, and the sentence for what it may not."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from biopart.store import settings
+from biopart.store.settings import Strict, apply_change, checked, find, read_yaml
+
+
+class Inner(Strict):
+    rate: float = 1.0
+
+
+class Outer(Strict):
+    count: int = 3
+    inner: Inner = Inner()
+
+
+def test_an_unknown_key_is_named_with_the_allowed_ones_and_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"^x: unknown key 'cuont'; allowed: count, inner; did"):
+        checked(Outer, {"cuont": 3}, "x")
+    with pytest.raises(ValueError, match="did you mean count"):
+        checked(Outer, {"cuont": 3}, "x")
+
+
+def test_a_key_like_none_of_the_allowed_gets_no_suggestion() -> None:
+    with pytest.raises(ValueError, match=r"unknown key 'zzz'; allowed: count, inner$"):
+        checked(Outer, {"zzz": 3}, "x")
+
+
+def test_an_unknown_key_of_a_group_is_named_with_the_group() -> None:
+    with pytest.raises(ValueError, match=r"^x: inner: unknown key 'rat'; allowed: rate; did you"):
+        checked(Outer, {"inner": {"rat": 3}}, "x")
+
+
+def test_a_key_that_is_no_text_is_refused_like_any_other() -> None:
+    with pytest.raises(ValueError, match="unknown key 7"):
+        checked(Outer, {7: 3}, "x")  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize("value", ["three", 2.5, [3], None])
+def test_a_wrong_type_is_named_with_what_was_given(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^x: count: Input should be a valid integer") as error:
+        checked(Outer, {"count": value}, "x")
+    assert str(error.value).endswith(f"got {value!r}")
+
+
+@pytest.mark.parametrize("value", [5, "abc", [1]])
+def test_a_value_in_the_place_of_a_group_is_refused(value: Any) -> None:
+    with pytest.raises(ValueError, match=r"^x: inner: Input should be a valid dictionary"):
+        checked(Outer, {"inner": value}, "x")
+
+
+def test_all_faults_are_told_at_once() -> None:
+    with pytest.raises(ValueError, match=r"count: .*got 'a'; inner\.rate: .*got 'b'"):
+        checked(Outer, {"count": "a", "inner": {"rate": "b"}}, "x")
+
+
+@pytest.mark.parametrize("rate", [float("nan"), float("inf")])
+def test_a_number_must_be_finite(rate: float) -> None:
+    with pytest.raises(ValueError, match=r"inner\.rate: Input should be a finite number"):
+        checked(Outer, {"inner": {"rate": rate}}, "x")
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        Outer().count = 4  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-3", 0.001),
+        ("-.5E+3", -500.0),
+        ("2.e1", 20.0),
+        ("6.0e-4", 0.0006),
+        ("'1e-3'", "1e-3"),
+        ("1e", "1e"),
+        ("nan", "nan"),
+        ("12", 12),
+        ("[1e-3, 2, a]", [0.001, 2, "a"]),
+        ("{b: 1e2}", {"b": 100.0}),
+        ("null", None),
+        ("", None),
+        ("true", True),
+        ("a=b", "a=b"),
+    ],
+)
+def test_a_change_is_read_as_yaml(text: str, value: Any) -> None:
+    values: dict[str, Any] = {}
+    apply_change(values, f"key={text}")
+    assert values == {"key": value}
+    assert type(values["key"]) is type(value)
+
+
+def test_a_dotted_key_makes_groups_and_leaves_their_other_keys() -> None:
+    values: dict[str, Any] = {"a": {"b": {"c": 1, "d": 2}}}
+    apply_change(values, " a.b.c =5")
+    apply_change(values, "x.y=6")
+    assert values == {"a": {"b": {"c": 5, "d": 2}}, "x": {"y": 6}}
+
+
+@pytest.mark.parametrize("change", ["trim_s", "=3", " =3"])
+def test_a_change_without_key_or_value_is_refused(change: str) -> None:
+    with pytest.raises(ValueError, match="--set takes key=value"):
+        apply_change({}, change)
+
+
+def test_a_change_inside_a_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="count is a value, not a group of keys"):
+        apply_change({"count": 3}, "count.inner=4")
+
+
+@pytest.mark.parametrize("text", ["[1", "2020-13-45"])
+def test_a_change_that_is_no_yaml_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a YAML value"):
+        apply_change({}, f"a={text}")
+
+
+def test_a_file_is_read_with_its_numbers(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("lr: 1e-3\nname: größe\n", "utf-8")
+    assert read_yaml(tmp_path / "a.yaml") == {"lr": 0.001, "name": "größe"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"a: [1", r"a\.yaml is not YAML: .*line 1"),
+        (b"a: \xff", r"a\.yaml is not YAML: 'utf-8'"),
+        (b"a: 2020-13-45", r"a\.yaml is not YAML: month"),
+        (b"a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
+        (b"- 1\n- 2", "must hold 'key: value' lines; it holds a list"),
+        (b"", "it holds a NoneType"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused(
+    tmp_path: Path, content: bytes, message: str
+) -> None:
+    (tmp_path / "a.yaml").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        read_yaml(tmp_path / "a.yaml")
+
+
+@pytest.mark.parametrize("name", ["one", "one.yaml", "datasets/one.yaml"])
+def test_a_shipped_file_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    shipped = tmp_path / "shipped" / "datasets" / "one.yaml"
+    shipped.parent.mkdir(parents=True)
+    shipped.write_text("a: 1")
+    monkeypatch.setattr(settings, "SHIPPED", tmp_path / "shipped")
+    assert find(name, "datasets") == shipped
+
+
+def test_a_path_comes_before_a_shipped_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mitdb.yaml").write_text("a: 1")
+    monkeypatch.chdir(tmp_path)
+    assert find("mitdb.yaml", "datasets") == Path("mitdb.yaml")
+
+
+def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
+    names = "eegmat, mitdb, physionet2018, sleep_edf, ucddb_windows"
+    with pytest.raises(FileNotFoundError, match=f"no file sleep; the shipped datasets are {names}"):
+        find("sleep", "datasets")

@@ -1,0 +1,219 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from biopart import train
+from biopart.compute import open_fabric
+from biopart.data import Batch, StepOutput, open_cohort
+from biopart.nn import ViT
+from biopart.objectives import Classify, ClassifySettings, Part, PartSettings
+from biopart.recipe import ComputeSettings, Optimisation
+from biopart.run import Run
+from biopart.train import Task, fit, learning_rate, measure, parameter_groups, predict
+
+CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
+
+
+def part(drop_path=0.0):
+    torch.manual_seed(0)
+    encoder = ViT((120,), (20,), 2, 16, 2, 2, position="sincos", drop_path=drop_path)
+    return Part(encoder, PartSettings(patches=8, pairs=16, position_hint=0.5))
+
+
+def task(store, objective=None, **settings):
+    options = {"batch": 16, "steps": 12, "warmup_epochs": 0.5, **settings}
+    source = open_cohort(store).source()
+    return Task(objective or part(), source, Optimisation(**options), "window", 0)
+
+
+def weights(objective):
+    return {name: value.clone() for name, value in objective.state_dict().items()}
+
+
+def same(one, two):
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_learning_rate_by_hand(small_store):
+    # 9 records x 24 epochs / batch 16 = 14 steps an epoch; warm-up of half an epoch = 7 steps.
+    job = task(small_store, steps=107, lr=1.0)
+    rates = [learning_rate(job, step) for step in (0, 3, 6, 7, 57, 106)]
+    last = (1 + math.cos(math.pi * 0.99)) / 2
+    assert rates == pytest.approx([1 / 7, 4 / 7, 1, 1, 0.5, last])
+
+
+def test_layers_decay_as_in_maes_fine_tuning(small_store):
+    torch.manual_seed(0)
+    objective = Classify(ViT((120,), (20,), 2, 16, 2, 2), ClassifySettings(classes=3))
+    groups = parameter_groups(task(small_store, objective, layer_decay=0.5, weight_decay=0.1))
+    scale = {id(p): g["scale"] for g in groups for p in g["params"]}
+    decay = {id(p): g["weight_decay"] for g in groups for p in g["params"]}
+    vit = objective.encoder
+    assert scale[id(vit.pos_embed)] == scale[id(vit.cls_token)] == 0.125
+    assert scale[id(vit.patch_embed.proj["weight"])] == 0.125
+    assert scale[id(vit.blocks[0].mlp.fc1.weight)] == 0.25
+    assert scale[id(vit.blocks[1].norm1.weight)] == 0.5
+    assert scale[id(vit.norm.weight)] == scale[id(objective.model.final_layer.weight)] == 1
+    assert decay[id(vit.pos_embed)] == decay[id(vit.cls_token)] == decay[id(vit.norm.weight)] == 0
+    assert decay[id(objective.model.final_layer.weight)] == 0.1
+    assert len(scale) == sum(1 for _ in objective.parameters())
+
+
+def test_fixed_positions_are_not_trained(small_store):
+    job = task(small_store)
+    before = job.objective.encoder.pos_embed.clone()
+    fit(job, open_fabric(CPU))
+    assert torch.equal(job.objective.encoder.pos_embed, before)
+
+
+@pytest.mark.parametrize("stop", [1, 5, 14, 15, 29])
+@pytest.mark.parametrize("drop_path", [0.0, 0.5])
+def test_a_resumed_training_equals_one_that_ran_through(small_store, tmp_path, stop, drop_path):
+    through = watched(small_store, drop_path)
+    fit(through, open_fabric(CPU), Run(tmp_path))
+    halted, run = watched(small_store, drop_path), Run(tmp_path / "halted")
+    run.path.mkdir()
+    halt_at(halted, stop)
+    with pytest.raises(KeyboardInterrupt):
+        fit(halted, open_fabric(CPU), run)
+    again = watched(small_store, drop_path)
+    fit(again, open_fabric(CPU), run)
+    assert same(weights(through.objective), weights(again.objective))
+    rows = [[{**r, "windows_per_second": 0} for r in x.metrics()] for x in (Run(tmp_path), run)]
+    assert rows[0] == rows[1]
+
+
+def watched(store, drop_path):
+    """A task of 30 steps in epochs of 14 whose held-out figures are logged."""
+    job, fabric = task(store, part(drop_path), steps=30), open_fabric(CPU)
+
+    def validate():
+        return measure(job.objective, job.source, fabric, "window", 20)
+
+    return Task(job.objective, job.source, job.settings, "window", 0, validate)
+
+
+def halt_at(job, stop):
+    """Write a checkpoint after every step and be interrupted inside a step."""
+    forward, calls = job.objective.forward, []
+
+    def failing(*args):
+        calls.append(1)
+        if len(calls) > stop:
+            raise KeyboardInterrupt
+        return forward(*args)
+
+    job.objective.forward = failing
+
+
+@pytest.fixture(autouse=True)
+def checkpoints_at_every_step(monkeypatch):
+    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", -1.0)
+
+
+def test_the_seed_decides_everything(small_store):
+    results = []
+    for seed in (0, 0, 1):
+        job = task(small_store)
+        job = Task(job.objective, job.source, job.settings, "window", seed)
+        fit(job, open_fabric(CPU))
+        results.append(weights(job.objective))
+    assert same(results[0], results[1])
+    assert not same(results[0], results[2])
+
+
+def test_a_resident_cohort_trains_to_the_same_weights(small_store):
+    mapped, held = task(small_store), task(small_store)
+    held = Task(held.objective, held.source.resident("cpu"), held.settings, "window", 0)
+    for job in (mapped, held):
+        fit(job, open_fabric(CPU))
+    assert same(weights(mapped.objective), weights(held.objective))
+
+
+class Broken(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = ViT((120,), (20,), 2, 16, 1, 2)
+        self.calls = 0
+
+    def forward(self, batch, generator, progress):
+        self.calls += 1
+        loss = self.encoder.cls_token.sum() * (float("nan") if self.calls == 4 else 1.0)
+        return StepOutput(loss)
+
+
+def test_a_loss_that_is_no_number_stops_and_names_the_records(small_store, tmp_path):
+    run = Run(tmp_path)
+    with pytest.raises(ValueError, match=r"the loss is nan on windows of n\d"):
+        fit(task(small_store, Broken()), open_fabric(CPU), run)
+    fresh = task(small_store, Broken())
+    optimiser = torch.optim.AdamW(parameter_groups(fresh))
+    assert train.restore(run, fresh.objective, optimiser) == 3  # the last good checkpoint
+
+
+def test_missing_samples_stop_and_name_the_window(tiny_store):
+    source = open_cohort(tiny_store).source(keep_bad=True)
+    torch.manual_seed(0)
+    objective = Part(ViT((30,), (6,), 3, 16, 1, 2, position="sincos"), PartSettings(patches=4))
+    job = Task(objective, source, Optimisation(batch=64, steps=2), "window", 0)
+    with pytest.raises(ValueError, match="windows r2:2 hold missing samples"):
+        fit(job, open_fabric(CPU))
+
+
+def test_patience_stops_and_the_best_weights_stay(small_store):
+    job = task(small_store, steps=140)
+    kappas = iter([0.1, 0.7, 0.3, 0.2, 0.9])
+    states = []
+
+    def validate():
+        states.append(weights(job.objective))
+        return {"kappa": next(kappas)}
+
+    patient = Task(
+        job.objective, job.source, job.settings, "window", 0, validate, select="kappa", patience=2
+    )
+    rows = fit(patient, open_fabric(CPU))
+    assert len(states) == 4
+    assert rows[-1]["step"] == 4 * 14
+    assert same(weights(job.objective), states[1])
+
+
+def test_measuring_is_repeatable_and_changes_nothing(small_store):
+    job = task(small_store)
+    before = weights(job.objective)
+    fabric = open_fabric(CPU)
+    one, two = (measure(job.objective, job.source, fabric, "window", 40) for _ in range(2))
+    assert one == two
+    assert same(before, weights(job.objective))
+    assert one["chance_mse"] == pytest.approx((101**2 - 1) / (6 * 400))
+
+
+def test_predictions_come_in_the_order_of_the_source(small_store):
+    source = open_cohort(small_store).source()
+    means = predict(
+        lambda values: values.flatten(1)[:, :3], source, open_fabric(CPU), "none", batch=50
+    )
+    expected = source.__getitems__(range(len(source))).values.flatten(1)[:, :3].float()
+    assert means.tolist() == expected.tolist()
+
+
+def test_a_batch_reaches_the_objective_normalised(small_store):
+    seen = {}
+
+    class Spy(Broken):
+        def forward(self, batch: Batch, generator, progress):
+            seen.update(values=batch.values, progress=progress)
+            return super().forward(batch, generator, progress)
+
+    fit(task(small_store, Spy(), steps=2), open_fabric(CPU))
+    assert seen["values"].dtype == torch.float32
+    torch.testing.assert_close(seen["values"].mean(-1), torch.zeros(16, 2), rtol=0, atol=1e-4)
+    assert seen["progress"] == 0.5
+
+
+def test_clipping_bounds_the_gradient(small_store):
+    rows = fit(task(small_store, clip=1e-3, steps=3), open_fabric(CPU))
+    assert rows[0]["train/gradient_norm"] > 1e-3
+    assert "train/gradient_norm" not in fit(task(small_store, clip=None), open_fabric(CPU))[0]
