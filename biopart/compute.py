@@ -72,3 +72,9 @@ def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> Source |
         size = sum(source.cohort.signal(source.cohort.records[n]).nbytes for n in numbers)
         wanted = size < 0.5 * torch.cuda.mem_get_info(fabric.device)[0]
     return source.resident(fabric.device) if wanted else source
+
+
+def compiled(encoder: ViT, compute: ComputeSettings) -> None:
+    """Compile an encoder in place where the recipe asks for it; its names stay."""
+    if compute.compile:
+        encoder.compile()

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from biopart.compute import faster_precision, open_fabric, settle
+from biopart.compute import compiled, faster_precision, open_fabric, settle
 from biopart.data import ResidentSource, open_cohort
 from biopart.nn import ViT
 from biopart.recipe import ComputeSettings
@@ -40,3 +40,17 @@ def test_a_cohort_is_held_where_asked_and_mapped_on_a_cpu(small_store):
     fabric = open_fabric(ComputeSettings(device="cpu", precision="float32", threads=1))
     assert settle(source, ComputeSettings(), fabric) is source
     assert isinstance(settle(source, ComputeSettings(resident=True), fabric), ResidentSource)
+
+
+@pytest.mark.slow
+# The compiler's own use of deprecated torch and Python interfaces.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+def test_a_compiled_encoder_gives_the_same_tokens_under_the_same_names():
+    torch.manual_seed(0)
+    vit = ViT((120,), (20,), 2, 16, 1, 2)
+    patches = torch.randn(3, 6, 2, 20)
+    with torch.no_grad():
+        expected, names = vit(patches), list(vit.state_dict())
+        compiled(vit, ComputeSettings(compile=True))
+        torch.testing.assert_close(vit(patches), expected, rtol=1e-4, atol=1e-5)
+    assert list(vit.state_dict()) == names

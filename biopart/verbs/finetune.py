@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from lightning_fabric import Fabric
 
-from biopart.compute import open_fabric, settle
+from biopart.compute import compiled, open_fabric, settle
 from biopart.data import Source
 from biopart.evaluation.metrics import balanced_weights, kappa_of, score
 from biopart.nn.weights import load_encoder, save_classifier, transfer
@@ -110,6 +110,7 @@ def _train(
         transfer(load_encoder(origin.encoder), objective.encoder)
         seen += origin.provenance()["seen"]
     objective.to(fabric.device)
+    compiled(objective.encoder, compute)
     validation = experiment.source(split.validation, labelled=True) if split.validation else None
     task = Task(
         objective,

@@ -8,7 +8,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from biopart.compute import open_fabric, settle
+from biopart.compute import compiled, open_fabric, settle
 from biopart.nn.weights import save_encoder, save_tensors
 from biopart.objectives import Part
 from biopart.recipe import ComputeSettings, Recipe, resolve
@@ -88,6 +88,7 @@ def run_pretraining(
     fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
     split = experiment.split
     objective = build(experiment)
+    compiled(objective.encoder, compute)
     source = experiment.source(split.pretrain)
     task = Task(
         objective,

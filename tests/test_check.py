@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+
+from biopart.store import Record, Store, create_store, write_record
+from biopart.verbs.check import check_leak, check_run, check_store
+from biopart.verbs.info import info
+
+
+def write(path, signal, label, person="p0", name="n0", bad=()):
+    segments = np.array(bad, np.int64).reshape(-1, 2)
+    values = signal.astype(np.int16), np.ones(len(signal)), np.array(label, np.int8), segments
+    write_record(path, name, Record(*values, {"person": person}))
+
+
+@pytest.fixture
+def empty_store(tmp_path):
+    about = {"card": {"name": "c", "title": "t", "licence": "l"}, "epoch_s": 4.0, "sfreq_hz": 25.0}
+    create_store(tmp_path / "s", {**about, "label_names": ["a", "b"], "channels": ["X"]})
+    return tmp_path / "s"
+
+
+def test_a_store_is_counted_and_its_faults_are_named(empty_store):
+    noise = np.random.default_rng(0).integers(-99, 99, (1, 300))
+    write(empty_store, noise, [0, 0, -1], bad=[[30, 60]])
+    write(empty_store, np.zeros((1, 200)), [0, 0, 0], "p1", "n1")
+    values = check_store(Store(empty_store))
+    assert values["labels"] == {"a": 5, "b": 0}
+    assert (values["records"], values["persons"], values["windows"]) == (2, 2, 6)
+    assert values["bad_share"] == pytest.approx(30 / 500)
+    assert values["problems"] == [
+        "n1: 3 labels do not fit its length",
+        "n1: X is flat throughout",
+        "nobody has b",
+    ]
+
+
+def test_an_empty_store_is_a_problem(empty_store):
+    assert "the store holds no record" in check_store(Store(empty_store))["problems"]
+
+
+@pytest.mark.parametrize("leaky", [False, True])
+def test_a_mark_at_the_edge_of_windows_is_found(empty_store, leaky):
+    generator = np.random.default_rng(0)
+    for person in range(6):
+        signal = generator.normal(0, 100, (1, 40, 100))
+        if leaky:
+            signal[:, :, :25] *= 0.3
+        write(empty_store, signal.reshape(1, -1), [0] * 40, f"p{person}", f"n{person}")
+    leak = check_leak(Store(empty_store))
+    assert leak["n_persons"] == 6
+    assert leak["leaks"] is leaky
+    assert (leak["first"]["auc"] > 0.9) is leaky
+
+
+def test_epochs_of_too_few_patches_are_refused(empty_store):
+    write(empty_store, np.ones((1, 100)), [0])
+    with pytest.raises(ValueError, match="fewer than 3 patches"):
+        check_leak(Store(empty_store), patch_s=2.0)
+
+
+def test_info_of_a_store_counts_its_windows(small_store):
+    values = info(str(small_store))
+    assert values["persons"] == 9
+    assert values["hours"] == pytest.approx(9 * 24 * 6 / 3600)
+    assert sum(values["windows"].values()) == 9 * 24
+    assert values["windows"]["unlabelled"] == 24
+
+
+def test_info_of_a_recipe_is_its_values():
+    assert info("demo")["name"] == "demo"
+
+
+def test_a_run_without_an_encoder_is_a_problem(tmp_path):
+    from biopart.run import Run
+
+    (tmp_path / "recipe.yaml").write_text("name: x\n")
+    run = Run(tmp_path)
+    run.log({"step": 10, "train/loss": float("nan")})
+    problems = check_run(run)["problems"]
+    assert problems[0].startswith("the encoder is missing")
+    assert problems[1] == "the loss is no number at steps [10]"
