@@ -94,7 +94,7 @@ class Cohort(Store):
             Neighbouring windows L around each epoch, as an axis of the values; what lies beyond
             the recording is missing.
         keep_bad : bool
-            Keep windows that touch a NaN, flat or clipped stretch.
+            Keep windows that touch a NaN, flat or clipped stretch or reach beyond the recording.
         persons : sequence of str, optional
             Only windows of these persons.
 
@@ -121,7 +121,7 @@ class Cohort(Store):
             raise ValueError(f"context is {context}; give 1 or the number of windows around each")
         table = self._items(size, labelled, keep_bad, persons)
         picked = tuple(self.channels.index(name) for name in wanted)
-        source = Source(self, picked, size, context, *table)
+        source = Source(self, picked, size, context=context, table=table)
         if not len(source):
             kind = "labelled windows" if labelled else "windows"
             raise ValueError(f"no {kind} are left of {self.path} for the persons asked for")
@@ -129,9 +129,9 @@ class Cohort(Store):
 
     def _items(
         self, size: int, labelled: bool, keep_bad: bool, persons: Sequence[str] | None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return record number, epoch and label of every item."""
-        columns: list[list[NDArray[np.int64]]] = [[], [], []]
+    ) -> NDArray[np.int64]:
+        """Return record number, epoch and label of every item, (3, items)."""
+        parts = [np.zeros((3, 0), dtype=np.int64)]
         allowed = None if persons is None else set(persons)
         strangers = sorted((allowed or set()) - set(self.persons.values()))
         if strangers:
@@ -144,38 +144,25 @@ class Cohort(Store):
             if not keep_bad:
                 keep &= ~self._touches_bad(record, len(label), size)
             epochs = np.flatnonzero(keep)
-            for column, values in zip(
-                columns, (np.full(len(epochs), number), epochs, label[epochs]), strict=True
-            ):
-                column.append(values)
-        empty = np.zeros(0, dtype=np.int64)
-        record_number, epoch, label = (np.concatenate([empty, *column]) for column in columns)
-        return record_number, epoch, label
+            parts.append(np.stack([np.full(len(epochs), number), epochs, label[epochs]]))
+        return np.concatenate(parts, axis=1)
 
     def _touches_bad(self, record: str, epochs: int, size: int) -> NDArray[np.bool_]:
-        """Tell which epochs have a window that may touch a bad stretch, (epochs,)."""
+        """Tell which epochs have a window that may touch a bad stretch or leave the recording."""
         epoch = self.epoch_samples
-        reach = max(0, (size - epoch + 1) // 2)
-        first = np.arange(epochs) * epoch - reach
+        first = np.arange(epochs) * epoch + min(0, (epoch - size) // 2)
         touches = np.zeros(epochs, dtype=bool)
         for start, stop in self.bad(record):
-            touches |= (first < stop) & (first + epoch + 2 * reach > start)
-        return touches
+            touches |= (first < stop) & (first + max(epoch, size) > start)
+        return touches | (first < 0) | (first + size > self.length(record))
 
     def mapped(self, record: str) -> NDArray[np.int16]:
-        """Return the stored integers (channel, time), mapped without keeping a file open.
-
-        np.memmap, which Store.signal returns, holds one of the 1,024 files that a process may
-        usually have open, and a cohort has more records than that.
-        """
+        """Return Store.signal without an open file: np.memmap keeps one, of 1,024 as a rule."""
         signal = self.signal(record)
         if not isinstance(signal, np.memmap):
             return signal
-        private: Tensor = torch.from_file(
-            str(signal.filename), shared=False, size=signal.size, dtype=torch.int16
-        )
-        values: NDArray[np.int16] = private.numpy().reshape(signal.shape)
-        values.flags.writeable = False
+        file = torch.from_file(str(signal.filename), size=signal.size, dtype=torch.int16)
+        values: NDArray[np.int16] = file.numpy().reshape(signal.shape)
         return values
 
 
@@ -192,14 +179,13 @@ class Source:
         cohort: Cohort,
         picked: tuple[int, ...],
         size: int,
+        *,
         context: int,
-        record: NDArray[np.int64],
-        epoch: NDArray[np.int64],
-        labels: NDArray[np.int64],
+        table: NDArray[np.int64],
     ) -> None:
         self.cohort, self.picked, self.size, self.context = cohort, picked, size, context
-        self.record, self.epoch, self.labels = record, epoch, labels
-        self._offset = np.full(len(record), (cohort.epoch_samples - size) // 2)
+        self.record, self.epoch, self.labels = table
+        self._offset = np.full(len(self), (cohort.epoch_samples - size) // 2)
         self._signals: dict[int, NDArray[np.int16]] = {}
 
     def __len__(self) -> int:
@@ -246,10 +232,9 @@ class Source:
         items = np.asarray(indices, dtype=np.int64)
         values = np.empty((len(items), self.context, len(self.picked), self.size), np.int16)
         every = self.picked == tuple(range(len(self.cohort.channels)))
-        starts = self.starts(items)
-        for row, (number, first) in enumerate(
-            zip(self.record[items].tolist(), starts, strict=True)
-        ):
+        numbers = self.record[items].tolist()
+        starts = self.starts(items).tolist()
+        for row, (number, first) in enumerate(zip(numbers, starts, strict=True)):
             signal = self.signal(number)
             for place, start in enumerate(first):
                 inside = signal[:, max(start, 0) : max(start + self.size, 0)]
@@ -265,12 +250,11 @@ class Source:
         grids = values if self.context > 1 else values[:, 0]
         return self.labelled(torch.from_numpy(grids), items)
 
-    def starts(self, items: NDArray[np.int64]) -> list[list[int]]:
-        """Return the first sample of each window of items, context by context."""
-        epoch = self.cohort.epoch_samples
-        around = (np.arange(self.context) - (self.context - 1) // 2) * epoch
-        first = self.epoch[items] * epoch + self._offset[items]
-        starts: list[list[int]] = (first[:, None] + around).tolist()
+    def starts(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first sample of each window of items, (B, L)."""
+        around = np.arange(self.context) - (self.context - 1) // 2
+        first = (self.epoch[items][:, None] + around) * self.cohort.epoch_samples
+        starts: NDArray[np.int64] = first + self._offset[items][:, None]
         return starts
 
     def labelled(self, values: Tensor, items: NDArray[np.int64]) -> Batch:
@@ -298,18 +282,14 @@ class ResidentSource:
             raise ValueError("a resident source gives single windows; give context=1")
         self.source, self.device = source, torch.device(device)
         numbers = np.unique(source.record).tolist()
-        lengths = [source.signal(number).shape[1] for number in numbers]
-        extent = source.size + sum(length + source.size for length in lengths)
-        shape = (len(source.picked), extent)
+        lengths = [source.signal(number).shape[1] + source.size for number in numbers]
+        shape = (len(source.picked), source.size + sum(lengths))
         self._flat = torch.full(shape, MISSING, dtype=torch.int16, device=self.device)
-        self._offset: dict[int, int] = {}
-        start = source.size
-        for number, length in zip(numbers, lengths, strict=True):
-            # One record at a time: the whole cohort would need its size again on the way.
+        starts = source.size + np.cumsum([0, *lengths[:-1]])
+        self._offset = dict(zip(numbers, starts.tolist(), strict=True))
+        for number, start in self._offset.items():  # one at a time: a cohort fills the memory
             rows = torch.from_numpy(source.signal(number)[list(source.picked)])
-            self._flat[:, start : start + length] = rows.to(self.device)
-            self._offset[number] = start
-            start += length + source.size
+            self._flat[:, start : start + rows.shape[1]] = rows
 
     def __len__(self) -> int:
         return len(self.source)
@@ -321,23 +301,16 @@ class ResidentSource:
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
         """Gather items on the device as one batch."""
         items = np.asarray(indices, dtype=np.int64)
-        starts = np.array(self.source.starts(items))[:, 0]
-        starts = starts + np.array([self._offset[n] for n in self.source.record[items].tolist()])
-        first = torch.from_numpy(starts).to(self.device)
-        index = first[:, None] + torch.arange(self.source.size, device=self.device)
+        offset = [[self._offset[number]] for number in self.source.record[items].tolist()]
+        first = torch.from_numpy(self.source.starts(items) + offset).to(self.device)
+        index = first + torch.arange(self.source.size, device=self.device)
         values = self._flat[:, index].transpose(0, 1).contiguous()
         return self.source.labelled(values, items).to(self.device)
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """The order of items in an epoch, which depends on (seed, epoch) alone.
-
-    Parameters
-    ----------
-    items, batch, seed : int
-        Number of items, items per batch (the last batch may be smaller), seed.
-    """
+    """The order of items in an epoch, by (seed, epoch) alone; the last batch may be smaller."""
 
     items: int
     batch: int
@@ -364,10 +337,7 @@ class Split:
     notes: tuple[str, ...] = ()
 
     def subset(self, count: int, seed: int) -> tuple[str, ...]:
-        """Draw persons for a finetuning; those of a smaller count are among a larger one's.
-
-        Raises ValueError where more are asked for than are labelled.
-        """
+        """Draw persons for a finetuning, nested by count; ValueError above what is labelled."""
         if not 1 <= count <= len(self.finetune):
             raise ValueError(
                 f"{count} subjects were asked for; {len(self.finetune)} labelled persons are "

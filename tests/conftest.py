@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def small_recipe(small_store: Path) -> dict:
+def small_recipe(small_store: Path) -> dict[str, Any]:
     """Values of a recipe that trains on small_store in a second."""
     return {
         "name": "small",

@@ -80,11 +80,9 @@ def test_labels_of_a_cohort_are_the_truth_of_its_nights(simulated_store: Path) -
     store = Store(simulated_store)
     for person, record in enumerate(store):
         night = simulate_night(0, person, 0.25)
-        truth = np.full(night.lead_in_s, -1)
-        truth = np.concatenate([truth, np.repeat(night.stages, 30)])[:900].reshape(30, 30)
-        expected = [
-            next((code for code in range(5) if (epoch == code).sum() > 15), -1) for epoch in truth
-        ]
+        truth = [-1] * night.lead_in_s + np.repeat(night.stages, 30).tolist()
+        epochs = [truth[second : second + 30] for second in range(0, 900, 30)]
+        expected = [next((c for c in range(5) if epoch.count(c) > 15), -1) for epoch in epochs]
         assert store.label(record).tolist() == expected
         assert store.signal(record).shape == (6, 90_000)
         assert store.about(record)["n_unscored"] == expected.count(-1)
@@ -226,6 +224,20 @@ def test_a_table_without_the_cards_column_is_refused(tmp_path: Path, column: str
     table = {"file": "p.csv", "person": "Subject", "age": "Age", "sex": "Sex", column: "Person"}
     with pytest.raises(ValueError, match=r"p\.csv has no column 'Person'; it has Subject, Age"):
         read_persons(tmp_path, edf_card(persons=table))
+
+
+def test_a_real_cohort_goes_in_with_its_persons_and_labels(real_data: Path, tmp_path: Path) -> None:
+    report = ingest(load_card("eegmat"), real_data / "eeg_arithmetic", tmp_path / "s.zarr")
+    store = Store(tmp_path / "s.zarr")
+    assert (len(report.written), report.refused) == (8, {})
+    assert len(set(store.persons.values())) == 4
+    about = store.about("Subject00_2")
+    assert (about["person"], about["age"], about["sex"]) == ("Subject00", "21", "F")
+    for record in store:
+        assert set(store.label(record).tolist()) == {int(record[-1]) - 1}
+        assert store.signal(record).shape[0] == 19
+        deviation = float(store[record].signal.std())
+        assert 1 < deviation < 100
 
 
 def test_signals_and_store_do_without_torch() -> None:

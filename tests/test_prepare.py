@@ -55,7 +55,8 @@ def physical(record: Record) -> NDArray[np.float64]:
 def filtered(values: ArrayLike, low: float, high: float, order: int = 4) -> NDArray[np.float64]:
     """Filter by scipy alone."""
     sections = dsp.butter(order, [low, high], "bandpass", fs=100.0, output="sos")
-    return dsp.sosfiltfilt(sections, np.asarray(values, np.float64))
+    result: NDArray[np.float64] = dsp.sosfiltfilt(sections, np.asarray(values, np.float64))
+    return result
 
 
 def test_labels_keep_the_recordings_clock_and_8_h_give_960_epochs() -> None:
@@ -126,9 +127,7 @@ def test_whatever_the_rate_a_recording_keeps_its_length(sfreq_hz: float) -> None
 def test_channels_of_different_rates_are_resampled_each_by_its_own() -> None:
     slow, fast = (make_recording({"C3": noise(60, rate)}, rate) for rate in (50.0, 200.0))
     channels = (slow.channels[0], Channel("C4", "uV", 200.0, 12000, 0.1))
-    both = Recording(
-        Path("x.edf"), channels, lambda n: [(slow, fast)[i].load([0])[0] for i in n], ()
-    )
+    both = Recording(Path("x.edf"), channels, lambda n: [(slow, fast)[i].load([0])[0] for i in n])
     record = prepare_recording(both, make_card(channels=["C3", "C4"], **OPEN))
     alone = prepare_recording(fast, make_card(**OPEN))
     assert record.signal.shape == (2, 6000)
@@ -149,12 +148,11 @@ def test_electrical_values_are_stored_in_microvolt(
     np.testing.assert_allclose(physical(record)[0], values, atol=0.51 * record.scale[0])
 
 
-@pytest.mark.parametrize(("unit", "stored"), [("%", "%"), ("", ""), ("mmHg", "mmHg")])
-def test_other_units_stay_as_they_are_and_are_not_judged(unit: str, stored: str) -> None:
-    record = prepare_recording(
-        make_recording({"C3": noise(60) * 100}, unit=unit, scale=1.0), make_card(**OPEN)
-    )
-    assert record.units == stored
+@pytest.mark.parametrize("unit", ["%", "", "mmHg"])
+def test_other_units_stay_as_they_are_and_are_not_judged(unit: str) -> None:
+    recording = make_recording({"C3": noise(60) * 100}, unit=unit, scale=1.0)
+    record = prepare_recording(recording, make_card(**OPEN))
+    assert record.units == unit
     assert record.attributes["warnings"] == []
     np.testing.assert_allclose(physical(record)[0], noise(60) * 100, atol=record.scale[0])
 
@@ -184,7 +182,7 @@ def test_a_derivation_is_the_difference_of_two_channels() -> None:
 
 
 def two_channels(**second: Any) -> Recording:
-    about = {"unit": "uV", "sfreq_hz": 100.0, "n_samples": 6000, "scale": 0.1}
+    about: dict[str, Any] = {"unit": "uV", "sfreq_hz": 100.0, "n_samples": 6000, "scale": 0.1}
     channels = (Channel("C3", **about), Channel("M2", **{**about, **second}))
     integers = noise(60).astype(np.int16)
     return Recording(Path("x.edf"), channels, lambda numbers: [integers for _ in numbers])
@@ -210,10 +208,9 @@ def test_a_difference_of_microvolt_and_millivolt_is_in_microvolt() -> None:
 
 
 def test_a_wanted_channel_that_is_not_there_is_refused_with_those_there_are() -> None:
+    recording = make_recording({"C3": noise(60), "C4": noise(60)})
     with pytest.raises(ValueError, match=r"O1-M2 cannot be had .*the file has 'C3', 'C4'"):
-        prepare_recording(
-            make_recording({"C3": noise(60), "C4": noise(60)}), make_card(channels=["O1-M2"])
-        )
+        prepare_recording(recording, make_card(channels=["O1-M2"]))
 
 
 def test_missing_samples_are_stored_as_such_and_the_filter_does_not_spread_them() -> None:
@@ -258,7 +255,7 @@ def test_flat_and_clipped_stretches_are_marked_but_keep_their_values() -> None:
     values[3000:3200] = 12.3  # 1 s, not longer
     values[6000:6020] = 204.7  # 0.1 s at the limit
     values[9000] = 204.7
-    limits = {"digital_min": -2048, "digital_max": 2047}
+    limits: dict[str, Any] = {"digital_min": -2048, "digital_max": 2047}
     record = prepare_recording(make_recording({"C3": values}, 200, **limits), make_card(**OPEN))
     assert record.bad.tolist() == [[200, 350], [3000, 3010]]
     assert not np.isnan(physical(record)).any()
@@ -269,9 +266,7 @@ def test_what_is_missing_in_one_channel_stays_in_the_others() -> None:
     gap = noise(60)
     gap[500:600] = np.nan
     signals = {"C3": gap, "C4": noise(60, seed=1), "O1": np.full(6000, np.nan)}
-    record = prepare_recording(
-        make_recording(signals), make_card(channels=["C4", "C3"], band_hz=(None, None))
-    )
+    record = prepare_recording(make_recording(signals), make_card(channels=["C4", "C3"], **OPEN))
     assert np.isnan(physical(record)).sum(axis=1).tolist() == [0, 100]
     assert record.bad.tolist() == [[500, 600]]
     lost = prepare_recording(make_recording(signals), make_card(channels=["O1", "C4"], **OPEN))
@@ -355,8 +350,12 @@ def test_warnings_of_the_reader_travel_with_the_record() -> None:
     assert prepare_recording(recording, make_card()).attributes["warnings"] == ["2 are called C3"]
 
 
-def none_missing(values: NDArray[Any]) -> NDArray[np.bool_]:
-    return np.zeros(values.shape, bool)
+def float32(values: ArrayLike) -> NDArray[np.float32]:
+    return np.asarray(values, np.float32)
+
+
+def none_missing(values: ArrayLike) -> NDArray[np.bool_]:
+    return np.zeros(np.shape(values), bool)
 
 
 def test_stored_integers_are_within_half_a_step() -> None:
@@ -368,22 +367,30 @@ def test_stored_integers_are_within_half_a_step() -> None:
 
 
 def test_one_scale_serves_channels_within_a_factor_of_four() -> None:
-    alike = np.float32([[0, 32760, 16380], [0, 8190, 16]])
+    alike = float32([[0, 32760, 16380], [0, 8190, 16]])
     signal, scale = quantise(alike, none_missing(alike))
     assert scale.tolist() == [1.0, 1.0]
     assert signal.tolist() == [[0, 32760, 16380], [0, 8190, 16]]
-    unlike = np.float32([[0, 32760, 16380], [0, 3276, -1638]])
+    unlike = float32([[0, 32760, 16380], [0, 3276, -1638]])
     signal, scale = quantise(unlike, none_missing(unlike))
     np.testing.assert_allclose(scale, [1.0, 0.1])
     assert signal.tolist() == [[0, 32760, 16380], [0, 32760, -16380]]
 
 
 def test_a_spike_is_clipped_rather_than_coarsening_the_rest() -> None:
-    values = np.tile(np.float32([-1, 1]), 500)[None]  # median deviation 1
+    values = np.tile(float32([[-1, 1]]), 500)  # 99 % lie within 1, which is 2.5758 deviations
     values[0, 7] = 1e9
     signal, scale = quantise(values, none_missing(values))
-    assert scale[0] == pytest.approx(600 * 1.4826 / 32760)
-    assert signal[0, 6:9].tolist() == [-37, 32767, -37]  # 1 / 0.027153 = 36.8
+    assert scale[0] == pytest.approx(600 / 2.5758 / 32760)
+    assert signal[0, 6:9].tolist() == [-141, 32767, -141]  # 1 / 0.0071104 = 140.6
+
+
+def test_a_steady_offset_and_a_night_unplugged_but_for_a_tenth_are_not_clipped() -> None:
+    noisy = np.random.default_rng(0).normal(0, 1e-6, (1, 5000)).astype(np.float32)
+    noisy[0, 4500:] *= 3e7
+    for values in (36.5 + np.tile(float32([[-0.01, 0.01]]), 500), noisy):
+        signal, scale = quantise(values, none_missing(values))
+        np.testing.assert_allclose(signal * scale, values, atol=0.51 * scale[0])
 
 
 def test_a_silent_channel_stays_silent() -> None:

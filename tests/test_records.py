@@ -181,9 +181,10 @@ def test_a_crash_before_renaming_leaves_nothing_to_be_seen(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = make_store(tmp_path)
-    with monkeypatch.context() as patch, pytest.raises(Crash):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", crash)
-        write_record(store, "r", make_record())
+        with pytest.raises(Crash):
+            write_record(store, "r", make_record())
     assert len(list(store.glob(".r.*.part"))) == 1
     assert Store(store).records == ()
     write_record(store, "r", make_record(1))
@@ -197,9 +198,10 @@ def test_a_crash_while_replacing_leaves_the_old_record(
 ) -> None:
     store = make_store(tmp_path)
     write_record(store, "r", make_record())
-    with monkeypatch.context() as patch, pytest.raises(Crash):
+    with monkeypatch.context() as patch:
         patch.setattr(records, step, crash)
-        write_record(store, "r", make_record(1))
+        with pytest.raises(Crash):
+            write_record(store, "r", make_record(1))
     np.testing.assert_array_equal(rows(store), make_record().signal)
 
 
@@ -208,9 +210,10 @@ def test_a_crash_between_old_and_new_record_never_shows_half_of_one(
 ) -> None:
     store, rename = make_store(tmp_path), Path.rename
     write_record(store, "r", make_record())
-    with monkeypatch.context() as patch, pytest.raises(Crash):
+    with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", lambda a, b: crash() if b.name == "r" else rename(a, b))
-        write_record(store, "r", make_record(1))
+        with pytest.raises(Crash):
+            write_record(store, "r", make_record(1))
     assert len(list(store.glob(".r.*.part"))) == 2
     assert Store(store).records == ()
     finish_store(store)

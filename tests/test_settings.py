@@ -135,9 +135,7 @@ def test_a_file_is_read_with_its_numbers(tmp_path: Path) -> None:
         (b"", "it holds a NoneType"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused(
-    tmp_path: Path, content: bytes, message: str
-) -> None:
+def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.yaml").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_yaml(tmp_path / "a.yaml")

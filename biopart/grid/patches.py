@@ -126,17 +126,17 @@ def _flat_index(values: Tensor, offsets: list[Tensor]) -> Tensor:
 
 
 def _copy(values: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
-    """Copy boxes of size P by gathering rows of the last axis from the flattened grids."""
+    """Copy boxes of size P: of a view on the P samples after each sample, the starts are picked.
+
+    One index per patch and channel; the view overlaps itself and costs nothing.
+    """
     batch, count, axes = start.shape
-    row = size[-1]
-    lengths = [*size[:-1], 1]
-    offsets = [
-        start[..., axis, None] + torch.arange(lengths[axis], device=start.device)
-        for axis in range(axes)
-    ]
-    index = _flat_index(values, offsets)
-    rows = values.contiguous().reshape(-1).unfold(0, row, 1)
-    patches = rows.index_select(0, index.reshape(-1))
+    strides = _strides(values.shape)
+    reach = sum((p - 1) * stride for p, stride in zip(size, strides[2:], strict=True))
+    flat = values.contiguous().reshape(-1)
+    boxes = flat.as_strided((len(flat) - reach, *size), (1, *strides[2:]))
+    index = _flat_index(values, [start[..., axis, None] for axis in range(axes)])
+    patches = boxes.index_select(0, index.reshape(-1))
     return patches.reshape(batch, count, values.shape[1], *size)
 
 

@@ -22,6 +22,8 @@ from biopart.store.records import MISSING, Record
 
 MICROVOLT = {"uV": 1.0, "mV": 1e3, "V": 1e6}
 PLAUSIBLE_UV = (0.5, 1000.0)
+NORMAL_99 = 2.5758
+"""Deviations from the mean within which 99 % of a normal distribution lie."""
 ROBUST_RANGE = 600.0
 """Values beyond this many robust deviations are clipped rather than coarsening all others."""
 
@@ -70,7 +72,7 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
         )
     label = labels(recording, card, samples, notes.warnings)
     values = _filtered(values, card, epoch)
-    if not np.isfinite(values).all():
+    if not all(np.isfinite(row).all() for row in values):
         raise ValueError(f"{recording.path.name}: the filter gave values that are not finite")
     keep = _kept(values.shape[1], card, epoch)
     values, missing, marked = values[:, keep], bad[0][:, keep], bad[1][keep]
@@ -79,7 +81,7 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
         kept = "left out" if values.shape[1] < samples else "kept without a label"
         notes.left_out.append(f"{tail / card.sfreq_hz:g} s after the last whole epoch {kept}")
     signal, scale = quantise(values, missing)
-    notes.clipped += int((np.abs(signal) == 32767).sum())
+    notes.clipped += sum(int(np.count_nonzero(signal == end)) for end in (-32_767, 32_767))
     _check_amplitude(values, card, units, notes)
     attributes = {
         "montage": notes.montage,
@@ -108,21 +110,20 @@ def _derive(
     for name in names:
         notes.clipped += marks[name].clipped
     units = {_unit(channels[d.plus], card) for d in derivations}
-    rows, lost, marked = [], [], []
-    for d in derivations:
+    length = min(_resampled_length(channels[d.plus], card) for d in derivations)
+    # One array that every step fills: the first touch of a night's memory costs as much as a step.
+    values = np.empty((len(derivations), length), dtype=np.float32)
+    absent, bad = np.zeros(values.shape, dtype=bool), np.zeros(length, dtype=bool)
+    for place, d in enumerate(derivations):
         row = _microvolt(recording, d.plus, digital[d.plus], card)
         gone, poor = marks[d.plus].missing, marks[d.plus].marked
         if d.minus is not None:
             row = row - _microvolt(recording, d.minus, digital[d.minus], card)
             gone, poor = gone | marks[d.minus].missing, poor | marks[d.minus].marked
         rate = channels[d.plus].sfreq_hz
-        rows.append(resample(bridged(row, gone), rate, card.sfreq_hz))
-        lost.append(_resampled_mask(gone, rate, card.sfreq_hz, len(rows[-1])))
-        marked.append(_resampled_mask(poor, rate, card.sfreq_hz, len(rows[-1])))
-    length = min(len(row) for row in rows)
-    values = np.stack([row[:length] for row in rows])
-    absent = np.stack([mask[:length] for mask in lost])
-    bad = np.any([mask[:length] for mask in marked], axis=0)
+        values[place] = resample(bridged(row, gone), rate, card.sfreq_hz)[:length]
+        _mark_resampled(absent[place], gone, rate, card.sfreq_hz)
+        _mark_resampled(bad, poor, rate, card.sfreq_hz)
     electrical = units <= set(MICROVOLT)
     unit = "uV" if electrical else units.pop() if len(units) == 1 else "mixed"
     return values, (absent, bad), unit
@@ -190,21 +191,27 @@ def resample(values: NDArray[np.float32], from_hz: float, to_hz: float) -> NDArr
     return resampled[: round(len(values) * to_hz / from_hz)]
 
 
-def _resampled_mask(
-    mask: NDArray[np.bool_], from_hz: float, to_hz: float, length: int
-) -> NDArray[np.bool_]:
+def _resampled_length(channel: Channel, card: Card) -> int:
+    """Return how many samples ``resample`` makes of a channel."""
+    return round(channel.n_samples * card.sfreq_hz / channel.sfreq_hz)
+
+
+def _mark_resampled(
+    result: NDArray[np.bool_], mask: NDArray[np.bool_], from_hz: float, to_hz: float
+) -> None:
     """Carry marked samples to another rate; a sample is marked if any it stands for is."""
-    result = np.zeros(length, dtype=bool)
     for start, stop in segments(mask):
         first = int(np.floor(start * to_hz / from_hz))
         result[first : int(np.ceil(stop * to_hz / from_hz))] = True
-    return result
 
 
-def band_pass(values: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
+def band_pass(
+    values: NDArray[np.float32], card: Card, *, out: NDArray[np.float32] | None = None
+) -> NDArray[np.float32]:
     """Filter signals (..., time) forward and backward by the card's Butterworth sections.
 
-    Sections, not (b, a): at 0.1 Hz the latter is unstable and gives NaN.
+    Sections, not (b, a): at 0.1 Hz the latter is unstable and gives NaN. ``out`` is where the
+    result goes, ``values`` itself for instance.
     """
     low, high = card.band_hz
     if low is None and high is None:
@@ -213,7 +220,7 @@ def band_pass(values: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
     if high is None:
         kind, edges = "highpass", low
     sections = dsp.butter(card.filter_order, edges, kind, fs=card.sfreq_hz, output="sos")
-    out = np.empty_like(values)
+    out = np.empty_like(values) if out is None else out
     for row, filtered in zip(
         values.reshape(-1, values.shape[-1]), out.reshape(-1, values.shape[-1]), strict=True
     ):
@@ -227,7 +234,7 @@ def band_pass(values: NDArray[np.float32], card: Card) -> NDArray[np.float32]:
 def _filtered(values: NDArray[np.float32], card: Card, epoch: int) -> NDArray[np.float32]:
     """Filter the recording, or each epoch by itself where the card says so."""
     if card.filter_scope == "recording":
-        return band_pass(values, card)
+        return band_pass(values, card, out=values)
     whole = values.shape[1] // epoch * epoch
     epochs = band_pass(values[:, :whole].reshape(len(values), -1, epoch), card)
     return epochs.reshape(len(values), whole)
@@ -247,8 +254,10 @@ def quantise(
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Store values as int16 with a scale per channel.
 
-    One scale for all channels where theirs are within a factor of four. A scale is fine enough
-    for 600 robust deviations on either side; what lies beyond is clipped.
+    One scale for all channels where theirs are within a factor of four. A scale reaches 600
+    robust deviations beyond the median; what lies further is clipped. The deviation is that of a
+    normal distribution with the same 99th percentile: a channel that was unplugged for most of
+    the night has a median deviation near 0 and would be clipped where it lives.
 
     Parameters
     ----------
@@ -262,10 +271,12 @@ def quantise(
     int16 (C, T) and float (C,)
         ``values ~ integers * scale``.
     """
-    peak = np.abs(values).max(axis=1).astype(np.float64)
+    peak = np.maximum(values.max(axis=1), -values.min(axis=1)).astype(np.float64)
     sparse = values[:, :: max(1, values.shape[1] // 20_000)]
-    robust = 1.4826 * np.median(np.abs(sparse - np.median(sparse, 1, keepdims=True)), axis=1)
-    limit = np.where(robust > 0, np.minimum(peak, ROBUST_RANGE * robust), peak)
+    middle = np.median(sparse, axis=1)
+    robust = np.quantile(np.abs(sparse - middle[:, None]), 0.99, axis=1) / NORMAL_99
+    wide = np.abs(middle) + ROBUST_RANGE * robust
+    limit = np.where(robust > 0, np.minimum(peak, wide), peak)
     scale = np.where(limit > 0, limit, 1.0) / 32_760
     if scale.max() <= 4 * scale.min():
         scale = np.full_like(scale, scale.max())
@@ -284,7 +295,8 @@ def _check_amplitude(values: NDArray[np.float32], card: Card, units: str, notes:
     low, high = PLAUSIBLE_UV
     if units != "uV":
         return
-    for name, deviation in zip(card.channels, values.std(axis=1).tolist(), strict=True):
+    for name, row in zip(card.channels, values, strict=True):
+        deviation = float(row.std())
         if not low <= deviation <= high:
             notes.warnings.append(
                 f"{name} has a standard deviation of {deviation:.3g} uV, outside {low:g}-{high:g}: "

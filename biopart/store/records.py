@@ -26,6 +26,7 @@ from zarr.codecs import BloscCodec
 FORMAT_VERSION = 1
 MISSING = -32768
 Layout = Literal["training", "archive"]
+NAMES = {"title", "licence", "citation", "origin"}  # of a card; they change no value
 ROOT_KEYS = ("format_version", "card", "epoch_s", "sfreq_hz", "label_names", "channels")
 
 
@@ -92,11 +93,11 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
 def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
     """Name the attributes of a store that differ, keys of its card one by one."""
     changed = [key for key in ROOT_KEYS if found.get(key) != wanted.get(key)]
-    cards = (found.get("card"), wanted.get("card"))
-    if "card" in changed and all(isinstance(card, dict) for card in cards):
-        keys = sorted({key for card in cards for key in card})
-        inner = [f"card.{key}" for key in keys if cards[0].get(key) != cards[1].get(key)]
-        changed[changed.index("card") : changed.index("card") + 1] = inner
+    old, new = found.get("card"), wanted.get("card")
+    if "card" in changed and isinstance(old, dict) and isinstance(new, dict):
+        keys = [key for key in sorted({*old, *new} - NAMES) if old.get(key) != new.get(key)]
+        changed += [f"card.{key}" for key in keys]
+        changed.remove("card")
     return changed
 
 
@@ -242,6 +243,8 @@ class Store:
             raise ValueError(f"{path} is not a store, a zarr v3 group: {error}") from error
         self.attributes: dict[str, Any] = dict(self.group.attrs)
         version = self.attributes.get("format_version")
+        if version is None:
+            raise ValueError(f"{path} is not a store: its zarr group has no format_version")
         if version != FORMAT_VERSION:
             raise ValueError(
                 f"{path} has store format {version}; this biopart reads {FORMAT_VERSION}, so "
@@ -273,9 +276,8 @@ class Store:
             self.path, group=record, chunks=None, consolidated=False
         )
         if "scale" in data:
-            with xarray.set_options(keep_attrs=True):
-                data["signal"] = data["signal"] * data["scale"]
-            data = data.drop_vars("scale")
+            physical = (data["signal"] * data["scale"]).assign_attrs(data["signal"].attrs)
+            data = data.assign(signal=physical).drop_vars("scale")
         return data.assign_coords(channel=("channel", list(self.channels)))
 
     @property
@@ -323,6 +325,10 @@ class Store:
         if raw is not None and not array.compressors and array.chunks == array.shape:
             return np.memmap(raw, dtype="<i2", mode="r", shape=array.shape)
         return np.asarray(array[:], dtype=np.int16)
+
+    def length(self, record: str) -> int:
+        """Return the number of samples of a record."""
+        return int(self._array(record, "signal").shape[1])
 
     def scale(self, record: str) -> NDArray[np.float64]:
         """Return physical value per stored unit, one per channel."""

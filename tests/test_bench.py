@@ -1,0 +1,116 @@
+"""Benchmarks at tiny sizes: their figures fit their parts and their checks are made."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from biopart.grid import Boxes, grid_boxes
+from biopart.run import plain
+from biopart.studies import bench, bench_night
+from biopart.studies.turns import Timing, in_turns, limited
+
+
+@pytest.fixture(scope="module")
+def signals() -> dict[str, Any]:
+    return bench.bench_signals(1, hours=0.2, nights=2)
+
+
+@pytest.fixture(scope="module")
+def part() -> dict[str, Any]:
+    return bench.bench_part(1, grids=2, encoders=((16, 2),))
+
+
+def test_calls_take_turns_and_the_first_turn_does_not_count() -> None:
+    order: list[str] = []
+    timing = in_turns({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, 2)
+    assert order == ["a", "b", "a", "b", "a", "b"]
+    assert [len(timing.wall["a"]), len(timing.cpu["b"])] == [2, 2]
+
+
+def test_ratios_are_of_medians_or_of_turns() -> None:
+    timing = Timing({"a": [2.0, 9.0, 4.0], "b": [1.0, 3.0, 1.0]}, {"a": [6.0], "b": [4.0]})
+    assert timing.ratio("a", "b") == 4.0
+    assert timing.ratio_of_turns("a", "b") == 3.0
+    assert timing.cpu_ratio("a", "b") == 1.5
+
+
+def test_a_limit_stands_beside_its_figure() -> None:
+    assert limited({"ratio": 1.6}, "ratio", at_most=1.5)["kept"] is False
+    fast = limited({"windows_per_second": 41_000.0}, "windows_per_second", at_least=40_000)
+    assert (fast["windows_per_second_at_least"], fast["kept"]) == (40_000, True)
+
+
+def test_preparation_stands_beside_the_sum_of_its_parts(signals: dict[str, Any]) -> None:
+    figures = signals["preparation"]
+    parts = sum(figures[f"{name}_s"] for name in ("read", "resample", "band_pass", "write"))
+    assert figures["ratio"] == pytest.approx(figures["whole_s"] / parts)
+    assert figures["command_ratio"] == pytest.approx(figures["command_s"] / parts)
+    assert figures["ratio_at_most"] == 1.5
+    assert 0 < figures["furthest_from_parts_in_steps"] < 0.51
+    assert signals["night"].startswith("simulated")
+
+
+def test_memory_is_counted_above_an_idle_interpreter_without_torch(signals: dict[str, Any]) -> None:
+    figures = signals["memory"]
+    assert figures["above_idle_mib"] == figures["peak_mib"] - figures["idle_mib"]
+    assert 0 < figures["above_idle_mib"] < figures["above_idle_mib_at_most"] == 700
+    assert figures["torch_imported"] is False
+
+
+def test_all_windows_of_an_epoch_are_read(signals: dict[str, Any]) -> None:
+    figures = signals["batches"]
+    assert figures["windows"] == 2 * 24
+    assert figures["windows_per_second"] == pytest.approx(48 / figures["epoch_s"])
+    assert figures["equal_to_store"] is True
+
+
+@pytest.mark.parametrize(("what", "patches"), [("cut_images", 2 * 196), ("cut_windows", 8 * 40)])
+def test_cutting_stands_beside_loops(part: dict[str, Any], what: str, patches: int) -> None:
+    figures = part[what]
+    assert (figures["patches"], figures["times_loop_at_least"]) == (patches, 4)
+    assert figures["times_loop"] == pytest.approx(figures["loop_s"] / figures["cut_s"])
+    assert figures["bitwise_equal"] is True
+
+
+def test_a_step_stands_beside_its_encoder(part: dict[str, Any]) -> None:
+    figures = part["step_dim16"]
+    assert figures["ratio"] == pytest.approx(figures["step_s"] / figures["encoder_s"])
+    # Patch embedding, [CLS], fixed positions (30 + 1), 4 blocks, final norm.
+    block = 12 * 16 * 16 + 9 * 16 + 4 * 16
+    assert figures["encoder_parameters"] == 600 * 16 + 16 + 16 + 31 * 16 + 4 * block + 32
+
+
+def test_figures_are_ready_for_json(part: dict[str, Any], signals: dict[str, Any]) -> None:
+    for figures in (part, signals):
+        assert json.loads(json.dumps(plain(figures))) == plain(figures)
+
+
+def test_the_loop_of_slices_equals_patches_cut_by_hand() -> None:
+    values = torch.arange(12).reshape(1, 1, 3, 4)
+    boxes = Boxes(torch.tensor([[[0, 1], [1, 2]]]), torch.full((1, 2, 2), 2))
+    out = torch.empty(1, 2, 1, 2, 2, dtype=torch.int64)
+    bench.slice_loop(values, bench.slices_of(boxes), out)
+    assert out.tolist() == [[[[[1, 2], [5, 6]]], [[[6, 7], [10, 11]]]]]
+
+
+def test_a_cut_that_is_not_its_slice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "cut", lambda values, boxes, size: torch.zeros(1, 2, 1, 4))
+    fixed = grid_boxes((8,), (4,))
+    drawn = Boxes(fixed.start[None], fixed.size[None])
+    monkeypatch.setattr(bench, "random_boxes", lambda *_, **options: drawn)
+    with pytest.raises(AssertionError, match="not its slice"):
+        bench.bench_cut(torch.ones(1, 1, 8), 2, (4,), 1)
+
+
+def test_parts_that_do_other_work_are_found_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(bench_night.Parts, "furthest", lambda parts, store: 2.0)
+    (header,) = bench.simulate_cohort(tmp_path / "raw", persons=1, hours=0.2, seed=0)
+    card = bench.load_card("physionet2018")
+    bench.create_store(tmp_path / "store", bench.attributes(card))
+    with pytest.raises(AssertionError, match="same work"):
+        bench_night.bench_preparation(header, tmp_path / "store", card, 1)
