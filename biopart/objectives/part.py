@@ -79,7 +79,7 @@ class Part(nn.Module):
         span = ((shape - patch) / patch)[self.axes].clamp(min=1).float()
         self.register_buffer("span", span, persistent=False)
         chance = chance_mse(encoder.shape, encoder.patch, on_grid=settings.on_grid)[self.axes]
-        self.register_buffer("chance", chance.float(), persistent=False)
+        self.register_buffer("chance", chance, persistent=False)
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
