@@ -28,9 +28,8 @@ class Commands(click.Group):
         """Run a command; a fault that names itself ends with status 1, without a traceback."""
         try:
             return super().invoke(ctx)
-        except (ValueError, OSError, KeyError) as error:
-            message = error.args[0] if isinstance(error, KeyError) else error
-            raise click.ClickException(" ".join(str(message).split())) from error
+        except (ValueError, OSError) as error:
+            raise click.ClickException(" ".join(str(error).split())) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -101,7 +100,7 @@ def simulate(
     from biopart.signals.simulate import simulate_cohort
 
     with wrong_use():
-        names = channels.split(",") if channels else None
+        names = None if channels is None else [n.strip() for n in channels.split(",")]
         paths = simulate_cohort(
             folder,
             persons=persons,
@@ -273,7 +272,7 @@ def pretrain(
 
 @main.command()
 @run_option
-@click.option("--subjects", type=int, help="Labelled persons; default: the recipe's.")
+@click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
 @click.option("--seed", type=click.IntRange(0), help="Draws the persons; default: the recipe's.")
 @click.option("--from-scratch", is_flag=True, help="The supervised baseline.")
 @click.option("--context", type=int, default=1, show_default=True, help="Windows per decision.")
@@ -293,14 +292,19 @@ def finetune(
     """Fine-tune a run on the labels of a few persons and score it on test persons."""
     from biopart.run import find_run
     from biopart.verbs.finetune import finetune as tune
+    from biopart.verbs.pretrain import stored_recipe
 
+    run = find_run(run_path)
+    changes = (*changes, f"finetune.context={context}")
+    with wrong_use():
+        stored_recipe(run.pretrained(), changes)
     with output.progress("finetune") as report:
         target = tune(
-            find_run(run_path),
+            run,
             subjects=subjects,
             seed=seed,
             from_scratch=from_scratch,
-            changes=(*changes, f"finetune.context={context}"),
+            changes=changes,
             dry_run=dry_run,
             report=report,
         )
@@ -326,13 +330,13 @@ def evaluate(
     from biopart.run import find_run
     from biopart.verbs.evaluate import evaluate as score
 
-    names = persons.split(",") if persons else None
+    names = None if persons is None else [n.strip() for n in persons.split(",") if n.strip()]
     output.emit(score(find_run(run_path), store, names, device=device))
 
 
 @main.command()
 @run_option
-@click.option("--subjects", type=int, help="Labelled persons; default: the recipe's.")
+@click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
 @click.option("--seed", type=click.IntRange(0), help="Draws the persons; default: the recipe's.")
 @set_option
 @output_options

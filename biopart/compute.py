@@ -4,16 +4,18 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 from torch import nn
 
-from biopart.data import ResidentSource, Source
+from biopart.data import Batch, Source
 from biopart.nn import ViT
+from biopart.nn.normalise import MISSING
 from biopart.recipe import ComputeSettings
 
 
@@ -29,7 +31,8 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None 
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    torch.set_num_threads((os.cpu_count() or 1) if compute.threads == "auto" else compute.threads)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    torch.set_num_threads((cores or 1) if compute.threads == "auto" else compute.threads)
     name = compute.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -62,7 +65,7 @@ def faster_precision(encoder: nn.Module, device: str) -> str:
     return "bfloat16" if seconds["bfloat16"] < 0.9 * seconds["float32"] else "float32"
 
 
-def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> Source | ResidentSource:
+def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> "Source | ResidentSource":
     """Hold a source on the device where the recipe asks for it, or where a GPU has room."""
     wanted = compute.resident
     if wanted == "auto":
@@ -71,7 +74,52 @@ def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> Source |
         numbers = np.unique(source.record).tolist()
         size = sum(source.cohort.signal(source.cohort.records[n]).nbytes for n in numbers)
         wanted = size < 0.5 * torch.cuda.mem_get_info(fabric.device)[0]
-    return source.resident(fabric.device) if wanted else source
+    return ResidentSource(source, fabric.device) if wanted else source
+
+
+def describe(fabric: Fabric, source: object) -> dict[str, Any]:
+    """Return what every auto chose, for provenance.json; a resume reuses it."""
+    mixed = fabric._precision.precision != "32-true"
+    return {
+        "device": str(fabric.device),
+        "precision": "bfloat16" if mixed else "float32",
+        "threads": torch.get_num_threads(),
+        "resident": isinstance(source, ResidentSource),
+    }
+
+
+class ResidentSource:
+    """A source whose records lie on a device as one int16 tensor; one gather per batch."""
+
+    def __init__(self, source: Source, device: torch.device | str) -> None:
+        if source.context > 1:
+            raise ValueError("a resident source gives single windows; give context=1")
+        self.source, self.device = source, torch.device(device)
+        numbers = np.unique(source.record).tolist()
+        lengths = [source.signal(number).shape[1] + source.size for number in numbers]
+        shape = (len(source.picked), source.size + sum(lengths))
+        self._flat = torch.full(shape, MISSING, dtype=torch.int16, device=self.device)
+        starts = source.size + np.cumsum([0, *lengths[:-1]])
+        self._offset = dict(zip(numbers, starts.tolist(), strict=True))
+        for number, start in self._offset.items():  # one at a time: a cohort fills the memory
+            rows = torch.from_numpy(source.signal(number)[list(source.picked)])
+            self._flat[:, start : start + rows.shape[1]] = rows
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw where windows shorter than the epoch lie."""
+        self.source.start_epoch(seed, epoch)
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Gather items on the device as one batch."""
+        items = np.asarray(indices, dtype=np.int64)
+        offset = [[self._offset[number]] for number in self.source.record[items].tolist()]
+        first = torch.from_numpy(self.source.starts(items) + offset).to(self.device)
+        index = first + torch.arange(self.source.size, device=self.device)
+        values = self._flat[:, index].transpose(0, 1).contiguous()
+        return self.source.batch_of(values, items).to(self.device)
 
 
 def compiled(encoder: ViT, compute: ComputeSettings) -> None:

@@ -142,12 +142,12 @@ class Cohort(Store):
             label = self.label(record).astype(np.int64)
             keep = label >= 0 if labelled else np.ones(len(label), dtype=bool)
             if not keep_bad:
-                keep &= ~self._touches_bad(record, len(label), size)
+                keep &= ~self.touches_bad(record, len(label), size)
             epochs = np.flatnonzero(keep)
             parts.append(np.stack([np.full(len(epochs), number), epochs, label[epochs]]))
         return np.concatenate(parts, axis=1)
 
-    def _touches_bad(self, record: str, epochs: int, size: int) -> NDArray[np.bool_]:
+    def touches_bad(self, record: str, epochs: int, size: int) -> NDArray[np.bool_]:
         """Tell which epochs have a window that may touch a bad stretch or leave the recording."""
         epoch = self.epoch_samples
         first = np.arange(epochs) * epoch + min(0, (epoch - size) // 2)
@@ -207,6 +207,22 @@ class Source:
         names = [self.cohort.persons[record] for record in self.cohort.records]
         return [names[number] for number in self.record.tolist()]
 
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """Whether an item's window touches a bad stretch or leaves the recording."""
+        bad = np.zeros(len(self), dtype=bool)
+        for number in np.unique(self.record).tolist():
+            mine = self.record == number
+            record = self.cohort.records[number]
+            touches = self.cohort.touches_bad(record, int(self.epoch[mine].max()) + 1, self.size)
+            bad[mine] = touches[self.epoch[mine]]
+        return bad
+
+    def head(self, count: int) -> "Source":
+        """Return a source of the first items only."""
+        table = np.stack([self.record, self.epoch, self.labels])[:, :count]
+        return Source(self.cohort, self.picked, self.size, context=self.context, table=table)
+
     def keys(self, indices: Sequence[int]) -> list[str]:
         """Return ``record:epoch`` of items."""
         records = self.cohort.records
@@ -248,7 +264,7 @@ class Source:
                 else:
                     np.take(inside, self.picked, axis=0, out=window)
         grids = values if self.context > 1 else values[:, 0]
-        return self.labelled(torch.from_numpy(grids), items)
+        return self.batch_of(torch.from_numpy(grids), items)
 
     def starts(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first sample of each window of items, (B, L)."""
@@ -257,55 +273,17 @@ class Source:
         starts: NDArray[np.int64] = first + self._offset[items][:, None]
         return starts
 
-    def labelled(self, values: Tensor, items: NDArray[np.int64]) -> Batch:
+    def batch_of(self, values: Tensor, items: NDArray[np.int64]) -> Batch:
         """Put labels, persons and keys beside values."""
         label = torch.from_numpy(self.labels[items])
         persons = [self.persons[item] for item in items.tolist()]
         return Batch(values, label, persons, self.keys(items.tolist()))
-
-    def resident(self, device: torch.device | str) -> "ResidentSource":
-        """Hold the cohort on a device and gather windows there."""
-        return ResidentSource(self, device)
 
     def signal(self, number: int) -> NDArray[np.int16]:
         """Return the stored integers (channel, time) of a record by its number, opened once."""
         if number not in self._signals:
             self._signals[number] = self.cohort.mapped(self.cohort.records[number])
         return self._signals[number]
-
-
-class ResidentSource:
-    """A source whose records lie on a device as one int16 tensor; one gather per batch."""
-
-    def __init__(self, source: Source, device: torch.device | str) -> None:
-        if source.context > 1:
-            raise ValueError("a resident source gives single windows; give context=1")
-        self.source, self.device = source, torch.device(device)
-        numbers = np.unique(source.record).tolist()
-        lengths = [source.signal(number).shape[1] + source.size for number in numbers]
-        shape = (len(source.picked), source.size + sum(lengths))
-        self._flat = torch.full(shape, MISSING, dtype=torch.int16, device=self.device)
-        starts = source.size + np.cumsum([0, *lengths[:-1]])
-        self._offset = dict(zip(numbers, starts.tolist(), strict=True))
-        for number, start in self._offset.items():  # one at a time: a cohort fills the memory
-            rows = torch.from_numpy(source.signal(number)[list(source.picked)])
-            self._flat[:, start : start + rows.shape[1]] = rows
-
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw where windows shorter than the epoch lie."""
-        self.source.start_epoch(seed, epoch)
-
-    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Gather items on the device as one batch."""
-        items = np.asarray(indices, dtype=np.int64)
-        offset = [[self._offset[number]] for number in self.source.record[items].tolist()]
-        first = torch.from_numpy(self.source.starts(items) + offset).to(self.device)
-        index = first + torch.arange(self.source.size, device=self.device)
-        values = self._flat[:, index].transpose(0, 1).contiguous()
-        return self.source.labelled(values, items).to(self.device)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ the allowed ones. ``lr`` is the value used, nothing scales it in secret.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, model_validator
@@ -27,7 +27,7 @@ class DataSettings(Strict):
     store: Path = Field(Path("data/store.zarr"), description="folder of the prepared store")
     channels: list[str] | None = Field(None, description="channels in order; null = the store's")
     window_s: float | None = Field(None, gt=0, description="window in seconds; null = the epoch")
-    normalise: Normalisation = Field("window", description="window, joint or none")
+    normalise: Normalisation = Field("window", description="window, or none: integers as stored")
 
 
 class SplitSettings(Strict):
@@ -89,25 +89,29 @@ class FinetuneSettings(Optimisation):
 class ComputeSettings(Strict):
     """The machine; what every auto chose stands in provenance.json."""
 
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: str = Field(
+        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto measures both once and takes the faster"
     )
     resident: Literal["auto"] | bool = Field("auto", description="hold the cohort on the device")
     compile: bool = Field(False, description="torch.compile the encoder")
-    threads: Literal["auto"] | int = Field("auto", description="CPU threads; auto = all cores")
+    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+        "auto", description="CPU threads; auto = all cores"
+    )
 
 
 class Recipe(Strict):
     """One experiment."""
 
     name: str = Field("experiment", pattern=r"^[\w.-]+$", description="name of the runs' folder")
-    data: DataSettings = DataSettings()
-    split: SplitSettings = SplitSettings()
-    encoder: EncoderSettings = EncoderSettings()
-    pretrain: PretrainSettings = PretrainSettings()
-    finetune: FinetuneSettings = FinetuneSettings()
-    compute: ComputeSettings = ComputeSettings()
+    data: DataSettings = Field(DataSettings(), description="which windows")
+    split: SplitSettings = Field(SplitSettings(), description="which persons")
+    encoder: EncoderSettings = Field(EncoderSettings(), description="the network")
+    pretrain: PretrainSettings = Field(PretrainSettings(), description="pretraining")
+    finetune: FinetuneSettings = Field(FinetuneSettings(), description="fine-tuning")
+    compute: ComputeSettings = Field(ComputeSettings(), description="the machine")
     seed: int = Field(0, ge=0, description="seed of weights, order, patches and subsets")
 
     @model_validator(mode="after")

@@ -102,8 +102,8 @@ class Run:
         return read_json(self.path / "result.json")
 
     def finetunings(self) -> list["Run"]:
-        """Return fine-tunings with weights, oldest first."""
-        found = self.path.glob("finetune/*/model.safetensors")
+        """Return finished fine-tunings, oldest first."""
+        found = self.path.glob("finetune/*/result.json")
         return [Run(path.parent) for path in sorted(found, key=lambda path: path.stat().st_mtime)]
 
     def finetuned(self) -> "Run":
@@ -123,8 +123,9 @@ class Run:
 
     def pretrained(self) -> "Run":
         """Return the run that this folder belongs to; FileNotFoundError without a recipe."""
-        for path in (self.path, *self.path.parents[:2]):
-            if (path / "recipe.yaml").is_file() and path.parent.name != "finetune":
+        here = self.path.resolve()
+        for path, folder in ((self.path, here), *((p, p) for p in here.parents[:2])):
+            if (folder / "recipe.yaml").is_file():
                 return Run(path)
         raise FileNotFoundError(
             f"{self.path} is no run (no recipe.yaml); make one with: biopart pretrain RECIPE"

@@ -127,6 +127,7 @@ def fit(
     ValueError
         If a window holds missing samples or the loss is no number; names the windows.
     """
+    task.objective.to(fabric.device)
     optimiser = torch.optim.AdamW(parameter_groups(task), lr=task.settings.lr, betas=BETAS)
     progress = Progress(step=restore(run, task.objective, optimiser))
     model = fabric.setup_module(task.objective)
@@ -146,9 +147,9 @@ def fit(
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(task, progress.step) * group["scale"]
             output: StepOutput = model(batch, generator, progress.step / task.steps)
-            check_loss(output, batch)
             fabric.backward(output.loss)
             norm = clip(task)
+            check_finite(output.loss, norm, batch)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if isinstance(task.objective, Following):
@@ -198,7 +199,7 @@ def log(row: Row, progress: Progress, run: Run | None, report: Callable[[Row], N
     report(row)
 
 
-def training_row(task: Task, progress: Progress, output: StepOutput, norm: Tensor | None) -> Row:
+def training_row(task: Task, progress: Progress, output: StepOutput, norm: Tensor) -> Row:
     """Return what is logged of a step."""
     now = time.perf_counter()
     row: Row = {
@@ -208,20 +209,17 @@ def training_row(task: Task, progress: Progress, output: StepOutput, norm: Tenso
         "lr": learning_rate(task, progress.step - 1),
         "train/loss": output.loss.item(),
         **{f"train/{name}": value.item() for name, value in output.metrics.items()},
+        "train/gradient_norm": norm.item(),
         "windows_per_second": progress.windows / max(now - progress.since, 1e-9),
     }
-    if norm is not None:
-        row["train/gradient_norm"] = norm.item()
     progress.windows, progress.since = 0, now
     return row
 
 
-def clip(task: Task) -> Tensor | None:
+def clip(task: Task) -> Tensor:
     """Clip the norm of the gradient where the settings ask for it; return the norm before."""
-    if task.settings.clip is None:
-        return None
-    trained = (p for p in task.objective.parameters() if p.grad is not None)
-    norm: Tensor = nn.utils.clip_grad_norm_(trained, task.settings.clip)
+    trained = [p for p in task.objective.parameters() if p.grad is not None]
+    norm: Tensor = nn.utils.clip_grad_norm_(trained, task.settings.clip or math.inf)
     return norm
 
 
@@ -285,13 +283,13 @@ def check_values(batch: Batch) -> Batch:
     return batch
 
 
-def check_loss(output: StepOutput, batch: Batch) -> None:
-    """Stop where the loss is no number; the last checkpoint stays as it is."""
-    if not bool(torch.isfinite(output.loss)):
+def check_finite(loss: Tensor, norm: Tensor, batch: Batch) -> None:
+    """Stop before the step where loss or gradient is no number; the last checkpoint stays."""
+    if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
         records = sorted({key.partition(":")[0] for key in batch.key})
         raise ValueError(
-            f"the loss is {output.loss.item()} on windows of {', '.join(records)}; lower "
-            "lr or look at these recordings with: biopart check STORE"
+            f"the loss is {loss.item()} and its gradient {norm.item()} on windows of "
+            f"{', '.join(records)}; lower lr or look at these recordings with: biopart check STORE"
         )
 
 
@@ -349,10 +347,10 @@ def measure(
     normalise : "window", "joint" or "none"
         As in training.
     count : int
-        Windows measured, spread evenly over the source; means over batches of 256.
+        Windows measured, spread evenly over the source; figures are means over them.
     """
     picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(np.int64)
-    figures: dict[str, list[float]] = {}
+    figures: dict[str, float] = {}
     prepare = Normalise(normalise)
     for number, start in enumerate(range(0, len(picked), 256)):
         batch = source.__getitems__(picked[start : start + 256]).to(fabric.device)
@@ -361,8 +359,9 @@ def measure(
         with fabric.autocast():
             output: StepOutput = objective(batch, generator, 1.0)
         for name, value in {"loss": output.loss, **output.metrics}.items():
-            figures.setdefault(name, []).append(value.item())
-    return {name: float(np.nanmean(values)) for name, values in figures.items()}
+            share = len(batch.values) / len(picked)
+            figures[name] = figures.get(name, 0.0) + value.item() * share
+    return figures
 
 
 @torch.no_grad()

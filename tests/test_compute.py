@@ -1,18 +1,17 @@
 import pytest
 import torch
 
-from biopart.compute import compiled, faster_precision, open_fabric, settle
-from biopart.data import ResidentSource, open_cohort
+from biopart.compute import ResidentSource, compiled, faster_precision, open_fabric, settle
+from biopart.data import open_cohort
 from biopart.nn import ViT
 from biopart.recipe import ComputeSettings
 
 
 def test_a_device_that_is_not_there_is_refused():
-    for name in ("tpu", "cuda:99"):
-        if torch.cuda.is_available():
-            pytest.skip("this machine has a GPU")
-        with pytest.raises(ValueError, match=r"is not there; give auto, cpu or cuda:N"):
-            open_fabric(ComputeSettings(device=name))
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(ValueError, match=r"is not there; give auto, cpu or cuda:N"):
+        open_fabric(ComputeSettings(device="cuda:99"))
 
 
 @pytest.mark.parametrize(("given", "spelled"), [("float32", "32-true"), ("bfloat16", "bf16-mixed")])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import biopart
 from biopart.nn.weights import load_encoder, load_tensors
 from biopart.recipe import resolve
 from biopart.run import Run
+from biopart.store import Record, Store, create_store, write_record
 from biopart.verbs.evaluate import evaluate
 from biopart.verbs.experiment import open_experiment
 from biopart.verbs.finetune import finetune
@@ -134,6 +136,96 @@ def test_evaluate_refuses_seen_persons_by_name(run, recipe):
     assert json.loads(written.read_text())["kappa"] == result["kappa"]
 
 
+def test_a_split_that_would_score_seen_persons_is_refused(run, recipe):
+    seed = next(
+        s
+        for s in range(1, 50)
+        if set(run.provenance()["seen"])
+        & set(open_experiment(resolve(recipe.model_dump(), [f"split.seed={s}"], "")).split.test)
+    )
+    for verb in (finetune, probe):
+        with pytest.raises(ValueError, match=r"the model has seen p\d"):
+            verb(run, changes=[f"split.seed={seed}"])
+    assert not (run.path / "finetune").exists()
+    finetune(run, changes=[f"split.seed={seed}"], from_scratch=True)
+
+
+def test_a_store_that_grew_is_not_resumed(run, recipe, tmp_path):
+    grown = tmp_path / "grown.zarr"
+    shutil.copytree(recipe.data.store, grown)
+    text = (run.path / "recipe.yaml").read_text()
+    (run.path / "recipe.yaml").write_text(text.replace(str(recipe.data.store), str(grown)))
+    resume(run.path)
+    store = Store(grown)
+    values = store.signal("n0"), store.scale("n0"), store.label("n0"), store.bad("n0")
+    write_record(grown, "n9", Record(*values, {"person": "p9"}))
+    with pytest.raises(ValueError, match=r"has changed since .* was begun"):
+        resume(run.path)
+
+
+def test_a_store_prepared_otherwise_is_refused_by_evaluate(run, recipe, tmp_path):
+    tuned, other = finetune(run), tmp_path / "other.zarr"
+    about = Store(recipe.data.store).attributes
+    card = {**about["card"], "band_hz": [5.0, 9.0]}
+    create_store(other, {**about, "card": card})
+    store = Store(recipe.data.store)
+    values = store.signal("n0"), store.scale("n0"), store.label("n0"), store.bad("n0")
+    write_record(other, "x", Record(*values, {"person": "px"}))
+    with pytest.raises(ValueError, match=r"prepared differently: band_hz None and \[5.0, 9.0\]"):
+        evaluate(tuned, other)
+
+
+def test_what_is_wrong_is_found_before_a_run_folder_is_made(small_recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for change in ("encoder.patch=[70]", "data.channels=[Z]", "pretrain.objective.scale=[1,9]"):
+        with pytest.raises(ValueError, match=r"tile|Z|scale"):
+            pretrain(resolve(small_recipe, [change], "small"), out=tmp_path / "R")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_settings_make_another_finetuning(run):
+    names = [
+        finetune(run, changes=changes).path.name
+        for changes in ([], ["finetune.pool=mean"], ["finetune.pool=cls"], ["compute.threads=1"])
+    ]
+    assert names[0] == names[2] == names[3] == "s3-seed0"
+    assert names[1].startswith("s3-seed0-")
+
+
+def test_an_encoder_of_another_kind_is_refused(run):
+    for change, message in (
+        ("encoder.dim=32", "dim 16 and 32"),
+        ("encoder.patch=[10]", r"patch \[20\] and \[10\]"),
+        ("data.channels=[B, A]", "pretrained on A, B; the recipe now wants B, A"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            finetune(run, changes=[change])
+
+
+def test_damaged_and_foreign_weights_are_named(run):
+    whole = run.encoder.read_bytes()
+    run.encoder.write_bytes(whole[:200])
+    with pytest.raises(ValueError, match=r"encoder.safetensors is damaged .* make it again"):
+        finetune(run)
+    shutil.copy(run.path / "objective.safetensors", run.encoder)
+    with pytest.raises(ValueError, match="holds no encoder of biopart"):
+        finetune(run)
+
+
+def test_every_window_bad_is_counted_and_scored(run, recipe, tmp_path):
+    tuned, other = finetune(run), tmp_path / "other.zarr"
+    store = Store(recipe.data.store)
+    create_store(other, store.attributes)
+    signal = store.signal("n0").copy()
+    signal[:, ::120] = -32768
+    bad = np.array([[t, t + 1] for t in range(0, signal.shape[1], 120)])
+    values = signal, store.scale("n0"), store.label("n0"), bad
+    write_record(other, "x", Record(*values, {"person": "px"}))
+    result = evaluate(tuned, other)
+    assert result["n_windows_bad"] == result["n_windows"] == 24
+    assert result["kappa"] > 0.8
+
+
 def test_probes_use_the_persons_of_a_finetuning(run, recipe):
     results, split = probe(run), open_experiment(recipe).split
     assert set(results) == {"pretrained_mean", "pretrained_cls", "untrained_mean", "band_powers"}
@@ -239,7 +331,7 @@ def test_kill_9_and_resume_give_the_same_weights(run, small_recipe, tmp_path, li
     process = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"})
     limit = time.monotonic() + 60
     while time.monotonic() < limit and process.poll() is None:
-        if (killed.path / "provenance.json").is_file() and len(killed.metrics()) >= lines:
+        if (killed.path / "recipe.yaml").is_file() and len(killed.metrics()) >= lines:
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGKILL)

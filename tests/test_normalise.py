@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from biopart.nn import Normalise
-from biopart.nn.normalise import decode
 
 
 @pytest.mark.parametrize("shape", [(50,), (5, 10), (2, 5, 5)])
@@ -15,12 +14,6 @@ def test_each_channel_of_each_window_gets_mean_0_and_deviation_1(shape):
     torch.testing.assert_close(flat.std(-1, correction=0), torch.ones(3, 2))
 
 
-def test_joint_keeps_relative_amplitudes():
-    values = torch.tensor([[[0.0, 2.0], [0.0, 6.0]]])  # deviations 1 and 3, joint sqrt(5)
-    expected = torch.tensor([[[-1.0, 1.0], [-3.0, 3.0]]]) / 5**0.5
-    torch.testing.assert_close(Normalise("joint")(values), expected)
-
-
 def test_values_stay_as_they_are_where_asked():
     values = torch.tensor([[[0, 200]]], dtype=torch.uint8)
     assert Normalise("none")(values).tolist() == [[[0.0, 200.0]]]
@@ -29,7 +22,15 @@ def test_values_stay_as_they_are_where_asked():
 def test_missing_samples_take_no_part_and_become_the_mean():
     values = torch.tensor([[[1, 3, -32768]]], dtype=torch.int16)
     assert Normalise("window")(values).tolist() == [[[-1.0, 1.0, 0.0]]]
-    assert decode(values).isnan().tolist() == [[[False, False, True]]]
+    floats = torch.tensor([[[1.0, 3.0, float("nan")]]])
+    assert Normalise("window")(floats).tolist() == [[[-1.0, 1.0, 0.0]]]
+    assert Normalise("none")(values).tolist() == [[[1.0, 3.0, 0.0]]]
+
+
+def test_a_byte_is_never_missing():
+    values = torch.tensor([[[0, 0, 0, 4]]], dtype=torch.uint8)  # -32768 as a byte is 0
+    expected = (values.float() - 1) / 3**0.5
+    torch.testing.assert_close(Normalise("window")(values), expected)
 
 
 def test_flat_and_wholly_missing_channels_stay_finite():

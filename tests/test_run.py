@@ -58,7 +58,7 @@ def test_either_folder_names_a_finetuning(tmp_path, monkeypatch):
     tuned = tmp_path / "R" / "finetune" / "s5-seed0"
     tuned.mkdir(parents=True)
     (tuned / "model.safetensors").touch()
-    (tuned / "recipe.yaml").touch()
+    (tuned / "result.json").touch()
     assert run.finetuned().path == Run(tuned).finetuned().path == tuned
     assert Run(tuned).pretrained().path == tmp_path / "R"
 

@@ -65,12 +65,14 @@ def chance_mse(shape: Sequence[int], size: Sequence[int], *, on_grid: bool = Fal
     extent = torch.tensor(tuple(shape), dtype=torch.float64)
     side = torch.tensor(tuple(size), dtype=torch.float64)
     if not on_grid:
-        return (((extent - side + 1).square() - 1) / (6 * side.square())).float()
+        off_grid: Tensor = ((extent - side + 1).square() - 1) / (6 * side.square())
+        return off_grid.float()
     per_axis = torch.div(extent, side, rounding_mode="floor")
     count = prod(per_axis.tolist())
     # Over all ordered pairs the variance of an axis is (G^2 - 1) / 6; the K pairs of a patch
     # with itself add nothing to it and are not among the pairs asked for.
-    return ((per_axis.square() - 1) / 6 * count / max(count - 1, 1)).float()
+    tiled: Tensor = (per_axis.square() - 1) / 6 * count / max(count - 1, 1)
+    return tiled.float()
 
 
 def place(relations: Tensor, reference: int | None = None, size: Tensor | None = None) -> Tensor:

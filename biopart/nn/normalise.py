@@ -5,24 +5,10 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-Normalisation = Literal["window", "joint", "none"]
+Normalisation = Literal["window", "none"]
 
 MISSING = -32768
 """The int16 value that marks a missing sample in a store (its ``_FillValue``)."""
-
-
-def decode(values: Tensor) -> Tensor:
-    """Return float32 values; in int16 the missing value becomes NaN. Any shape.
-
-    Examples
-    --------
-    >>> decode(torch.tensor([3, -32768], dtype=torch.int16)).tolist()
-    [3.0, nan]
-    """
-    floats = values.float()
-    if values.dtype != torch.int16:
-        return floats
-    return floats.masked_fill(values == MISSING, torch.nan)
 
 
 class Normalise(nn.Module):
@@ -30,34 +16,32 @@ class Normalise(nn.Module):
 
     Parameters
     ----------
-    how : "window", "joint" or "none"
-        "window": each channel by its own mean and standard deviation over the grid. "joint":
-        each channel by its own mean, all by one deviation, so that relative amplitudes stay.
-        "none": values as they are.
+    how : "window" or "none"
+        "window": each channel by its own mean and standard deviation over the grid, whatever the
+        scale of the stored integers. "none": values as they are.
     """
 
     def __init__(self, how: Normalisation) -> None:
         super().__init__()
-        if how not in ("window", "joint", "none"):
-            raise ValueError(f"normalise is {how!r}; give 'window', 'joint' or 'none'")
+        if how not in ("window", "none"):
+            raise ValueError(f"normalise is {how!r}; give 'window' or 'none'")
         self.how = how
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalise integers or floats (B, C, *S) -> float32 of the same shape."""
-        floats = decode(values)
+        gaps = values.isnan() if values.is_floating_point() else values == MISSING
+        if values.dtype == torch.uint8 or not bool(gaps.any()):
+            floats, known = values.float(), None
+        else:
+            floats, known = values.float().masked_fill(gaps, 0.0), ~gaps
         if self.how == "none":
             return floats
         axes = tuple(range(2, floats.dim()))
-        if values.dtype.is_floating_point or bool((values == MISSING).any()):
-            return self._with_gaps(floats, axes)
-        centred = floats - floats.mean(axes, keepdim=True)
-        over = axes if self.how == "window" else (1, *axes)
-        return centred / centred.square().mean(over, keepdim=True).sqrt().clamp(min=1e-6)
-
-    def _with_gaps(self, values: Tensor, axes: tuple[int, ...]) -> Tensor:
-        """Normalise where samples may be NaN; they take no part and become 0, the mean."""
-        centred = (values - values.nanmean(axes, keepdim=True)).nan_to_num(nan=0.0)
-        over = axes if self.how == "window" else (1, *axes)
-        known = (~values.isnan()).sum(over, keepdim=True).clamp(min=1)
-        deviation = (centred.square().sum(over, keepdim=True) / known).sqrt()
+        if known is None:
+            centred = floats - floats.mean(axes, keepdim=True)
+            deviation = centred.square().mean(axes, keepdim=True).sqrt()
+        else:
+            count = known.sum(axes, keepdim=True).clamp(min=1)
+            centred = (floats - floats.sum(axes, keepdim=True) / count) * known
+            deviation = (centred.square().sum(axes, keepdim=True) / count).sqrt()
         return centred / deviation.clamp(min=1e-6)

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from biopart.nn.classifier import Classifier
 from biopart.nn.vit import ViT
@@ -24,12 +24,18 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Read tensors and their description; FileNotFoundError where there is no file."""
+    """Read tensors and their description.
+
+    Raises FileNotFoundError where there is no file, ValueError where it is damaged.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"no weights at {path}")
-    with safe_open(path, framework="pt") as file:
-        about = json.loads((file.metadata() or {}).get("about", "{}"))
-    return load_file(path), about
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get("about", "{}"))
+        return load_file(path), about
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); make it again") from error
 
 
 def save_encoder(path: Path, encoder: ViT, about: Mapping[str, Any]) -> None:
@@ -40,6 +46,8 @@ def save_encoder(path: Path, encoder: ViT, about: Mapping[str, Any]) -> None:
 def load_encoder(path: Path) -> ViT:
     """Build the encoder of a file and load its weights."""
     tensors, about = load_tensors(path)
+    if "encoder" not in about:
+        raise ValueError(f"{path} holds no encoder of biopart")
     encoder = ViT(**about["encoder"])
     encoder.load_state_dict(tensors)
     return encoder
@@ -58,15 +66,25 @@ def save_classifier(path: Path, model: Classifier, about: Mapping[str, Any]) -> 
 def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """Build the classifier of a file, load its weights, and return its description too."""
     tensors, about = load_tensors(path)
+    if "n_outputs" not in about:
+        raise ValueError(f"{path} holds no classifier of biopart")
     model = Classifier.on(ViT(**about["encoder"]), about["n_outputs"], pool=about["pool"])
     model.load_state_dict(tensors)
     return model.eval(), about
 
 
-def transfer(source: ViT, target: nn.Module) -> list[str]:
-    """Copy an encoder's weights except its positions, which stay new; return what stayed."""
+def transfer(source: ViT, target: ViT) -> None:
+    """Copy an encoder's weights except its positions, which stay new.
+
+    Raises ValueError naming what differs, where the encoders are not alike.
+    """
+    old, new = source.arguments, target.arguments
+    differing = [
+        f"{name} {old[name]} and {new[name]}"
+        for name in ("shape", "patch", "channels", "dim", "depth", "heads")
+        if old[name] != new[name]
+    ]
+    if differing:
+        raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(differing)}")
     state = {name: value for name, value in source.state_dict().items() if name != "pos_embed"}
-    missing, unexpected = target.load_state_dict(state, strict=False)
-    if unexpected or set(missing) - {"pos_embed"}:
-        raise ValueError(f"the encoders differ in {', '.join([*missing, *unexpected])}")
-    return list(missing)
+    target.load_state_dict(state, strict=False)

@@ -18,7 +18,7 @@ __all__ = ["Classify", "ClassifySettings"]
 class ClassifySettings(Strict):
     """Settings of classification."""
 
-    name: Literal["classify"] = "classify"
+    name: Literal["classify"] = Field("classify", description="the objective")
     classes: int = Field(5, ge=2, description="number of classes")
     pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
     class_weights: tuple[float, ...] | None = Field(

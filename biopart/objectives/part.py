@@ -4,7 +4,7 @@ import math
 from typing import Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from biopart.data import Batch, StepOutput
@@ -19,7 +19,7 @@ __all__ = ["Part", "PartSettings"]
 class PartSettings(Strict):
     """Settings of PART; those marked (?) are stated nowhere in the paper."""
 
-    name: Literal["part"] = "part"
+    name: Literal["part"] = Field("part", description="the objective")
     patches: int = Field(40, ge=2, description="patches K cut from each grid")
     pairs: int = Field(160, ge=1, description="pairs M drawn from each grid (?)")
     head: Head = Field("cross_attention", description="relative encoder")
@@ -33,6 +33,15 @@ class PartSettings(Strict):
     scale: tuple[float, float] = Field(
         (1.0, 1.0), description="smallest and largest side, in patch sizes, drawn per axis"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "PartSettings":
+        low, high = self.scale
+        if not (0 < low < high or low == high == 1):
+            raise ValueError(
+                f"scale is {list(self.scale)}; give [1, 1] for one size or 0 < smallest < largest"
+            )
+        return self
 
 
 class Part(nn.Module):
@@ -60,6 +69,12 @@ class Part(nn.Module):
             raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")
         if settings.on_grid and settings.scale != (1.0, 1.0):
             raise ValueError("on_grid patches have one size; leave scale at [1, 1]")
+        largest = [round(settings.scale[1] * side) for side in encoder.patch]
+        if any(side > s > 1 for side, s in zip(largest, encoder.shape, strict=True)):
+            raise ValueError(
+                f"scale {list(settings.scale)} makes patches of up to {tuple(largest)}, more than "
+                f"the grid of {encoder.shape}; lower its upper end"
+            )
         self.encoder, self.settings = encoder, settings
         self.axes = [axis for axis, extent in enumerate(encoder.shape) if extent > 1]
         self.count = encoder.n_patches if settings.on_grid else settings.patches
@@ -168,24 +183,38 @@ class Part(nn.Module):
         r2 = 1 - square.mean() / chance
         share = round(self.settings.position_hint * self.count) / self.count
         right = (moved.sign() == truth.sign()).float()
+        distance = square.sum(-1).sqrt()
         apart, near = truth != 0, overlapping[..., None]
+        figures = {
+            "error": distance.mean(),
+            "error_other": masked_mean(distance, ~overlapping),
+            "before_after_other": masked_mean(right, apart & ~near),
+        }
+        if not self.settings.on_grid:  # where no two patches overlap
+            figures["error_overlapping"] = masked_mean(distance, overlapping)
+            figures["before_after_overlapping"] = masked_mean(right, apart & near)
         return {
             "mse": square.mean(),
             "chance_mse": chance,
             "r2": r2,
             "r2_excess": r2 - share,
-            "error": square.sum(-1).sqrt().mean(),
-            "before_after_overlapping": masked_mean(right, apart & near),
-            "before_after_other": masked_mean(right, apart & ~near),
+            **figures,
         }
 
     def _by_hints(self, moved: Tensor, truth: Tensor, hinted: Tensor) -> dict[str, Tensor]:
         """Return R2 by how many members of a pair had a hint; absent where no pair has."""
-        if self.settings.position_hint in (0.0, 1.0):
+        hints = round(self.settings.position_hint * self.count)
+        free = self.count - hints
+        possible = {0: free > 1, 1: hints > 0 and free > 0, 2: hints > 1}
+        if hints in (0, self.count):
             return {}
         members = hinted.reshape(*truth.shape[:2], 2).sum(-1)
         square, chance = (moved - truth).square().mean(-1), self._chance(truth)
-        return {f"r2_hinted_{n}": 1 - masked_mean(square, members == n) / chance for n in (0, 1, 2)}
+        return {
+            f"r2_hinted_{n}": 1 - masked_mean(square, members == n) / chance
+            for n in (0, 1, 2)
+            if possible[n]
+        }
 
     def _chance(self, truth: Tensor) -> Tensor:
         """Return the error of predicting 0: exact for one size, of the batch for several."""

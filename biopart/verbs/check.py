@@ -15,7 +15,7 @@ LEAK_WINDOWS = 60
 
 
 def check_store(store: Store) -> dict[str, Any]:
-    """Look at every record of a store.
+    """Look at every record of a store, whose arrays must have the hash they were written with.
 
     Returns
     -------
@@ -25,21 +25,20 @@ def check_store(store: Store) -> dict[str, Any]:
     """
     problems, remarks = [], []
     labels: Counter[str] = Counter()
+    persons = set()
     windows = bad = samples = 0
     names = store.label_names
     for record in store:
-        signal, label, about = store.signal(record), store.label(record), store.about(record)
-        windows, samples = windows + len(label), samples + signal.shape[1]
-        bad += int(np.diff(store.bad(record)).sum())
+        try:
+            problems += _faults(store, record)
+            label, about = store.label(record), store.about(record)
+            windows, samples = windows + len(label), samples + store.length(record)
+            bad += int(np.diff(store.bad(record)).sum())
+        except ValueError as error:
+            problems.append(str(error))
+            continue
+        persons.add(str(about["person"]))
         labels.update(names[code] for code in label[label >= 0].tolist())
-        if len(label) != signal.shape[1] // store.epoch_samples:
-            problems.append(f"{record}: {len(label)} labels do not fit its length")
-        deviation = store.scale(record) * signal[:, ::50].std(axis=1)
-        for channel, value in zip(store.channels, deviation.tolist(), strict=True):
-            if value == 0:
-                problems.append(f"{record}: {channel} is flat throughout")
-        if (signal[:, :: store.epoch_samples] == MISSING).all():
-            problems.append(f"{record}: every epoch begins with a missing sample")
         remarks += [f"{record}: {warning}" for warning in about.get("warnings", [])]
         if names and not (label >= 0).any():
             remarks.append(f"{record}: no epoch is labelled")
@@ -48,13 +47,34 @@ def check_store(store: Store) -> dict[str, Any]:
     problems += [f"nobody has {name}" for name in names if labels[name] == 0]
     return {
         "records": len(store),
-        "persons": len(set(store.persons.values())),
+        "persons": len(persons),
         "windows": windows,
         "labels": {name: labels[name] for name in names},
         "bad_share": bad / max(samples, 1),
         "problems": problems,
         "remarks": remarks,
     }
+
+
+def _faults(store: Store, record: str) -> list[str]:
+    """Say in sentences what is wrong with one record; ValueError where it cannot be read."""
+    signal, label = store.signal(record), store.label(record)
+    faults = []
+    if len(label) != signal.shape[1] // store.epoch_samples:
+        faults.append(f"{record}: {len(label)} labels do not fit its length")
+    deviation = store.scale(record) * signal[:, ::50].std(axis=1)
+    for channel, value in zip(store.channels, deviation.tolist(), strict=True):
+        if value == 0:
+            faults.append(f"{record}: {channel} is flat throughout")
+    if (signal[:, :: store.epoch_samples] == MISSING).all():
+        faults.append(f"{record}: every epoch begins with a missing sample")
+    written = store.about(record).get("sha256")
+    if written is not None and written != store.digest(record):
+        faults.append(
+            f"{record}: its arrays differ from those that were written (sha256); remove its "
+            "folder and prepare it again"
+        )
+    return faults
 
 
 def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str, Any]:
@@ -94,6 +114,11 @@ def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str
             window = signal[:, number * epoch : number * epoch + count * patch]
             windows.append(window.reshape(len(window), count, patch).transpose(1, 0, 2))
         persons += [store.persons[record]] * len(chosen)
+    if not windows:
+        raise ValueError(
+            f"the store {store.path} holds no clean window, so no leak can be measured; prepare "
+            "recordings into it first"
+        )
     patches = np.stack(windows).astype(np.float32)
     return position_leak(patches, persons, seed=seed, windows_per_person=LEAK_WINDOWS)
 

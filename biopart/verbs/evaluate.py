@@ -8,12 +8,14 @@ from typing import Any
 from torch import nn
 
 from biopart.compute import open_fabric
-from biopart.data import open_cohort
+from biopart.data import Cohort, open_cohort
 from biopart.nn import Normalise
 from biopart.nn.weights import load_classifier
 from biopart.recipe import ComputeSettings
 from biopart.run import Run, write_json
+from biopart.store.settings import checked
 from biopart.train import predict
+from biopart.verbs.experiment import refuse_seen
 from biopart.verbs.finetune import scored
 
 
@@ -48,7 +50,7 @@ def evaluate(
     store : Path
         Prepared by the card that the model was trained on.
     persons : sequence of str, optional
-        All labelled persons by default.
+        Everybody in the store by default; windows without a label are not scored.
     device : str
         auto, cpu or cuda:N.
 
@@ -66,21 +68,19 @@ def evaluate(
     tuned = run.finetuned()
     model, about = load_classifier(tuned.model)
     cohort = open_cohort(store)
-    known = set(cohort.persons.values())
-    wanted = sorted(known) if persons is None else list(persons)
+    known = sorted(set(cohort.persons.values()))
+    wanted = known if persons is None else sorted(set(persons))
     absent = [person for person in wanted if person not in known]
-    if absent:
-        raise ValueError(f"{store} has no person {', '.join(absent)}; it has {', '.join(known)}")
-    seen = sorted(set(wanted) & set(about["seen"]))
-    if seen:
+    if absent or not wanted:
         raise ValueError(
-            f"the model has seen {', '.join(seen)} in pretraining, fine-tuning or early stopping; "
-            "evaluate on other persons"
+            f"{store} has no person {', '.join(absent) or '(none given)'}; it has "
+            f"{len(known)}, for instance {', '.join(known[:5])}"
         )
-    for key, found in (("sfreq_hz", cohort.sfreq_hz), ("label_names", list(cohort.label_names))):
-        if about[key] != found:
-            raise ValueError(f"the model was trained with {key} {about[key]}; {store} has {found}")
-    fabric = open_fabric(ComputeSettings(device=device, precision="float32"))
+    refuse_seen(wanted, about["seen"])
+    check_fit(about, cohort)
+    fabric = open_fabric(
+        checked(ComputeSettings, {"device": device, "precision": "float32"}, "option --device")
+    )
     window_s = model.encoder.shape[0] / cohort.sfreq_hz
     source = cohort.source(
         about["channels"], window_s, labelled=True, keep_bad=True, persons=wanted
@@ -93,3 +93,19 @@ def evaluate(
     }
     write_json(tuned.path / "evaluation" / store.name / "result.json", result)
     return result
+
+
+def check_fit(about: dict[str, Any], cohort: Cohort) -> None:
+    """Refuse a store that was made otherwise than the one a model was trained on."""
+    card = cohort.attributes["card"]
+    wanted = {key: about[key] for key in ("sfreq_hz", "epoch_s", "label_names")} | about["prepared"]
+    found = {"sfreq_hz": cohort.sfreq_hz, "label_names": list(cohort.label_names)}
+    found |= {"epoch_s": cohort.attributes["epoch_s"]}
+    found |= {key: card.get(key) for key in about["prepared"]}
+    differing = [
+        f"{key} {wanted[key]} and {found[key]}" for key in wanted if wanted[key] != found[key]
+    ]
+    if differing:
+        raise ValueError(
+            f"the model's store and {cohort.path} were prepared differently: {'; '.join(differing)}"
+        )

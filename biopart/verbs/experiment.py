@@ -1,6 +1,6 @@
 """What every experiment starts from: its store, its persons, its windows, its encoder."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -12,6 +12,9 @@ from biopart.data import Cohort, Source, Split, open_cohort, split_persons
 from biopart.nn import ViT
 from biopart.nn.vit import Position
 from biopart.recipe import Recipe
+from biopart.store import load_card
+
+PREPARED = ("band_hz", "filter_order", "filter_scope", "trim_s")
 
 
 @dataclass(frozen=True)
@@ -31,11 +34,6 @@ class Experiment:
     split: Split
 
     @property
-    def normalise(self) -> str:
-        """How windows are normalised."""
-        return self.recipe.data.normalise
-
-    @property
     def simulated(self) -> bool:
         """Whether the recordings are simulated: no figure from them is a result."""
         return bool(self.cohort.attributes.get("simulated", False))
@@ -48,6 +46,17 @@ class Experiment:
         return self.cohort.source(
             data.channels, data.window_s, labelled, keep_bad=keep_bad, persons=persons
         )
+
+    @property
+    def prepared(self) -> dict[str, Any]:
+        """How the store's signals were made: what a model must find again elsewhere."""
+        card = self.cohort.attributes["card"]
+        return {key: card.get(key) for key in PREPARED}
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What is worth saying before anything runs: counts that do not exist, a changed card."""
+        return [*self.split.notes, *card_notes(self.cohort)]
 
     @cached_property
     def channels(self) -> tuple[str, ...]:
@@ -86,7 +95,8 @@ class Experiment:
             "sfreq_hz": self.cohort.sfreq_hz,
             "epoch_s": self.cohort.attributes["epoch_s"],
             "label_names": list(self.cohort.label_names),
-            "normalise": self.normalise,
+            "normalise": self.recipe.data.normalise,
+            "prepared": self.prepared,
             "simulated": self.simulated,
         }
 
@@ -120,6 +130,31 @@ def open_experiment(recipe: Recipe) -> Experiment:
         seed=settings.seed,
     )
     return Experiment(recipe, cohort, split)
+
+
+def card_notes(cohort: Cohort) -> list[str]:
+    """Say where a store was made with other values than the shipped card of its name has."""
+    made_by = cohort.attributes["card"]
+    try:
+        shipped = load_card(str(made_by.get("name"))).model_dump(mode="json")
+    except FileNotFoundError:
+        return []
+    keys = (*PREPARED, "sfreq_hz", "epoch_s", "labels", "aliases")
+    return [
+        f"the store was made with {key} {made_by.get(key)}; its card's is {shipped[key]}"
+        for key in keys
+        if made_by.get(key) != shipped[key]
+    ]
+
+
+def refuse_seen(persons: Iterable[str], seen: Iterable[str]) -> None:
+    """Refuse to score persons that a model has learnt from; ValueError names them."""
+    both = sorted(set(persons) & set(seen))
+    if both:
+        raise ValueError(
+            f"the model has seen {', '.join(both)} in pretraining, fine-tuning or early stopping; "
+            "evaluate on other persons"
+        )
 
 
 def class_holders(source: Source) -> dict[str, list[str]]:

@@ -1,23 +1,29 @@
 """Fine-tune a pretrained encoder on the labels of a few persons, or train one from scratch."""
 
+import hashlib
+import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from lightning_fabric import Fabric
+from numpy.typing import NDArray
 
-from biopart.compute import compiled, open_fabric, settle
+from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.data import Source
 from biopart.evaluation.metrics import balanced_weights, kappa_of, score
-from biopart.nn.weights import load_encoder, save_classifier, transfer
+from biopart.nn import ViT
+from biopart.nn.weights import load_encoder, load_tensors, save_classifier, transfer
 from biopart.objectives import Classify, ClassifySettings
-from biopart.recipe import Recipe
+from biopart.recipe import ComputeSettings, Recipe
 from biopart.run import Run, origins, write_json, write_text
 from biopart.train import Row, Task, fit, predict
-from biopart.verbs.experiment import Experiment, class_holders, open_experiment
+from biopart.verbs.experiment import Experiment, class_holders, open_experiment, refuse_seen
 from biopart.verbs.pretrain import stored_recipe
 
 
@@ -70,83 +76,157 @@ def finetune(
         recipe = recipe.model_copy(update={"finetune": short})
     subjects = recipe.finetune.subjects if subjects is None else subjects
     seed = recipe.seed if seed is None else seed
-    if not from_scratch and not origin.encoder.is_file():
-        raise FileNotFoundError(
-            f"{origin.path} has no weights yet; finish it with: biopart pretrain --resume --out "
-            f"{origin.path}, or give --from-scratch"
-        )
-    experiment = open_experiment(recipe)
-    persons = experiment.split.subset(subjects, seed)
-    name = f"{'scratch-' if from_scratch else ''}s{subjects}-seed{seed}"
-    if dry_run:
-        with tempfile.TemporaryDirectory() as folder:
-            target = Run(Path(folder) / name)
-            _train(experiment, origin, target, persons, seed, from_scratch, report)
-            return target
-    target = Run(origin.path / "finetune" / name)
-    _train(experiment, origin, target, persons, seed, from_scratch, report)
+    plan = Plan(
+        open_experiment(recipe),
+        None if from_scratch else origin,
+        subjects,
+        seed,
+        own_compute(recipe, origin, changes),
+        dry_run,
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        name = finetuning_name(plan, stored_recipe(origin))
+        target = Run((Path(folder) if dry_run else origin.path) / "finetune" / name)
+        _train(plan, target, report)
     return target
 
 
-def _train(
-    experiment: Experiment,
-    origin: Run,
-    target: Run,
-    persons: Sequence[str],
-    seed: int,
-    from_scratch: bool,
-    report: Callable[[Row], None],
-) -> None:
-    """Train, keep the best weights, score the test persons, write everything."""
+@dataclass(frozen=True)
+class Plan:
+    """What is to be fine-tuned: on whom, from which run (None = from scratch), how."""
+
+    experiment: Experiment
+    origin: Run | None
+    subjects: int
+    seed: int
+    compute: ComputeSettings
+    dry_run: bool
+
+    @cached_property
+    def persons(self) -> tuple[str, ...]:
+        """Persons whose labels are used."""
+        return self.experiment.split.subset(self.subjects, self.seed)
+
+    @cached_property
+    def pretrained_on(self) -> list[str]:
+        """Persons that the encoder has seen already."""
+        return [] if self.origin is None else list(self.origin.provenance()["seen"])
+
+    def source(self, persons: Sequence[str], *, keep_bad: bool = False) -> Source:
+        """Return labelled windows of persons; one batch of them in a dry run."""
+        source = self.experiment.source(persons, labelled=True, keep_bad=keep_bad)
+        return source.head(self.experiment.recipe.finetune.batch) if self.dry_run else source
+
+
+def own_compute(recipe: Recipe, origin: Run, changes: Sequence[str]) -> ComputeSettings:
+    """Return the machine's settings: the pretraining's choices unless they are set anew."""
+    if any(change.startswith("compute") for change in changes):
+        return recipe.compute
+    try:
+        chosen = origin.provenance()["chosen"]
+    except FileNotFoundError:
+        return recipe.compute
+    kept = {key: chosen[key] for key in ("precision", "threads")}
+    return recipe.compute.model_copy(update=kept)
+
+
+def finetuning_name(plan: Plan, before: Recipe) -> str:
+    """Name a fine-tuning; settings that differ from the run's recipe give it a mark of its own."""
+    name = f"s{plan.subjects}-seed{plan.seed}"
+    values = [
+        recipe.model_dump(mode="json", exclude={"compute", "seed"})
+        for recipe in (before, plan.experiment.recipe)
+    ]
+    if values[0] != values[1]:
+        name += "-" + hashlib.sha256(json.dumps(values[1]).encode()).hexdigest()[:6]
+    return name if plan.origin is not None else f"scratch-{name}"
+
+
+def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
+    """Check everything, train, keep the best weights, score the test persons, write."""
     begun = time.perf_counter()
-    recipe, split = experiment.recipe, experiment.split
-    source = experiment.source(persons, labelled=True)
-    warnings = check_classes(experiment, source)
-    compute = recipe.compute
-    fabric = open_fabric(compute, lambda: experiment.encoder("learned", 0))
-    objective = build(experiment, source, seed)
-    seen = list(persons)
-    if not from_scratch:
-        transfer(load_encoder(origin.encoder), objective.encoder)
-        seen += origin.provenance()["seen"]
-    objective.to(fabric.device)
-    compiled(objective.encoder, compute)
-    validation = experiment.source(split.validation, labelled=True) if split.validation else None
-    task = Task(
-        objective,
-        settle(source, compute, fabric),
-        recipe.finetune,
-        recipe.data.normalise,
-        seed,
-        validate=None
-        if validation is None
-        else lambda: look(objective, validation, fabric, recipe),
-        select=None if validation is None else "kappa",
-        patience=recipe.finetune.patience,
-    )
+    experiment, recipe = plan.experiment, plan.experiment.recipe
+    split = experiment.split
+    refuse_seen([*split.test, *split.validation], plan.pretrained_on)
+    source = plan.source(plan.persons)
+    test = experiment.source(split.test, labelled=True, keep_bad=True)
+    warnings = [*experiment.notes, *check_classes(experiment, source), *check_test(test)]
+    fabric = open_fabric(plan.compute, lambda: experiment.encoder("learned", 0))
+    objective = build(experiment, source, plan.seed)
+    if plan.origin is not None:
+        start_from(plan.origin, objective.encoder, experiment)
+    compiled(objective.encoder, plan.compute)
+    task = make_task(plan, objective, source, fabric)
     target.path.mkdir(parents=True, exist_ok=True)
-    (target.path / "metrics.jsonl").unlink(missing_ok=True)
-    write_text(target.path / "recipe.yaml", recipe.to_yaml())
+    for stale in ("metrics.jsonl", "result.json"):
+        (target.path / stale).unlink(missing_ok=True)
+    write_text(target.path / "finetune.yaml", recipe.to_yaml())
 
     def watch(row: Row) -> None:
         target.log(row)
         report(row)
 
     rows = fit(task, fabric, None, watch)
-    save_classifier(target.model, objective.model, experiment.about([*seen, *split.validation]))
-    result = test(experiment, objective, fabric)
-    result |= {
-        "n_train_persons": len(persons),
-        "train_persons": list(persons),
+    seen = sorted({*plan.persons, *split.validation, *plan.pretrained_on})
+    save_classifier(target.model, objective.model, experiment.about(seen))
+    if plan.dry_run:
+        return
+    logits = predict(objective.model, test, fabric, recipe.data.normalise)
+    result = scored(test, logits.argmax(1)) | {
+        "n_train_persons": len(plan.persons),
+        "train_persons": list(plan.persons),
+        "test_persons": list(split.test),
         "steps": rows[-1]["step"],
-        "from_scratch": from_scratch,
-        "seed": seed,
+        "from_scratch": plan.origin is None,
+        "seed": plan.seed,
         "warnings": warnings,
         "simulated": experiment.simulated,
         "seconds": time.perf_counter() - begun,
     }
-    write_json(target.path / "provenance.json", {**origins(), "seen": sorted(set(seen))})
+    about = {"chosen": describe(fabric, task.source), "seed": plan.seed, "seen": seen}
+    about |= {"store_sha256": experiment.cohort.fingerprint}
+    write_json(target.path / "provenance.json", {**origins(), **about})
     write_json(target.path / "result.json", result)
+
+
+def start_from(origin: Run, encoder: ViT, experiment: Experiment) -> None:
+    """Take a run's weights; refuse those of other channels.
+
+    Raises FileNotFoundError where the run has none, ValueError where they do not fit.
+    """
+    if not origin.encoder.is_file():
+        raise FileNotFoundError(
+            f"{origin.path} has no weights yet; finish it with: biopart pretrain --resume --out "
+            f"{origin.path}, or give --from-scratch"
+        )
+    _, about = load_tensors(origin.encoder)
+    if about.get("channels") != list(experiment.channels):
+        raise ValueError(
+            f"the encoder was pretrained on {', '.join(about.get('channels', []))}; the recipe now "
+            f"wants {', '.join(experiment.channels)}"
+        )
+    transfer(load_encoder(origin.encoder), encoder)
+
+
+def make_task(plan: Plan, objective: Classify, source: Source, fabric: Fabric) -> Task:
+    """Put together what is trained; validation persons choose the weights, if there are any."""
+    recipe, persons = plan.experiment.recipe, plan.experiment.split.validation
+    validation = plan.source(persons) if persons else None
+
+    def validate() -> Row:
+        assert validation is not None
+        return look(objective, validation, fabric, recipe)
+
+    return Task(
+        objective,
+        settle(source, plan.compute, fabric),
+        recipe.finetune,
+        recipe.data.normalise,
+        plan.seed,
+        validate=None if validation is None else validate,
+        select=None if validation is None else "kappa",
+        patience=recipe.finetune.patience,
+    )
 
 
 def build(experiment: Experiment, source: Source, seed: int) -> Classify:
@@ -172,12 +252,26 @@ def check_classes(experiment: Experiment, source: Source) -> list[str]:
         raise ValueError(
             f"the persons drawn ({drawn}) have only {present}; draw more subjects or another --seed"
         )
-    if not absent:
-        return []
     everyone = class_holders(experiment.source(experiment.split.finetune, labelled=True))
     return [
         f"no window of {name} among the persons drawn; "
         f"{', '.join(everyone[name]) or 'nobody else'} would have it"
+        for name in absent
+    ]
+
+
+def check_test(test: Source) -> list[str]:
+    """Warn of classes that the test persons lack; refuse fewer than two before any training."""
+    holders = class_holders(test)
+    absent = [name for name, persons in holders.items() if not persons]
+    if len(holders) - len(absent) < 2:
+        raise ValueError(
+            f"the test persons ({', '.join(sorted(set(test.persons)))}) have fewer than two "
+            "classes; raise split.test_persons or take another split.seed"
+        )
+    others = class_holders(test.cohort.source(labelled=True, keep_bad=True))
+    return [
+        f"no window of {name} among the test persons; {', '.join(others[name]) or 'nobody'} has it"
         for name in absent
     ]
 
@@ -192,24 +286,11 @@ def look(objective: Classify, source: Source, fabric: Fabric, recipe: Recipe) ->
     return {"kappa": kappa if np.isfinite(kappa) else 0.0, "accuracy": accuracy}
 
 
-def test(experiment: Experiment, objective: Classify, fabric: Fabric) -> dict[str, Any]:
-    """Score the test persons: the one look at them."""
-    persons = experiment.split.test
-    source = experiment.source(persons, labelled=True, keep_bad=True)
-    logits = predict(objective.model, source, fabric, experiment.recipe.data.normalise)
-    return scored(source, logits.argmax(1)) | {"test_persons": list(persons)}
-
-
-def scored(source: Source, predicted: np.ndarray[Any, Any]) -> dict[str, Any]:
+def scored(source: Source, predicted: NDArray[np.int64]) -> dict[str, Any]:
     """Score predictions of a source; count the windows that touch bad stretches."""
     names = source.cohort.label_names
     result = score(source.labels, predicted, source.persons, names)
-    persons = sorted(set(source.persons))
-    clean = source.cohort.source(
-        source.channels, source.size / source.cohort.sfreq_hz, labelled=True, persons=persons
-    )
-    absent = sorted(set(names) - set(result["classes"]))
     return result | {
-        "n_windows_bad": len(source) - len(clean),
-        "test_set_lacks": absent,
+        "n_windows_bad": int(source.bad.sum()),
+        "test_set_lacks": sorted(set(names) - set(result["classes"])),
     }

@@ -1,4 +1,4 @@
-"""Say what a store, a run or a recipe is."""
+"""Say what a store, a run, a recipe or a data set card is."""
 
 from collections import Counter
 from pathlib import Path
@@ -6,18 +6,31 @@ from typing import Any
 
 from biopart.recipe import Recipe, load_recipe
 from biopart.run import Run
-from biopart.store import Store
+from biopart.store import Store, load_card
+from biopart.store.settings import find, read_yaml
 from biopart.verbs.check import is_store
 
 
 def info(what: str) -> dict[str, Any]:
-    """Describe a store, a run, or a recipe given as a path or the name of a shipped one.
+    """Describe a store, a run, a recipe or a card, the latter two by path or shipped name.
+
+    A name that a recipe and a card share is the recipe's.
 
     Raises FileNotFoundError where there is nothing of that name.
     """
     path = Path(what)
     if path.is_dir():
         return store_info(Store(path)) if is_store(path) else run_info(Run(path))
+    try:
+        found = find(what, "recipes")
+    except FileNotFoundError as no_recipe:
+        try:
+            found = find(what, "datasets")
+        except FileNotFoundError as no_card:
+            both = f"{no_recipe}; {str(no_card).partition('; ')[2]}"
+            raise FileNotFoundError(both) from None
+    if "recordings" in read_yaml(found):
+        return load_card(found).model_dump(mode="json")
     return load_recipe(what).model_dump(mode="json")
 
 
@@ -53,8 +66,9 @@ def run_info(run: Run) -> dict[str, Any]:
     held = [row for row in rows if "validation/r2" in row]
     return {
         "run": str(origin.path),
-        "recipe": Recipe.model_validate(load_recipe(origin.path / "recipe.yaml")).name,
+        "recipe": load_recipe(origin.path / "recipe.yaml").name,
         "simulated": provenance["simulated"],
+        "notes": provenance["notes"],
         "step": train[-1]["step"] if train else 0,
         "steps": provenance["steps"],
         "parameters": provenance["parameters"],

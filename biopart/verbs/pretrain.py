@@ -5,11 +5,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import torch
+from lightning_fabric import Fabric
 from torch import nn
 
-from biopart.compute import compiled, open_fabric, settle
-from biopart.nn.weights import save_encoder, save_tensors
+from biopart.compute import compiled, describe, open_fabric, settle
+from biopart.nn import ViT
+from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
 from biopart.objectives import Part
 from biopart.recipe import ComputeSettings, Recipe, resolve
 from biopart.run import Run, find_run, new_run, origins, write_json, write_text
@@ -45,14 +46,14 @@ def pretrain(
     """
     if dry_run:
         short = recipe.pretrain.model_copy(update={"steps": 1, "validation_windows": 8})
-        with tempfile.TemporaryDirectory() as folder:
-            run = Run(Path(folder))
-            run_pretraining(recipe.model_copy(update={"pretrain": short}), run, {}, report)
-            return run
+        recipe = recipe.model_copy(update={"pretrain": short})
     experiment = open_experiment(recipe)
-    run = new_run(recipe.name, out)
-    write_text(run.path / "recipe.yaml", recipe.to_yaml())
-    run_pretraining(experiment.recipe, run, {}, report)
+    task, fabric = make_task(experiment, recipe.compute)
+    with tempfile.TemporaryDirectory() as folder:
+        run = Run(Path(folder)) if dry_run else new_run(recipe.name, out)
+        write_json(run.path / "provenance.json", provenance(experiment, task, fabric))
+        write_text(run.path / "recipe.yaml", recipe.to_yaml())
+        train(experiment, task, fabric, run, report)
     return run
 
 
@@ -67,10 +68,15 @@ def resume(out: Path | None = None, report: Callable[[Row], None] = lambda row: 
         Gets every logged row.
     """
     run = find_run(out).pretrained()
-    recipe = stored_recipe(run)
-    file = run.path / "provenance.json"
-    chosen = run.provenance()["chosen"] if file.is_file() else {}
-    run_pretraining(recipe, run, chosen, report)
+    before = run.provenance()
+    experiment = open_experiment(stored_recipe(run))
+    if experiment.cohort.fingerprint != before["store_sha256"]:
+        raise ValueError(
+            f"{experiment.cohort.path} has changed since {run.path} was begun; start a new run"
+        )
+    compute = experiment.recipe.compute.model_copy(update=before["chosen"])
+    task, fabric = make_task(experiment, compute)
+    train(experiment, task, fabric, run, report)
     return run
 
 
@@ -79,17 +85,13 @@ def stored_recipe(run: Run, changes: Sequence[str] = ()) -> Recipe:
     return resolve(read_yaml(run.path / "recipe.yaml"), changes, f"recipe of {run.path}")
 
 
-def run_pretraining(
-    recipe: Recipe, run: Run, chosen: dict[str, Any], report: Callable[[Row], None]
-) -> None:
-    """Train in a run folder, from its checkpoint if there is one, and write the weights."""
-    experiment = open_experiment(recipe)
-    compute = recipe.compute.model_copy(update=chosen)
-    fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
-    split = experiment.split
+def make_task(experiment: Experiment, compute: ComputeSettings) -> tuple[Task, Fabric]:
+    """Build all that a pretraining needs; what is wrong is found before a folder is made."""
+    recipe = experiment.recipe
     objective = build(experiment)
+    source = experiment.source(experiment.split.pretrain)
+    fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
     compiled(objective.encoder, compute)
-    source = experiment.source(split.pretrain)
     task = Task(
         objective,
         settle(source, compute, fabric),
@@ -98,12 +100,22 @@ def run_pretraining(
         recipe.seed,
         validate=held_out(experiment, objective, fabric),
     )
-    if not chosen:
-        write_json(run.path / "provenance.json", provenance(experiment, task, fabric, compute))
+    return task, fabric
+
+
+def train(
+    experiment: Experiment,
+    task: Task,
+    fabric: Fabric,
+    run: Run,
+    report: Callable[[Row], None],
+) -> None:
+    """Train in a run folder, from its checkpoint if there is one, and write the weights."""
     fit(task, fabric, run, report)
-    about = experiment.about(split.pretrain)
-    save_encoder(run.encoder, objective.encoder, about)
-    heads = {k: v for k, v in objective.state_dict().items() if not k.startswith("encoder.")}
+    about = experiment.about(experiment.split.pretrain)
+    state = task.objective.state_dict()
+    save_encoder(run.encoder, cast(ViT, task.objective.encoder), about)
+    heads = {name: value for name, value in state.items() if not name.startswith("encoder.")}
     save_tensors(run.path / "objective.safetensors", heads, about)
 
 
@@ -114,7 +126,23 @@ def build(experiment: Experiment) -> Part:
     return Part(encoder, recipe.pretrain.objective)
 
 
-def held_out(experiment: Experiment, objective: nn.Module, fabric: Any) -> Callable[[], Row] | None:
+def load_objective(run: Run) -> Part:
+    """Load the objective of a finished run, heads and all, on the CPU and in evaluation mode.
+
+    Raises FileNotFoundError where the run has no weights yet.
+    """
+    origin = run.pretrained()
+    heads, _ = load_tensors(origin.path / "objective.safetensors")
+    encoder = load_encoder(origin.encoder)
+    objective = Part(encoder, stored_recipe(origin).pretrain.objective)
+    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    objective.load_state_dict(state | heads)
+    return objective.eval()
+
+
+def held_out(
+    experiment: Experiment, objective: nn.Module, fabric: Fabric
+) -> Callable[[], Row] | None:
     """Return a look at the objective's figures on validation persons, where there are any."""
     recipe, persons = experiment.recipe, experiment.split.validation
     if not persons:
@@ -129,20 +157,12 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def provenance(
-    experiment: Experiment, task: Task, fabric: Any, compute: ComputeSettings
-) -> dict[str, Any]:
+def provenance(experiment: Experiment, task: Task, fabric: Fabric) -> dict[str, Any]:
     """Return what a reader needs to believe a run, and a resume to go on as before."""
     split = experiment.split
-    mixed = fabric._precision.precision != "32-true"
     return {
         **origins(),
-        "chosen": {
-            "device": str(fabric.device),
-            "precision": "bfloat16" if mixed else "float32",
-            "threads": torch.get_num_threads(),
-            "resident": hasattr(task.source, "source"),
-        },
+        "chosen": describe(fabric, task.source),
         "seed": task.seed,
         "steps": task.steps,
         "windows": len(task.source),
@@ -151,7 +171,7 @@ def provenance(
         "store": str(experiment.cohort.path),
         "store_sha256": experiment.cohort.fingerprint,
         "simulated": experiment.simulated,
-        "notes": list(split.notes),
+        "notes": experiment.notes,
         "seen": sorted(split.pretrain),
         "validation": sorted(split.validation),
         "test": sorted(split.test),

@@ -13,10 +13,11 @@ from biopart.data import Source
 from biopart.evaluation.probes import band_powers, linear_probe
 from biopart.grid import patchify
 from biopart.nn import ViT
+from biopart.nn.normalise import MISSING
 from biopart.nn.weights import load_encoder
 from biopart.run import Run, write_json
 from biopart.train import predict
-from biopart.verbs.experiment import Experiment, open_experiment
+from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
 from biopart.verbs.finetune import scored
 from biopart.verbs.pretrain import stored_recipe
 
@@ -50,6 +51,7 @@ def probe(
     subjects = recipe.finetune.subjects if subjects is None else subjects
     seed = recipe.seed if seed is None else seed
     persons = experiment.split.subset(subjects, seed)
+    refuse_seen(experiment.split.test, origin.provenance()["seen"])
     train = experiment.source(persons, labelled=True)
     test = experiment.source(experiment.split.test, labelled=True, keep_bad=True)
     features = {
@@ -98,7 +100,7 @@ def _powers(experiment: Experiment) -> Any:
         for start in range(0, len(source), 256):
             items = np.arange(start, min(start + 256, len(source)))
             values = source.__getitems__(items).values.numpy().astype(np.float32)
-            values[values == -32768] = 0.0
+            values[values == MISSING] = 0.0
             parts.append(
                 band_powers(values * source.scales(items)[:, :, None], experiment.cohort.sfreq_hz)
             )
