@@ -21,6 +21,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+Array = NDArray[Any]
 STAGES = ("W", "N1", "N2", "N3", "R")
 _FROM_TOP = ("W", "R", "N1", "N2", "N3")  # the usual order of a hypnogram
 _COLOURS_FROM_TOP = ("#E69F00", "#D55E00", "#56B4E9", "#0072B2", "#1B2A49")
@@ -68,7 +69,7 @@ def training_curves(
     figure, axes = _panels(len(groups))
     for axis, (quantity, members) in zip(axes, groups.items(), strict=True):
         for colour, name in zip(_cycle(len(members)), members, strict=True):
-            _curve(axis, rows, x, name, colour)
+            _curve(axis, rows, x, name, colour=colour)
         if references and quantity in references:
             axis.axhline(references[quantity], color=_GREY, linestyle="--", label="chance")
         axis.set(xlabel=x, ylabel=(labels or {}).get(quantity, quantity))
@@ -78,7 +79,9 @@ def training_curves(
     return figure
 
 
-def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], x: str, name: str, colour: str) -> None:
+def _curve(
+    axis: Axes, rows: Sequence[Mapping[str, Any]], x: str, name: str, *, colour: str
+) -> None:
     points = [(row[x], row[name]) for row in rows if x in row and row.get(name) is not None]
     if not points:
         known = sorted({key for row in rows for key in row})
@@ -90,9 +93,9 @@ def _curve(axis: Axes, rows: Sequence[Mapping[str, Any]], x: str, name: str, col
 
 
 def hypnogram(
-    truth: NDArray[Any] | None,
-    predicted: NDArray[Any] | None = None,
-    probability: NDArray[Any] | None = None,
+    truth: Array | None,
+    predicted: Array | None = None,
+    probability: Array | None = None,
     label_names: Sequence[str] = STAGES,
     *,
     epoch_s: float = 30.0,
@@ -125,9 +128,9 @@ def hypnogram(
     axes = figure.subplots(len(given), sharex=True, squeeze=False)[:, 0]
     for axis, (name, values) in zip(axes, given.items(), strict=True):
         if name == "probability":
-            _hypnodensity(axis, values, label_names, order, epoch_s)
+            _hypnodensity(axis, values, label_names, order, epoch_s=epoch_s)
         else:
-            _stage_steps(axis, values, label_names, order, epoch_s)
+            _stage_steps(axis, values, label_names, order, epoch_s=epoch_s)
             axis.set_ylabel(name)
         _plain(axis)
     axes[-1].set_xlabel("time since the start of the recording (h)")
@@ -146,7 +149,7 @@ def _colours(label_names: Sequence[str]) -> list[str]:
 
 
 def _stage_steps(
-    axis: Axes, stages: NDArray[Any], names: Sequence[str], order: list[int], epoch_s: float
+    axis: Axes, stages: Array, names: Sequence[str], order: list[int], *, epoch_s: float
 ) -> None:
     """Draw one grey step line, and every stage again as a thick bar in its colour."""
     if stages.max(initial=-1) >= len(names) or stages.min(initial=0) < -1:
@@ -169,7 +172,7 @@ def _stage_steps(
 
 
 def _hypnodensity(
-    axis: Axes, probability: NDArray[Any], names: Sequence[str], order: list[int], epoch_s: float
+    axis: Axes, probability: Array, names: Sequence[str], order: list[int], *, epoch_s: float
 ) -> None:
     hours = np.arange(len(probability) + 1) * epoch_s / 3600
     upwards = order[::-1]
@@ -184,7 +187,7 @@ def _hypnodensity(
     axis.set(ylim=(0, 1), xlim=(0, hours[-1]), ylabel="probability")
 
 
-def confusion(matrix: NDArray[Any] | Sequence[Sequence[int]], label_names: Sequence[str]) -> Figure:
+def confusion(matrix: Array | Sequence[Sequence[int]], label_names: Sequence[str]) -> Figure:
     """Draw a confusion matrix: colour and percentage per row, counts below.
 
     Parameters
@@ -226,7 +229,7 @@ def confusion(matrix: NDArray[Any] | Sequence[Sequence[int]], label_names: Seque
 
 
 def reconstruction(
-    window: NDArray[Any], starts: NDArray[Any], placed: NDArray[Any], size: int, *, sfreq_hz: float
+    window: Array, starts: Array, placed: Array, size: int, *, sfreq_hz: float
 ) -> Figure:
     """Draw one window, and its patches where the predicted relations put them.
 
@@ -266,15 +269,14 @@ def reconstruction(
     above.set_title("patches where they were cut", fontsize=10)
     below.set_title("patches where the model puts them (grey: the signal)", fontsize=10)
     below.set_xlabel("time (s)")
-    _place_scatter(
-        scatter, starts / sfreq_hz, placed / sfreq_hz, shades, window.shape[1] / sfreq_hz
-    )
+    length_s = window.shape[1] / sfreq_hz
+    _place_scatter(scatter, starts / sfreq_hz, placed / sfreq_hz, shades, length_s=length_s)
     figure.set_label(f"Reconstruction of one window from {len(starts)} patches")
     return figure
 
 
 def _place_scatter(
-    axis: Axes, true_s: NDArray[Any], placed_s: NDArray[Any], shades: NDArray[Any], length_s: float
+    axis: Axes, true_s: Array, placed_s: Array, shades: Array, *, length_s: float
 ) -> None:
     axis.plot([0, length_s], [0, length_s], color=_GREY, linestyle="--", linewidth=0.8)
     axis.scatter(true_s, placed_s, c=shades, s=28, edgecolors=_GREY, linewidths=0.5)
@@ -285,7 +287,7 @@ def _place_scatter(
     _plain(axis)
 
 
-def _lanes(window: NDArray[Any]) -> NDArray[np.float64]:
+def _lanes(window: Array) -> NDArray[np.float64]:
     """Bring channels to one scale and set them below each other, the first on top."""
     values = np.asarray(window, np.float64)
     values = values - values.mean(axis=1, keepdims=True)
@@ -294,9 +296,7 @@ def _lanes(window: NDArray[Any]) -> NDArray[np.float64]:
     return lanes
 
 
-def _check_places(
-    window: NDArray[Any], starts: NDArray[Any], placed: NDArray[Any], size: int
-) -> None:
+def _check_places(window: Array, starts: Array, placed: Array, size: int) -> None:
     if starts.shape != placed.shape:
         raise ValueError(f"{len(starts)} true and {len(placed)} predicted starts; give as many.")
     if window.ndim != 2 or starts.min() < 0 or starts.max() + size > window.shape[1]:

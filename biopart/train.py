@@ -332,7 +332,7 @@ def restore(run: Run | None, objective: nn.Module, optimiser: torch.optim.Optimi
 
 @torch.no_grad()
 def measure(
-    objective: nn.Module, source: Source, fabric: Fabric, normalise: Normalisation, count: int
+    objective: nn.Module, source: Source, fabric: Fabric, normalise: Normalisation, *, count: int
 ) -> Row:
     """Return an objective's own figures on held-out windows, always the same ones.
 

@@ -9,6 +9,8 @@ import torch
 
 from biopart.grid import Boxes, grid_boxes
 from biopart.run import plain
+from biopart.signals import simulate_cohort
+from biopart.store import create_store, load_card
 from biopart.studies import bench, bench_night
 from biopart.studies.turns import Timing, in_turns, limited
 
@@ -109,8 +111,8 @@ def test_parts_that_do_other_work_are_found_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(bench_night.Parts, "furthest", lambda parts, store: 2.0)
-    (header,) = bench.simulate_cohort(tmp_path / "raw", persons=1, hours=0.2, seed=0)
-    card = bench.load_card("physionet2018")
-    bench.create_store(tmp_path / "store", bench.attributes(card))
+    (header,) = simulate_cohort(tmp_path / "raw", persons=1, hours=0.2, seed=0)
+    card = load_card("physionet2018")
+    create_store(tmp_path / "store", bench_night.attributes(card))
     with pytest.raises(AssertionError, match="same work"):
         bench_night.bench_preparation(header, tmp_path / "store", card, 1)

@@ -90,7 +90,7 @@ def watched(store, drop_path):
     job, fabric = task(store, part(drop_path), steps=30), open_fabric(CPU)
 
     def validate():
-        return measure(job.objective, job.source, fabric, "window", 20)
+        return measure(job.objective, job.source, fabric, "window", count=20)
 
     return Task(job.objective, job.source, job.settings, "window", 0, validate)
 
@@ -184,7 +184,7 @@ def test_measuring_is_repeatable_and_changes_nothing(small_store):
     job = task(small_store)
     before = weights(job.objective)
     fabric = open_fabric(CPU)
-    one, two = (measure(job.objective, job.source, fabric, "window", 40) for _ in range(2))
+    one, two = (measure(job.objective, job.source, fabric, "window", count=40) for _ in range(2))
     assert one == two
     assert same(before, weights(job.objective))
     assert one["chance_mse"] == pytest.approx((101**2 - 1) / (6 * 400))

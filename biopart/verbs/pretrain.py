@@ -53,7 +53,7 @@ def pretrain(
         run = Run(Path(folder)) if dry_run else new_run(recipe.name, out)
         write_json(run.path / "provenance.json", provenance(experiment, task, fabric))
         write_text(run.path / "recipe.yaml", recipe.to_yaml())
-        train(experiment, task, fabric, run, report)
+        train(experiment, task, fabric, run, report=report)
     return run
 
 
@@ -76,7 +76,7 @@ def resume(out: Path | None = None, report: Callable[[Row], None] = lambda row: 
         )
     compute = experiment.recipe.compute.model_copy(update=before["chosen"])
     task, fabric = make_task(experiment, compute)
-    train(experiment, task, fabric, run, report)
+    train(experiment, task, fabric, run, report=report)
     return run
 
 
@@ -108,6 +108,7 @@ def train(
     task: Task,
     fabric: Fabric,
     run: Run,
+    *,
     report: Callable[[Row], None],
 ) -> None:
     """Train in a run folder, from its checkpoint if there is one, and write the weights."""
@@ -149,7 +150,7 @@ def held_out(
         return None
     source = experiment.source(persons)
     count = recipe.pretrain.validation_windows
-    return lambda: measure(objective, source, fabric, recipe.data.normalise, count)
+    return lambda: measure(objective, source, fabric, recipe.data.normalise, count=count)
 
 
 def count(module: nn.Module) -> int:

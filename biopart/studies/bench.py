@@ -1,0 +1,200 @@
+"""Benchmarks: from a raw night to windows, and the price of a PART step.
+
+What is compared runs in one process and in turns (A B A B ...), after one turn that does not
+count; figures are medians of wall time, with the limit that they should keep beside them. Nights
+are simulated or random: these figures say how fast, never how well.
+"""
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from biopart.data import Batch
+from biopart.grid import Boxes, cut, random_boxes
+from biopart.nn import ViT
+from biopart.objectives import Part, PartSettings
+from biopart.signals import simulate_cohort
+from biopart.store import create_store, load_card
+from biopart.studies.bench_night import (
+    attributes,
+    bench_batches,
+    bench_memory,
+    bench_preparation,
+)
+from biopart.studies.turns import in_turns, limited
+
+Say = Callable[[str], None]
+
+
+def bench_signals(
+    repeats: int, say: Say = lambda line: None, *, hours: float = 8.0, nights: int = 8
+) -> dict[str, Any]:
+    """Measure preparing one night, its memory, and reading shuffled windows.
+
+    Parameters
+    ----------
+    repeats : int
+        Turns that count.
+    say : callable
+        Gets a line before each measurement.
+    hours : float
+        Length of the simulated night and of the nights that windows are read from.
+    nights : int
+        Nights that windows are read from.
+
+    Returns
+    -------
+    dict
+        ``preparation``, ``memory`` and ``batches``, each with its parts and its limit.
+    """
+    with tempfile.TemporaryDirectory(prefix="biopart-bench-") as name:
+        folder = Path(name)
+        say(f"simulating a night of {hours:g} h with 13 channels at 200 Hz")
+        (header,) = simulate_cohort(folder / "raw", persons=1, hours=hours, seed=0)
+        card = load_card("physionet2018")
+        create_store(folder / "store", attributes(card))
+        say("preparing it, beside the parts of preparing")
+        preparation = bench_preparation(header, folder / "store", card, repeats)
+        say("measuring the peak memory of preparing in a process of its own")
+        memory = bench_memory(header, folder / "store")
+        say(f"reading shuffled windows of {nights} nights of random values")
+        batches = bench_batches(folder / "windows", card, repeats, hours=hours, nights=nights)
+    return {
+        "night": f"simulated, {hours:g} h, 13 channels at 200 Hz in WFDB, six wanted",
+        "repeats": repeats,
+        "preparation": preparation,
+        "memory": memory,
+        "batches": batches,
+    }
+
+
+def bench_part(
+    repeats: int,
+    say: Say = lambda line: None,
+    *,
+    grids: int = 64,
+    encoders: Sequence[tuple[int, int]] = ((512, 8), (128, 4)),
+) -> dict[str, Any]:
+    """Measure cutting against loops of slices, and a PART step against its bare encoder.
+
+    Parameters
+    ----------
+    repeats : int
+        Turns that count.
+    say : callable
+        Gets a line before each measurement.
+    grids : int
+        Images cut and windows in a step; four times as many windows are cut.
+    encoders : sequence of (dim, heads)
+        Encoders of depth 4 to measure.
+
+    Returns
+    -------
+    dict
+        ``cut_images``, ``cut_windows`` and ``step_dim<D>``, each with its parts and its limit.
+    """
+    generator = torch.Generator().manual_seed(0)
+    say("cutting 196 patches of 16x16 from each image, beside loops of slices")
+    images = torch.randint(256, (grids, 3, 224, 224), generator=generator, dtype=torch.uint8)
+    windows = torch.randint(-3000, 3000, (4 * grids, 6, 3000), generator=generator).short()
+    result: dict[str, Any] = {"threads": torch.get_num_threads(), "repeats": repeats}
+    result["cut_images"] = bench_cut(images, 196, (16, 16), repeats)
+    say("cutting 40 stretches of 100 samples from each window, beside loops of slices")
+    result["cut_windows"] = bench_cut(windows, 40, (100,), repeats)
+    for dim, heads in encoders:
+        say(f"a PART step beside its encoder, dim {dim}, depth 4, {grids} windows")
+        encoder = ViT((3000,), (100,), 6, dim, 4, heads, position="sincos")
+        result[f"step_dim{dim}"] = bench_step(encoder, grids, repeats)
+    return result
+
+
+def bench_cut(values: Tensor, count: int, size: tuple[int, ...], repeats: int) -> dict[str, Any]:
+    """Time ``cut`` in turns with loops of slices, which fill an array that is there already."""
+    generator = torch.Generator().manual_seed(0)
+    boxes = random_boxes(len(values), count, values.shape[2:], size, generator=generator)
+    places = slices_of(boxes)
+    out = torch.empty(len(values), count, values.shape[1], *size, dtype=values.dtype)
+    from_array, to_array = values.numpy(), out.numpy()
+    calls: dict[str, Callable[[], object]] = {
+        "cut": lambda: cut(values, boxes, size),
+        "loop": lambda: slice_loop(values, places, out),
+        "numpy_loop": lambda: slice_loop(from_array, places, to_array),
+    }
+    timing = in_turns(calls, repeats)
+    for loop in ("loop", "numpy_loop"):
+        out.zero_()
+        calls[loop]()
+        assert torch.equal(out, cut(values, boxes, size)), "a patch is not its slice"
+    figures = {
+        "patches": len(values) * count,
+        "bitwise_equal": True,
+        **timing.medians(),
+        "times_numpy_loop": timing.ratio("numpy_loop", "cut"),
+        "times_loop_cpu": timing.cpu_ratio("loop", "cut"),
+        "times_loop": timing.ratio("loop", "cut"),
+    }
+    return limited(figures, "times_loop", at_least=4.0)
+
+
+def slices_of(boxes: Boxes) -> list[list[tuple[slice, ...]]]:
+    """Return the slices (channels, *axes) of boxes (B, K, N).
+
+    Examples
+    --------
+    >>> slices_of(Boxes(torch.tensor([[[5]]]), torch.tensor([[[2]]])))
+    [[(slice(None, None, None), slice(5, 7, None))]]
+    """
+    stop = (boxes.start + boxes.size).tolist()
+    return [
+        [(slice(None), *map(slice, first, last)) for first, last in zip(*grid, strict=True)]
+        for grid in zip(boxes.start.tolist(), stop, strict=True)
+    ]
+
+
+def slice_loop(values: Any, places: Sequence[Sequence[tuple[slice, ...]]], out: Any) -> None:
+    """Cut patches one by one: grids (B, C, *S), tensor or array, into out (B, K, C, *P)."""
+    for grid, slices, target in zip(values, places, out, strict=True):
+        for patch, place in enumerate(slices):
+            target[patch] = grid[place]
+
+
+def bench_step(encoder: ViT, windows: int, repeats: int) -> dict[str, Any]:
+    """Time forward and backward of a PART step in turns with those of its encoder alone.
+
+    Both start from normalised windows, or from their patches, and have the same patches at the
+    same positions. The optimiser is in neither; normalising, which any objective needs, neither.
+    """
+    objective = Part(encoder, PartSettings(patches=40, pairs=160, position_hint=0.8))
+    generator = torch.Generator().manual_seed(0)
+    values = torch.randn(windows, encoder.channels, *encoder.shape, generator=generator)
+    unknown = torch.full((windows,), -1)
+    batch = Batch(values, unknown, ["nobody"] * windows, ["random:0"] * windows)
+
+    def step() -> None:
+        objective.zero_grad(set_to_none=True)
+        objective(batch, generator.manual_seed(1), 0.0).loss.backward()
+
+    tokens: list[tuple[Any, ...]] = []
+    hook = encoder.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs))
+    step()
+    hook.remove()
+    (inputs,) = tokens
+    gradient = torch.randn(windows, 41, encoder.dim, generator=generator)
+
+    def bare() -> None:
+        objective.zero_grad(set_to_none=True)
+        encoder(*inputs).backward(gradient)
+
+    timing = in_turns({"step": step, "encoder": bare}, repeats)
+    figures = {
+        "encoder_parameters": sum(p.numel() for p in encoder.parameters()),
+        **timing.medians(),
+        "cpu_ratio": timing.cpu_ratio("step", "encoder"),
+        "ratio_of_turns": timing.ratio_of_turns("step", "encoder"),
+        "ratio": timing.ratio("step", "encoder"),
+    }
+    return limited(figures, "ratio", at_most=1.3)

@@ -1,0 +1,116 @@
+"""The frozen command line: scripts rely on it, so a change of it is a change of this table."""
+
+from pathlib import Path
+
+import click
+import pytest
+
+from biopart.cli import main
+
+COMMON = ["--json", "--quiet"]
+# ARGUMENT or [ARGUMENT] where it may be left out; --option KIND=default; ! = must be given;
+# ... = may be given again; no kind = a switch.
+TABLE = {
+    "bench": ["signals|part", "--repeats integer=5"],
+    "check": ["WHAT", "--leak"],
+    "demo": ["--out directory=demo"],
+    "evaluate": [
+        "--run directory",
+        "--store directory!",
+        "--persons text",
+        "--device text=auto",
+    ],
+    "fetch": ["CARD", "--to directory!", "--records integer", "--set text..."],
+    "finetune": [
+        "--run directory",
+        "--subjects integer",
+        "--seed integer",
+        "--from-scratch",
+        "--context integer=1",
+        "--set text...",
+        "--dry-run",
+    ],
+    "info": ["[WHAT]", "--schema"],
+    "prepare": [
+        "CARD",
+        "--raw directory!",
+        "--out directory!",
+        "--jobs integer=1",
+        "--layout training|archive=training",
+        "--set text...",
+    ],
+    "pretrain": [
+        "[RECIPE]",
+        "--set text...",
+        "--out directory",
+        "--resume",
+        "--device text",
+        "--dry-run",
+    ],
+    "probe": ["--run directory", "--subjects integer", "--seed integer", "--set text..."],
+    "simulate": [
+        "FOLDER",
+        "--persons integer=12",
+        "--hours float=8.0",
+        "--seed integer=0",
+        "--format wfdb|edf=wfdb",
+        "--channels text",
+    ],
+}
+
+
+def spelled(parameter: click.Parameter) -> str:
+    """Spell a parameter as the table does."""
+    kind = parameter.type.name.removesuffix(" range")
+    if isinstance(parameter.type, click.Choice):
+        kind = "|".join(parameter.type.choices)
+    if isinstance(parameter, click.Argument):
+        name = str(parameter.name).upper() if kind in ("text", "directory") else kind
+        return name if parameter.required else f"[{name}]"
+    assert isinstance(parameter, click.Option)
+    name = "/".join((*parameter.opts, *parameter.secondary_opts))
+    if parameter.is_flag:
+        return name
+    default = parameter.default
+    value = f"={default}" if isinstance(default, str | int | float | Path) else ""
+    ending = ("!" if parameter.required else "") + ("..." if parameter.multiple else "")
+    return f"{name} {kind}{value}{ending}"
+
+
+def test_the_commands_are_those_of_the_table() -> None:
+    assert sorted(main.commands) == sorted(TABLE)
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_arguments_and_options_are_those_of_the_table(name: str) -> None:
+    found = [spelled(parameter) for parameter in main.commands[name].params]
+    assert found == TABLE[name] + COMMON
+
+
+def test_the_entry_point_takes_version_and_help_alone() -> None:
+    context = click.Context(main, **main.context_settings)
+    options = {option for p in main.get_params(context) for option in p.opts}
+    assert options == {"--version", "--help", "-h"}
+
+
+@pytest.mark.parametrize("name", sorted(TABLE))
+def test_every_command_says_what_it_does_in_one_line(name: str) -> None:
+    text = main.commands[name].help or ""
+    assert text.endswith(".")
+    assert len(text.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        (click.Option(["--a", "-a"], is_flag=True), "--a/-a"),
+        (click.Option(["--b"], type=int, required=True), "--b integer!"),
+        (click.Option(["--c"], multiple=True), "--c text..."),
+        (click.Option(["--d"], type=click.FloatRange(0, 1), default=0.5), "--d float=0.5"),
+        (click.Argument(["e"], required=False), "[E]"),
+    ],
+)
+def test_parameters_are_spelled_by_all_that_a_script_relies_on(
+    option: click.Parameter, text: str
+) -> None:
+    assert spelled(option) == text
