@@ -83,3 +83,15 @@ def test_segments_are_start_and_stop(mask: str, found: list[list[int]]) -> None:
     result = segments(np.array([bit == "1" for bit in mask], dtype=bool))
     assert result.tolist() == found
     assert result.shape == (len(found), 2)
+
+
+def test_each_marked_sample_counts_under_one_reason() -> None:
+    digital = lively(2000)
+    digital[100:400] = 50
+    digital[600:800] = -9
+    digital[1000:1300] = 99
+    digital[1500] = 99
+    result = bad_samples(digital, channel(digital_max=99, missing=-9))
+    assert result.stretches == {"flat": 300, "missing": 200, "clipped": 300}
+    assert int(result.marked.sum()) == 800
+    assert result.clipped == 301

@@ -38,6 +38,35 @@ def test_an_empty_store_is_a_problem(empty_store):
     assert "the store holds no record" in check_store(Store(empty_store))["problems"]
 
 
+def test_arrays_that_differ_from_those_written_are_a_problem(empty_store):
+    noise = np.random.default_rng(0).integers(-99, 99, (1, 200)).astype(np.int16)
+    write(empty_store, noise, [0, 1])
+    write(empty_store, noise, [0, 1], "p1", "n1")
+    assert check_store(Store(empty_store))["problems"] == []
+    noise[0, 77] += 1
+    (empty_store / "n1/signal/c/0/0").write_bytes(noise.tobytes())
+    (problem,) = check_store(Store(empty_store))["problems"]
+    assert problem.startswith("n1: its arrays differ from those that were written")
+
+
+def test_a_record_that_cannot_be_read_is_a_problem_and_the_others_are_counted(empty_store):
+    noise = np.random.default_rng(0).integers(-99, 99, (1, 200))
+    write(empty_store, noise, [0, 1])
+    write(empty_store, noise, [0, 1], "p1", "n1")
+    (empty_store / "n1/zarr.json").write_text("{")
+    values = check_store(Store(empty_store))
+    assert (values["persons"], values["windows"], len(values["problems"])) == (1, 2, 1)
+    assert values["problems"][0].startswith("record n1 of ")
+
+
+def test_a_leak_needs_a_clean_window(empty_store):
+    with pytest.raises(ValueError, match="holds no clean window, so no leak can be measured"):
+        check_leak(Store(empty_store))
+    write(empty_store, np.ones((1, 100)), [0], bad=[[0, 100]])
+    with pytest.raises(ValueError, match="holds no clean window"):
+        check_leak(Store(empty_store))
+
+
 @pytest.mark.parametrize("leaky", [False, True])
 def test_a_mark_at_the_edge_of_windows_is_found(empty_store, leaky):
     generator = np.random.default_rng(0)
@@ -68,6 +97,15 @@ def test_info_of_a_store_counts_its_windows(small_store):
 
 def test_info_of_a_recipe_is_its_values():
     assert info("demo")["name"] == "demo"
+
+
+def test_info_of_a_card_is_its_values(tmp_path):
+    assert info("mitdb")["title"].startswith("MIT-BIH Arrhythmia Database")
+    about = "name: mine\ntitle: t\nlicence: l\ncitation: c\nchannels: [C3]\n"
+    (tmp_path / "mine.yaml").write_text(about + "recordings: ['*.edf']\n")
+    assert info(str(tmp_path / "mine.yaml"))["recordings"] == ["*.edf"]
+    with pytest.raises(FileNotFoundError, match=r"no file shhs; .*recipes are .*datasets are eegm"):
+        info("shhs")
 
 
 def test_a_run_without_an_encoder_is_a_problem(tmp_path):

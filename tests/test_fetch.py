@@ -15,8 +15,11 @@ import fsspec
 import numpy as np
 import pytest
 
+from biopart.store import load_card
+from biopart.store.card import Origin
 from biopart.store.fetch import Remote, fetch_card, fetch_files, pick_files, read_records
 from biopart.store.listing import check_name, derive_records, read_sha256sums, select_records
+from biopart.verbs.fetch import fetch
 
 BODY = np.random.default_rng(0).bytes(300_000)
 SUM = hashlib.sha256(BODY).hexdigest()
@@ -344,6 +347,22 @@ def test_more_records_than_there_are_takes_all_and_says_so(server: Server, tmp_p
     assert [path.name for path in paths] == ["RECORDS", "100.dat", "101.dat"]
     assert lines[0] == "5 records wanted, there are 2: all are taken"
     assert lines[-1] == "2/2 101.dat"
+
+
+@pytest.mark.parametrize(
+    ("records", "expected"), [(2, [1, 3, 4, 5]), (3, [1, 2, 3, 4, 5]), (None, [1, 2, 3, 4, 5])]
+)
+def test_records_of_several_lists_count_in_their_order(
+    server: Server, tmp_path: Path, records: int | None, expected: list[int]
+) -> None:
+    names = ["RECORDS", "test/RECORDS", "test/te1/te1.mat", "training/RECORDS"]
+    names += ["training/tr1/tr1.mat", "training/tr2/tr2.mat"]
+    server.files = {name: name.encode() for name in names}
+    server.files |= {"test/RECORDS": b"te1/\n", "training/RECORDS": b"tr1/\ntr2/\n"}
+    server.files["SHA256SUMS.txt"] = sums_of(server.files)
+    origin = {"url": server.url, "records_file": ["training/RECORDS", "test/RECORDS"]}
+    card = load_card("physionet2018").model_copy(update={"origin": Origin(**origin)})
+    assert fetch(card, tmp_path, records=records) == [tmp_path / names[i] for i in expected]
 
 
 def test_a_second_call_fetches_only_the_list_of_sums(server: Server, tmp_path: Path) -> None:

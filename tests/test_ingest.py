@@ -60,7 +60,7 @@ def test_a_cohort_goes_in_with_its_persons_ages_and_sexes(
     with (simulated_raw / "age-sex.csv").open() as file:
         rows = list(csv.reader(file))[1:]
     found = [[name, store.about(name)["age"], store.about(name)["sex"]] for name in names]
-    assert found == rows
+    assert found == [[name, int(age), sex] for name, age, sex in rows]
     assert store.attributes["simulated"] is True
     assert store.attributes["card"]["name"] == "physionet2018"
 
@@ -107,6 +107,22 @@ def test_a_bad_night_is_refused_with_its_reason_and_a_second_call_retries_it(
     for file, stat in before:
         assert (file.stat().st_ino, file.stat().st_mtime_ns) == (stat.st_ino, stat.st_mtime_ns)
     assert Store(out).records == ("tr03-0005", "tr03-0006")
+
+
+def test_a_damaged_header_among_good_nights_stops_none_of_them(raw: Path, tmp_path: Path) -> None:
+    header = raw / "training/tr03-0005/tr03-0005.hea"
+    header.write_text(header.read_text("ascii").replace("\n", " ", 1), "ascii")
+    report = ingest(load_card("physionet2018", ["channels=[F4-M1]"]), raw, tmp_path / "s.zarr")
+    assert report.written == ["tr03-0006"]
+    assert report.refused["tr03-0005"].startswith("wfdb cannot read the signals of tr03-0005.hea")
+
+
+def test_a_store_without_records_takes_a_corrected_card(tmp_path: Path) -> None:
+    write_edf(tmp_path / "a.edf")
+    wrong = edf_card(channels=["Cz"])
+    assert list(ingest(wrong, tmp_path, tmp_path / "s.zarr").refused) == ["a"]
+    assert ingest(edf_card(), tmp_path, tmp_path / "s.zarr").written == ["a"]
+    assert Store(tmp_path / "s.zarr").channels == ("C3",)
 
 
 def test_a_third_call_has_nothing_to_do(simulated_raw: Path, simulated_store: Path) -> None:
@@ -174,6 +190,8 @@ def test_a_missing_or_empty_folder_says_how_to_fill_it(tmp_path: Path) -> None:
         ingest(card, tmp_path / "nights", tmp_path / "s.zarr")
     with pytest.raises(FileNotFoundError, match="biopart fetch physionet2018 --to"):
         ingest(card, tmp_path, tmp_path / "s.zarr")
+    with pytest.raises(FileNotFoundError, match=r"\*\.edf; card mine names no place .* by hand$"):
+        ingest(edf_card(), tmp_path, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
 
 
@@ -208,13 +226,16 @@ def test_age_and_sex_are_read_where_they_are_known(tmp_path: Path) -> None:
     card = edf_card(persons=table)
     assert read_persons(tmp_path, card) == {}
     assert read_persons(tmp_path, edf_card()) == {}
-    rows = "\ufeffSubject,Age,Gender,Note\n S1 , 21,F,x\nS2,,M,x\nS3,33\nS4,44,F,x,y\n"
+    rows = "\ufeffSubject,Age,Gender,Note\n S1 , 21,F,x\nS2,,M,x\nS3,33\nS4,44.5,F,x,y\n"
+    rows += "S5,> 89,M,\nS6,nan,,\n"
     (tmp_path / "p.csv").write_text(rows, "utf-8")
     assert read_persons(tmp_path, card) == {
-        "S1": {"age": "21", "sex": "F"},
+        "S1": {"age": 21, "sex": "F"},
         "S2": {"sex": "M"},
-        "S3": {"age": "33"},
-        "S4": {"age": "44", "sex": "F"},
+        "S3": {"age": 33},
+        "S4": {"age": 44.5, "sex": "F"},
+        "S5": {"age": "> 89", "sex": "M"},
+        "S6": {"age": "nan"},
     }
 
 
@@ -232,7 +253,7 @@ def test_a_real_cohort_goes_in_with_its_persons_and_labels(real_data: Path, tmp_
     assert (len(report.written), report.refused) == (8, {})
     assert len(set(store.persons.values())) == 4
     about = store.about("Subject00_2")
-    assert (about["person"], about["age"], about["sex"]) == ("Subject00", "21", "F")
+    assert (about["person"], about["age"], about["sex"]) == ("Subject00", 21, "F")
     for record in store:
         assert set(store.label(record).tolist()) == {int(record[-1]) - 1}
         assert store.signal(record).shape[0] == 19

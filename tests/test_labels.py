@@ -101,7 +101,11 @@ def test_stages_come_from_the_annotation_file_of_the_rule(tmp_path: Path) -> Non
     rule = {**STAGES, "annotation": "arousal"}
     assert label(make_recording(path), rule, 4) == [-1, 0, 3, 3]
     path.with_suffix(".arousal").unlink()
-    assert label(make_recording(path), rule, 4) == [-1] * 4
+    assert label(make_recording(path), {**rule, "unlabelled": ["^t", "^r1$"]}, 4) == [-1] * 4
+    told: list[str] = []
+    card = make_card({**rule, "unlabelled": ["^te"]})
+    assert labels(make_recording(path), card, 1200, told).tolist() == [-1] * 4
+    assert told == ["no hypnogram fits r1.arousal, no epoch is labelled"]
 
 
 @pytest.mark.parametrize("stem", ["night1-PSG", "[n]ight-PSG"])
@@ -115,7 +119,9 @@ def test_stages_come_from_the_hypnogram_beside_the_recording(tmp_path: Path, ste
 def test_without_a_hypnogram_nothing_is_labelled_and_two_are_refused(tmp_path: Path) -> None:
     recording = make_recording(tmp_path / "a.edf")
     rule = {**STAGES, "hypnogram": "{stem}-*.csv"}
-    assert label(recording, rule, 2) == [-1, -1]
+    notes: list[str] = []
+    assert labels(recording, make_card(rule), 600, notes).tolist() == [-1, -1]
+    assert notes == ["no hypnogram fits a-*.csv, no epoch is labelled"]
     for scorer in "12":
         (tmp_path / f"a-{scorer}.csv").write_text("stage\nW\n")
     with pytest.raises(ValueError, match=r"a\.edf has several hypnograms: a-1\.csv, a-2\.csv"):

@@ -262,6 +262,20 @@ def test_flat_and_clipped_stretches_are_marked_but_keep_their_values() -> None:
     assert record.attributes["n_clipped"] == 21
 
 
+def test_seconds_without_a_signal_are_warned_of_by_channel_and_reason() -> None:
+    values, other = noise(60), noise(60, seed=1)
+    values[1000:2500] = 3.0
+    values[3000:3300] = np.nan
+    values[4000:4040] = 300.0
+    other[7] = np.nan
+    recording = make_recording({"C3": values, "C4": other}, digital_max=3000)
+    record = prepare_recording(recording, make_card(channels=["C3", "C4"]))
+    assert record.attributes["warnings"] == [
+        "C3: 15 s flat, 3 s missing, 0.4 s clipped",
+        "C4: 0.01 s missing",
+    ]
+
+
 def test_what_is_missing_in_one_channel_stays_in_the_others() -> None:
     gap = noise(60)
     gap[500:600] = np.nan
@@ -272,7 +286,8 @@ def test_what_is_missing_in_one_channel_stays_in_the_others() -> None:
     lost = prepare_recording(make_recording(signals), make_card(channels=["O1", "C4"], **OPEN))
     assert np.isnan(physical(lost)).sum(axis=1).tolist() == [6000, 0]
     assert lost.bad.tolist() == [[0, 6000]]
-    assert lost.attributes["warnings"][0].startswith("O1 has a standard deviation of 0 uV")
+    assert lost.attributes["warnings"][0] == "O1: 60 s missing"
+    assert lost.attributes["warnings"][1].startswith("O1 has a standard deviation of 0 uV")
 
 
 def test_a_gap_of_the_reference_is_a_gap_of_the_derivation() -> None:

@@ -161,7 +161,7 @@ def test_epoch_samples_do_not_suffer_from_floats(tmp_path: Path) -> None:
 
 
 def test_an_unknown_record_is_refused_with_those_there_are(tiny_store: Path) -> None:
-    with pytest.raises(KeyError, match=r"no record 'r9' in .*tiny\.zarr; it has r0, r1, r2, r3"):
+    with pytest.raises(ValueError, match=r"no record 'r9' in .*tiny\.zarr; it has r0, r1, r2, r3"):
         Store(tiny_store)["r9"]
 
 
@@ -313,11 +313,55 @@ def test_a_store_may_begin_in_an_empty_folder(tmp_path: Path) -> None:
 
 def test_another_card_is_refused_with_what_differs(tmp_path: Path) -> None:
     store = make_store(tmp_path)
+    write_record(store, "r", make_record())
     card = {"name": "n", "trim_s": 1.0}
     with pytest.raises(ValueError, match=r"made with another card\.trim_s; give another --out"):
         create_store(store, {**ABOUT, "card": card})
     with pytest.raises(ValueError, match=r"made with another epoch_s, channels, card\.trim_s; "):
         create_store(store, {**ABOUT, "card": card, "epoch_s": 2.0, "channels": ["C3"]})
+
+
+def test_a_store_without_a_record_takes_new_attributes(tmp_path: Path) -> None:
+    store = make_store(tmp_path)
+    finish_store(store)
+    create_store(store, {**ABOUT, "epoch_s": 2.0})
+    assert Store(store).attributes == {"format_version": 1, **ABOUT, "epoch_s": 2.0}
+    assert [path.name for path in tmp_path.iterdir()] == ["s.zarr"]
+    finish_store(store)
+    assert xarray.open_zarr(store).attrs["epoch_s"] == 2.0
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "call"),
+    [
+        ("signal/c/0/0", b"short", "signal"),
+        ("signal/zarr.json", b"{", "length"),
+        ("signal/zarr.json", None, "scale"),
+        ("label/zarr.json", b"", "label"),
+        ("bad/zarr.json", b"[]", "bad"),
+        ("zarr.json", b"{", "about"),
+        ("zarr.json", b"{", "__getitem__"),
+    ],
+)
+def test_a_damaged_record_is_named_with_what_to_do(
+    tmp_path: Path, file: str, content: bytes | None, call: str
+) -> None:
+    store = make_store(tmp_path)
+    write_record(store, "r", make_record())
+    damaged = store / "r" / file
+    damaged.unlink() if content is None else damaged.write_bytes(content)
+    with pytest.raises(ValueError, match=r"record r of .*s\.zarr cannot be read \(.*prepare it ag"):
+        getattr(Store(store), call)("r")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("scale", [(0.3, 0.3), (0.1, 7.7)])
+def test_the_digest_of_what_is_stored_is_the_one_written(
+    tmp_path: Path, layout: Literal["training", "archive"], scale: tuple[float, ...]
+) -> None:
+    store = make_store(tmp_path)
+    write_record(store, "r", make_record(scale=scale), layout=layout)
+    assert Store(store).digest("r") == Store(store).about("r")["sha256"]
 
 
 def test_a_store_is_not_made_among_other_files(tmp_path: Path) -> None:

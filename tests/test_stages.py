@@ -8,13 +8,13 @@ import pytest
 
 from biopart.signals.recording import Mark
 from biopart.signals.stages import (
-    STAGES,
     label_epochs,
     numeric_stage,
     read_stage_file,
     stage_code,
     unscored_tail_s,
 )
+from biopart.store.card import STAGES
 
 SPELLINGS = {
     0: ["W", "wake", "WAKE", "Sleep stage W", "Stage W", " sleep  stage w "],

@@ -108,13 +108,16 @@ def test_a_header_without_a_length_takes_all_that_is_there(
     [
         ("", "n.hea is not a WFDB header"),
         ("n two 50\n", "n.hea is not a WFDB header"),
+        ("n 1 50\nn.dat 16+99 10/uV 16 0 0 0 0 C3\n", "n.hea wants 99 bytes of its signal file"),
+        ("n 1 50 0\nn.dat 16 10/uV 16 0 0 0 0 C3\n", "cannot read the signals of n.hea, copy it"),
         ("n 1 50 2\nn.dat 0 10/uV 16 0 0 0 0 C3\n", "signal C3 has format 0; biopart reads 80"),
         ("n 1 50 2\nn.dat 516 10/uV 16 0 0 0 0 C3\n", "wants FLAC in its signal file n.dat"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, header: str, message: str) -> None:
+    path = write_wfdb(tmp_path, header, np.array([1, 2]))
     with pytest.raises(ValueError, match=message):
-        open_recording(write_wfdb(tmp_path, header, np.array([1, 2])))
+        open_recording(path).digital(["C3"])
 
 
 def test_a_short_flac_file_is_refused(real_data: Path, tmp_path: Path) -> None:

@@ -13,11 +13,16 @@ CLIPPED_S = 0.05
 
 @dataclass(frozen=True)
 class BadSamples:
-    """Per sample of one channel: missing; missing, flat or clipped; and how many are clipped."""
+    """Per sample of one channel: missing; missing, flat or clipped; and how many are clipped.
+
+    ``stretches`` counts the marked samples by their reason; each has one: a flat stretch at a
+    limit of the converter is clipped.
+    """
 
     missing: NDArray[np.bool_]
     marked: NDArray[np.bool_]
     clipped: int
+    stretches: dict[str, int]
 
 
 def bad_samples(digital: NDArray[np.integer], channel: Channel) -> BadSamples:
@@ -33,9 +38,9 @@ def bad_samples(digital: NDArray[np.integer], channel: Channel) -> BadSamples:
     missing = np.zeros(len(digital), dtype=bool)
     if channel.missing is not None:
         missing = digital == channel.missing
-    marked = missing.copy()
+    flat, held = np.zeros((2, len(digital)), dtype=bool)
     for start, stop in flat_runs(digital, max(2, round(FLAT_S * channel.sfreq_hz))):
-        marked[start:stop] = True
+        flat[start:stop] = True
     clipped = np.zeros(len(digital), dtype=bool)
     for limit in (channel.digital_min, channel.digital_max):
         if limit is not None:
@@ -45,8 +50,10 @@ def bad_samples(digital: NDArray[np.integer], channel: Channel) -> BadSamples:
         shortest = max(2, round(CLIPPED_S * channel.sfreq_hz))
         for start, stop in segments(clipped):
             if stop - start >= shortest:
-                marked[start:stop] = True
-    return BadSamples(missing, marked, int(clipped.sum()))
+                held[start:stop] = True
+    reasons = {"flat": flat & ~(missing | held), "missing": missing, "clipped": held}
+    stretches = {reason: int(mask.sum()) for reason, mask in reasons.items()}
+    return BadSamples(missing, missing | flat | held, int(clipped.sum()), stretches)
 
 
 def flat_runs(digital: NDArray[np.integer], longer_than: int) -> NDArray[np.int64]:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import math
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -41,9 +42,13 @@ def find_recordings(raw: Path, card: Card) -> dict[str, Path]:
     found = {path for glob in card.recordings for path in raw.glob(glob)}
     paths = sorted(path for path in found if not path.name.startswith("."))
     if not paths:
+        remedy = f"fetch some with: biopart fetch {card.name} --to {raw}"
+        if card.origin is None:
+            remedy = (
+                f"card {card.name} names no place to fetch from, so put its files there by hand"
+            )
         raise FileNotFoundError(
-            f"{raw} holds no recording that fits {', '.join(card.recordings)}; fetch some with: "
-            f"biopart fetch {card.name} --to {raw}"
+            f"{raw} holds no recording that fits {', '.join(card.recordings)}; {remedy}"
         )
     names = {path.stem: path for path in paths}
     if len(names) < len(paths):
@@ -87,7 +92,10 @@ def ingest(
     report = Report(kept=[name for name in paths if name in present])
     missing = {name: path for name, path in paths.items() if name not in present}
     people = read_persons(raw, card)
-    calls = (delayed(ingest_one)(card, path, out, layout, people) for path in missing.values())
+    calls = (
+        delayed(ingest_one)(card, path, out, layout=layout, people=people)
+        for path in missing.values()
+    )
     results: Iterator[Any] = Parallel(n_jobs=jobs, return_as="generator")(calls)
     for name, outcome in zip(missing, results, strict=True):
         if isinstance(outcome, str):
@@ -103,7 +111,7 @@ def ingest(
 
 
 def ingest_one(
-    card: Card, path: Path, out: Path, layout: Layout, people: dict[str, dict[str, Any]]
+    card: Card, path: Path, out: Path, *, layout: Layout, people: dict[str, dict[str, Any]]
 ) -> dict[str, Any] | str:
     """Prepare one recording; return its attributes, or the reason why it was refused."""
     try:
@@ -136,7 +144,7 @@ def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:
     table = card.persons
     if table is None or not (raw / table.file).is_file():
         return {}
-    people = {}
+    people: dict[str, dict[str, Any]] = {}
     with (raw / table.file).open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         header = reader.fieldnames or []
@@ -150,7 +158,27 @@ def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:
             cells = {key: (row[column] or "").strip() for key, column in columns.items() if column}
             person = cells.pop("person")
             people[person] = {key: cell for key, cell in cells.items() if cell}
+            if "age" in people[person]:
+                people[person]["age"] = number_or_text(cells["age"])
     return people
+
+
+def number_or_text(text: str) -> int | float | str:
+    """Return the finite number that a text is, else the text.
+
+    Examples
+    --------
+    >>> [number_or_text(text) for text in ("21", "21.5", "> 89", "nan")]
+    [21, 21.5, '> 89', 'nan']
+    """
+    for kind in (int, float):
+        try:
+            number = kind(text)
+        except ValueError:
+            continue
+        if math.isfinite(number):
+            return number
+    return text
 
 
 def _root(card: Card, *, simulated: bool) -> dict[str, Any]:

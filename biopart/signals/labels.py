@@ -26,7 +26,7 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
     samples : int
         Length of the signal at the card's rate.
     warnings : list of str
-        Gets a sentence where the hypnogram is shorter than the signal.
+        Gets a sentence where the hypnogram is missing or shorter than the signal.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
     rule, rate = card.labels, card.sfreq_hz
     epoch = round(card.epoch_s * rate)
     if isinstance(rule, StageLabels):
-        marks = stage_marks(recording, rule)
+        marks = stage_marks(recording, rule, warnings)
         if not marks:
             return np.full(samples // epoch, -1, np.int8)
         label = label_epochs(marks, stage_code, n_samples=samples, sfreq_hz=rate, epoch=epoch)
@@ -60,22 +60,30 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
     return np.full(samples // epoch, -1, np.int8)
 
 
-def stage_marks(recording: Recording, rule: StageLabels) -> Sequence[Mark]:
+def stage_marks(recording: Recording, rule: StageLabels, warnings: list[str]) -> Sequence[Mark]:
     """Return the stage marks of a recording: in it, or in the file that the card's rule names.
 
-    Raises ValueError where several files fit the rule.
+    Where that file is missing there are none, and ``warnings`` gets a sentence, unless the rule
+    says that the recording has no labels. Raises ValueError where several files fit the rule.
     """
     path = recording.path
     if rule.annotation is not None:
-        beside = path.with_suffix(f".{rule.annotation}")
-        stem = path.with_suffix("")
-        return read_annotations(stem, rule.annotation) if beside.is_file() else ()
-    if rule.hypnogram is None:
+        wanted = f"{path.stem}.{rule.annotation}"
+        if (path.parent / wanted).is_file():
+            return read_annotations(path.with_suffix(""), rule.annotation)
+    elif rule.hypnogram is not None:
+        wanted = rule.hypnogram.format(stem=_Stem(path.stem))
+        found = sorted(path.parent.glob(wanted))
+        if len(found) > 1:
+            several = ", ".join(file.name for file in found)
+            raise ValueError(f"{path.name} has several hypnograms: {several}")
+        if found:
+            return read_stage_file(found[0])
+    else:
         return [mark for mark in recording.marks if stage_code(mark.text) is not None]
-    found = sorted(path.parent.glob(rule.hypnogram.format(stem=_Stem(path.stem))))
-    if len(found) > 1:
-        raise ValueError(f"{path.name} has several hypnograms: {', '.join(f.name for f in found)}")
-    return read_stage_file(found[0]) if found else ()
+    if not any(re.search(pattern, path.stem) for pattern in rule.unlabelled):
+        warnings.append(f"no hypnogram fits {wanted}, no epoch is labelled")
+    return ()
 
 
 def far_wake(label: NDArray[np.int8], card: Card, rule: StageLabels) -> NDArray[np.int8]:

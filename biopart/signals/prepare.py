@@ -13,7 +13,7 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
-from biopart.signals.bad import bad_samples, segments
+from biopart.signals.bad import BadSamples, bad_samples, segments
 from biopart.signals.labels import labels
 from biopart.signals.montage import Derivation, montage
 from biopart.signals.recording import Channel, Recording, to_physical, unit_name
@@ -109,6 +109,7 @@ def _derive(
     marks = {name: bad_samples(digital[name], channels[name]) for name in names}
     for name in names:
         notes.clipped += marks[name].clipped
+        _warn_of_bad(channels[name], marks[name], notes)
     units = {_unit(channels[d.plus], card) for d in derivations}
     length = min(_resampled_length(channels[d.plus], card) for d in derivations)
     # One array that every step fills: the first touch of a night's memory costs as much as a step.
@@ -127,6 +128,14 @@ def _derive(
     electrical = units <= set(MICROVOLT)
     unit = "uV" if electrical else units.pop() if len(units) == 1 else "mixed"
     return values, (absent, bad), unit
+
+
+def _warn_of_bad(channel: Channel, marks: BadSamples, notes: Notes) -> None:
+    """Say how many seconds of a channel are flat, missing or clipped, where any are."""
+    seconds = {reason: count / channel.sfreq_hz for reason, count in marks.stretches.items()}
+    told = [f"{round(s, 1 if s >= 1 else 4):g} s {reason}" for reason, s in seconds.items() if s]
+    if told:
+        notes.warnings.append(f"{channel.name}: {', '.join(told)}")
 
 
 def _check_pair(name: str, plus: Channel, minus: Channel, card: Card) -> None:

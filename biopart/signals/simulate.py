@@ -16,7 +16,6 @@ import numpy as np
 from edfio import Edf, EdfAnnotation, EdfSignal, Patient, Recording
 from numpy.typing import NDArray
 
-from biopart.signals.simulate_course import STAGE_NAMES
 from biopart.signals.simulate_night import (
     CHANNELS,
     UNITS,
@@ -25,6 +24,7 @@ from biopart.signals.simulate_night import (
     simulate_night,
 )
 from biopart.signals.simulate_tracks import SFREQ_HZ
+from biopart.store.card import STAGES
 
 __all__ = ["MARKER", "SimulatedNight", "simulate_cohort", "simulate_night"]
 
@@ -177,7 +177,7 @@ def _write_mat(path: Path, digital: NDArray[np.int16]) -> None:
 
 def _write_annotations(folder: Path, record: str, night: SimulatedNight) -> None:
     """Write stage changes and event pairs in the order of time as notes of ``.arousal``."""
-    notes = [(float(onset), STAGE_NAMES[stage]) for onset, _, stage in _stage_runs(night)]
+    notes = [(float(onset), STAGES[stage]) for onset, _, stage in _stage_runs(night)]
     for event in night.events:
         notes += [(event.start_s, f"({event.kind}"), (event.stop_s, f"{event.kind})")]
     notes.sort(key=lambda note: note[0])
@@ -209,7 +209,7 @@ def _write_edf(file: Path, record: str, night: SimulatedNight, rows: list[int]) 
     """Write the hypnogram, then the signals, each beside and renamed."""
     marks = [EdfAnnotation(0, night.lead_in_s, "Sleep stage ?")]
     for onset, duration, stage in _stage_runs(night):
-        marks.append(EdfAnnotation(onset, duration, f"Sleep stage {STAGE_NAMES[stage]}"))
+        marks.append(EdfAnnotation(onset, duration, f"Sleep stage {STAGES[stage]}"))
     signals = [_edf_signal(night, row) for row in rows]
     about = Recording(equipment_code="simulated")
     hypnogram = Edf([], patient=Patient(), recording=about, annotations=marks)

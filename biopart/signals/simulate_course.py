@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 EPOCH_S = 30
-STAGE_NAMES = ("W", "N1", "N2", "N3", "R")
 
 # How readily a stage (row) is followed by another (column); 0 = never, as N3 from W.
 _FOLLOWS = np.array(
@@ -70,7 +69,7 @@ def draw_course(rng: np.random.Generator, duration_s: int) -> Course:
     person = draw_person(rng)
     lead_in_s = int(rng.integers(6 * 60, 9 * 60 + 1))
     stages = draw_stages(rng, ceil((duration_s - lead_in_s) / EPOCH_S))
-    events = _draw_events(rng, person, stages, lead_in_s, duration_s)
+    events = _draw_events(rng, person, stages, lead_in_s, duration_s=duration_s)
     return Course(person, duration_s, lead_in_s, stages, events)
 
 
@@ -135,6 +134,7 @@ def _draw_events(
     person: Person,
     stages: NDArray[np.int8],
     lead_in_s: int,
+    *,
     duration_s: int,
 ) -> tuple[Event, ...]:
     """Draw breathing events and arousals in sleep; events of one family never overlap."""
@@ -142,7 +142,7 @@ def _draw_events(
     if len(asleep) == 0:
         return ()
     light = asleep[stages[asleep] != 3] if np.any(stages[asleep] != 3) else asleep
-    breathing = _draw_breathing(rng, person, light, lead_in_s, duration_s)
+    breathing = _draw_breathing(rng, person, light, lead_in_s, duration_s=duration_s)
     awoken = [event.stop_s for event in breathing if rng.random() < 0.6]
     count = max(1, rng.poisson(person.arousals_per_h * len(asleep) * EPOCH_S / 3600))
     onsets = lead_in_s + EPOCH_S * (rng.choice(asleep, count) + rng.random(count))
@@ -158,6 +158,7 @@ def _draw_breathing(
     person: Person,
     epochs: NDArray[np.int64],
     lead_in_s: int,
+    *,
     duration_s: int,
 ) -> list[Event]:
     rate = person.breathing_events_per_h * len(epochs) * EPOCH_S / 3600

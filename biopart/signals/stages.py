@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from biopart.signals.readers import open_recording
 from biopart.signals.recording import Mark
+from biopart.store.card import STAGES
 
-STAGES = ("W", "N1", "N2", "N3", "R")
 _WORDS = {
     **dict.fromkeys(("w", "wake", "awake", "wakefulness"), 0),
     **dict.fromkeys(("r", "rem", "remsleep"), 4),
@@ -64,7 +64,7 @@ def numeric_stage(number: int) -> str:
             f"Stage {number} is unknown: a numbered hypnogram has 0 W, 1 N1, 2 N2, 3 and 4 N3, "
             "5 R and -1 unscored."
         )
-    return ("W", "N1", "N2", "N3", "N3", "R")[number]
+    return STAGES[(0, 1, 2, 3, 3, 4)[number]]
 
 
 def label_epochs(

@@ -7,7 +7,7 @@ window, the normalisation and everything after.
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -28,6 +28,10 @@ class StageLabels(Strict):
     wake_margin_min: float | None = Field(
         None, description="wake further than this from sleep is left unlabelled, in minutes"
     )
+    unlabelled: list[str] = Field(
+        default_factory=list,
+        description="regular expressions on the stems of recordings published without stages",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "StageLabels":
@@ -38,6 +42,10 @@ class StageLabels(Strict):
                 f"hypnogram is {self.hypnogram!r}; only {{stem}} may stand in braces, for "
                 "instance '{stem:.7}?-Hypnogram.edf'"
             ) from None
+        if self.hypnogram is not None:
+            _check_glob(self.hypnogram, "hypnogram")
+        for pattern in self.unlabelled:
+            _compiled(pattern, "unlabelled")
         return self
 
     @property
@@ -95,7 +103,9 @@ class Origin(Strict):
     """Where the files are published."""
 
     url: str = Field(description="base address, https:// or s3://")
-    records_file: str | None = Field(None, description="list of records below url")
+    records_file: str | list[str] | None = Field(
+        None, description="list of records below url, or several of them"
+    )
     files: str = Field("*.edf", description="glob of the records' files where there is no list")
     extra: list[str] = Field(default_factory=list, description="globs of files always wanted")
     match: int | None = Field(
@@ -120,7 +130,9 @@ class Card(Strict):
     licence: str
     citation: str
     origin: Origin | None = None
-    recordings: list[str] = Field(description="globs of recordings below the raw folder")
+    recordings: list[str] = Field(
+        min_length=1, description="globs of recordings below the raw folder"
+    )
     person: str = Field(
         "(.+)", description="regular expression on the file's stem; group 1 is the person"
     )
@@ -147,6 +159,8 @@ class Card(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "Card":
+        for glob in self.recordings:
+            _check_glob(glob, "recordings")
         half = self.sfreq_hz / 2
         edges = [edge for edge in self.band_hz if edge is not None]
         if edges != sorted(set(edges)) or not all(0 < edge < half for edge in edges):
@@ -192,6 +206,17 @@ def _compiled(pattern: str, what: str) -> re.Pattern[str]:
         return re.compile(pattern)
     except re.error as error:
         raise ValueError(f"{what} is {pattern!r}, no regular expression: {error}") from None
+
+
+def _check_glob(glob: str, what: str) -> None:
+    """Refuse a glob that is empty or leads out of the folder that it is for."""
+    path = PurePosixPath(glob)
+    outside = path.is_absolute() or PureWindowsPath(glob).anchor or ".." in path.parts
+    if outside or not path.parts:
+        raise ValueError(
+            f"{what} holds the glob {glob!r}; give one below the folder, without a leading / and "
+            "without '..', for instance 'training/*/*.hea'"
+        )
 
 
 def load_card(name: str | Path, changes: Sequence[str] = ()) -> Card:

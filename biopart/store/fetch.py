@@ -62,7 +62,8 @@ def fetch_card(
     folder
         Root of the copy; paths below it are those of the data set.
     records
-        Number of records, None for all; more than there are takes all and says so.
+        Number of records, counted over the lists in their order, None for all; more than there
+        are takes all and says so.
     report
         Called with one line per step.
     pause
@@ -81,11 +82,10 @@ def fetch_card(
     source = open_source(remote.url, remote.options)
     path = _fresh(source, remote.sums_file, folder, pause)
     sums = read_sha256sums(path.read_text(encoding="utf-8"))
-    if remote.records_file:
-        path = _fresh(source, remote.records_file, folder, pause, sums.get(remote.records_file))
-        listed = read_records(path.read_text(encoding="utf-8"), remote.records_file)
-    else:
-        listed = derive_records(list(sums), remote)
+    listed = [] if remote.lists else derive_records(list(sums), remote)
+    for name in remote.lists:
+        path = _fresh(source, name, folder, pause, checksum=sums.get(name))
+        listed += read_records(path.read_text(encoding="utf-8"), name)
     if records is not None and records > len(listed):
         report(f"{records} records wanted, there are {len(listed)}: all are taken")
     wanted = pick_files(list(sums), select_records(listed, records), remote)
@@ -152,7 +152,7 @@ def fetch_files(
     report(f"{len(missing)} of {len(targets)} files to fetch, {needed / 1e9:.2f} GB")
     for number, name in enumerate(missing, start=1):
         report(f"{number}/{len(missing)} {name}")
-        _fetch(remote, name, targets[name], pause, sums.get(name))
+        _fetch(remote, name, targets[name], pause, checksum=sums.get(name))
     return list(targets.values())
 
 
@@ -192,13 +192,14 @@ def _fresh(
     name: str,
     folder: Path,
     pause: Callable[[float], object],
+    *,
     checksum: str | None = None,
 ) -> Path:
     """Fetch one list anew, since a list of the same size may have changed."""
     folder.mkdir(parents=True, exist_ok=True)
     target = safe_path(folder, name)
     if checksum is None or not _agrees(target, checksum):
-        _fetch(source, name, target, pause, checksum)
+        _fetch(source, name, target, pause, checksum=checksum)
     return target
 
 
@@ -216,6 +217,7 @@ def _fetch(
     name: str,
     target: Path,
     pause: Callable[[float], object],
+    *,
     checksum: str | None,
 ) -> None:
     part = _part(target)

@@ -22,7 +22,8 @@ class Remote:
     records_file
         List of records, one a line, relative to its own folder ("training/RECORDS"); a line
         names a folder ("tr03-0005/"), a record ("100") or a file ("SC4001E0-PSG.edf").
-        None: every file that fits ``files`` belongs to a record.
+        Several such lists count in their order. None: every file that fits ``files`` belongs to
+        a record.
     files
         Glob of the records' files where there is no list.
     extra
@@ -37,12 +38,18 @@ class Remote:
     """
 
     url: str
-    records_file: str | None = None
+    records_file: str | Sequence[str] | None = None
     files: str = "*.edf"
     extra: tuple[str, ...] = ()
     match: int | None = None
     sums_file: str = "SHA256SUMS.txt"
     options: Mapping[str, object] = field(default_factory=dict)
+
+    @property
+    def lists(self) -> tuple[str, ...]:
+        """The lists of records, in their order."""
+        named = self.records_file or ()
+        return (named,) if isinstance(named, str) else tuple(named)
 
 
 def read_sha256sums(text: str) -> dict[str, str]:
@@ -110,7 +117,7 @@ def pick_files(names: Sequence[str], records: Sequence[str], remote: Remote) -> 
     >>> pick_files(["100.dat", "100.hea", "101.hea"], ["100"], Remote("https://x"))
     ['100.dat', '100.hea']
     """
-    globs = [*remote.extra, remote.sums_file, remote.records_file or ""]
+    globs = [*remote.extra, remote.sums_file, *remote.lists]
     chosen = {name for name in names if any(fnmatch.fnmatchcase(name, glob) for glob in globs)}
     for record in records:
         own = [name for name in names if _belongs(name, record, remote.match)]

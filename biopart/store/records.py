@@ -12,6 +12,7 @@ import re
 import shutil
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -23,11 +24,13 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from biopart.store.attributes import differences, holds_stages
+
 FORMAT_VERSION = 1
 MISSING = -32768
 Layout = Literal["training", "archive"]
-NAMES = {"title", "licence", "citation", "origin"}  # of a card; they change no value
-ROOT_KEYS = ("format_version", "card", "epoch_s", "sfreq_hz", "label_names", "channels")
+# What zarr, xarray, numpy and json raise on files that are damaged or gone.
+_UNREADABLE = (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class Record:
 def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     """Create an empty store, or check that an existing one was made the same way.
 
+    A store that holds no record yet takes the new attributes.
+
     Parameters
     ----------
     path : Path
@@ -76,29 +81,24 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
     if path.is_file():
         raise ValueError(f"{path} is a file; give the folder of a store")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     if not path.is_dir() or not any(path.iterdir()):
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_name(f".{path.name}.{os.getpid()}.part")
         zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
         beside.replace(path)
         return
-    changed = _differences(Store(path).attributes, wanted)
+    store = Store(path)
+    if not len(store):
+        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
+        (beside / "zarr.json").replace(path / "zarr.json")
+        beside.rmdir()
+        return
+    changed = differences(store.attributes, wanted)
     if changed:
         raise ValueError(
             f"{path} is a store that was made with another {', '.join(changed)}; "
             "give another --out or remove it"
         )
-
-
-def _differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Name the attributes of a store that differ, keys of its card one by one."""
-    changed = [key for key in ROOT_KEYS if found.get(key) != wanted.get(key)]
-    old, new = found.get("card"), wanted.get("card")
-    if "card" in changed and isinstance(old, dict) and isinstance(new, dict):
-        keys = [key for key in sorted({*old, *new} - NAMES) if old.get(key) != new.get(key)]
-        changed += [f"card.{key}" for key in keys]
-        changed.remove("card")
-    return changed
 
 
 def write_record(path: Path, name: str, record: Record, *, layout: Layout = "training") -> None:
@@ -127,13 +127,12 @@ def write_record(path: Path, name: str, record: Record, *, layout: Layout = "tra
     beside = path / f".{name}.{os.getpid()}.part"
     _remove_leftovers(path, name)
     varied = len(set(record.scale.tolist())) > 1
-    stages = store.label_names == ("W", "N1", "N2", "N3", "R")
     attributes = {**record.attributes, "sha256": _digest(record)}
     group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
     _write_signal(group, record, 1.0 if varied else float(record.scale[0]), layout)
     if varied:
         _write_array(group, "scale", record.scale, ("channel",))
-    for label in ("label", "stage") if stages else ("label",):
+    for label in ("label", "stage") if holds_stages(store.attributes) else ("label",):
         _write_array(group, label, record.label, ("epoch",))
     _write_array(group, "bad", record.bad.reshape(-1, 2), ("segment", "bound"))
     if (path / name).exists():
@@ -177,8 +176,9 @@ def _check(name: str, record: Record, channels: Sequence[str]) -> None:
 def _digest(record: Record) -> str:
     """Return the SHA-256 of a record's arrays."""
     digest = hashlib.sha256(repr(record.signal.shape).encode())
-    for values in (record.signal, record.scale, record.label, record.bad):
-        digest.update(np.ascontiguousarray(values).data)
+    arrays = (record.signal, record.scale, record.label, record.bad)
+    for values, dtype in zip(arrays, ("<i2", "<f8", "i1", "<i8"), strict=True):
+        digest.update(np.ascontiguousarray(values, dtype).data)
     return digest.hexdigest()
 
 
@@ -271,10 +271,10 @@ class Store:
 
         A ``scale`` per channel is multiplied in, and is not among the variables.
         """
-        self.about(record)
-        data: xarray.Dataset = xarray.open_zarr(
-            self.path, group=record, chunks=None, consolidated=False
-        )
+        with self._named(record):
+            data: xarray.Dataset = xarray.open_zarr(
+                self.path, group=record, chunks=None, consolidated=False
+            )
         if "scale" in data:
             physical = (data["signal"] * data["scale"]).assign_attrs(data["signal"].attrs)
             data = data.assign(signal=physical).drop_vars("scale")
@@ -313,38 +313,62 @@ class Store:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def about(self, record: str) -> dict[str, Any]:
-        """Return the attributes of a record; KeyError names those that exist."""
-        if record not in self.records:
-            raise KeyError(f"no record {record!r} in {self.path}; it has {', '.join(self.records)}")
-        return dict(zarr.open_group(self.group.store, path=record, mode="r").attrs)
+        """Return the attributes of a record; ValueError names those that exist."""
+        with self._named(record):
+            return dict(zarr.open_group(self.group.store, path=record, mode="r").attrs)
+
+    def digest(self, record: str) -> str:
+        """Return the SHA-256 of a record's arrays as they are; ``about`` has the written one's."""
+        arrays = self.signal(record), self.scale(record), self.label(record), self.bad(record)
+        return _digest(Record(*arrays))
 
     def signal(self, record: str) -> NDArray[np.int16]:
         """Return the stored integers (channel, time): memory-mapped in the training layout."""
-        array = self._array(record, "signal")
-        raw = self._raw_chunk(record)
-        if raw is not None and not array.compressors and array.chunks == array.shape:
-            return np.memmap(raw, dtype="<i2", mode="r", shape=array.shape)
-        return np.asarray(array[:], dtype=np.int16)
+        with self._named(record):
+            array = self._array(record, "signal")
+            raw = self._raw_chunk(record)
+            if raw is not None and not array.compressors and array.chunks == array.shape:
+                return np.memmap(raw, dtype="<i2", mode="r", shape=array.shape)
+            return np.asarray(array[:], dtype=np.int16)
 
     def length(self, record: str) -> int:
         """Return the number of samples of a record."""
-        return int(self._array(record, "signal").shape[1])
+        with self._named(record):
+            return int(self._array(record, "signal").shape[1])
 
     def scale(self, record: str) -> NDArray[np.float64]:
         """Return physical value per stored unit, one per channel."""
-        factor = float(str(self._array(record, "signal").attrs["scale_factor"]))
-        about = zarr.open_group(self.group.store, path=record, mode="r")
-        if "scale" in about:
-            return factor * np.asarray(self._array(record, "scale")[:], dtype=np.float64)
-        return np.full(len(self.channels), factor)
+        with self._named(record):
+            factor = float(str(self._array(record, "signal").attrs["scale_factor"]))
+            about = zarr.open_group(self.group.store, path=record, mode="r")
+            if "scale" in about:
+                return factor * np.asarray(self._array(record, "scale")[:], dtype=np.float64)
+            return np.full(len(self.channels), factor)
 
     def label(self, record: str) -> NDArray[np.int8]:
         """Return the label of each epoch, -1 = unknown."""
-        return np.asarray(self._array(record, "label")[:], dtype=np.int8)
+        with self._named(record):
+            return np.asarray(self._array(record, "label")[:], dtype=np.int8)
 
     def bad(self, record: str) -> NDArray[np.int64]:
         """Return start and stop of bad stretches in samples, (segment, 2)."""
-        return np.asarray(self._array(record, "bad")[...], dtype=np.int64).reshape(-1, 2)
+        with self._named(record):
+            return np.asarray(self._array(record, "bad")[...], dtype=np.int64).reshape(-1, 2)
+
+    @contextmanager
+    def _named(self, record: str) -> Iterator[None]:
+        """Say which record could not be read, whatever zarr, numpy or the disk says of it."""
+        if record not in self.records:
+            raise ValueError(
+                f"no record {record!r} in {self.path}; it has {', '.join(self.records)}"
+            )
+        try:
+            yield
+        except _UNREADABLE as error:
+            raise ValueError(
+                f"record {record} of {self.path} cannot be read ({' '.join(str(error).split())}); "
+                "remove its folder and prepare it again"
+            ) from error
 
     def _array(self, record: str, name: str) -> zarr.Array[Any]:
         return zarr.open_array(self.group.store, path=f"{record}/{name}", mode="r")

@@ -25,6 +25,19 @@ def without_pandas_warnings() -> Iterator[None]:
         yield
 
 
+# What wfdb raises on headers and annotation files that are damaged.
+_REFUSALS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+
+
+@contextmanager
+def refusals(sentence: str) -> Iterator[None]:
+    """Turn what wfdb raises on a damaged file into a ValueError that begins with a sentence."""
+    try:
+        yield
+    except _REFUSALS as error:
+        raise ValueError(f"{sentence}: {' '.join(str(error).split())}.") from None
+
+
 with without_pandas_warnings():
     import wfdb as wfdb
 
@@ -77,11 +90,9 @@ def read_header(path: Path) -> Header:
     text = _decode(path.read_bytes())
     mended = _mend(text)
     header = Header(path, None, mended if mended != text else None)
-    try:
-        with header.readable() as record:
-            return Header(path, wfdb.rdheader(record), header.mended)
-    except (ValueError, IndexError, KeyError) as error:
-        raise ValueError(f"{path.name} is not a WFDB header that wfdb reads: {error}.") from None
+    sentence = f"{path.name} is not a WFDB header that wfdb reads"
+    with refusals(sentence), header.readable() as record:
+        return Header(path, wfdb.rdheader(record), header.mended)
 
 
 def count_frames(header: Header) -> int:
@@ -117,10 +128,10 @@ def _check_file(header: Header, file: str, places: list[int], n_frames: int | No
     fmt, offset = record.fmt[places[0]], record.byte_offset[places[0]] or 0
     per_frame = sum(record.samps_per_frame[i] or 1 for i in places)
     if fmt in _FLAC:
-        return _check_flac(header, path, offset, n_frames, per_frame // len(places))
+        return _check_flac(header, path, offset, n_frames, per_frame=per_frame // len(places))
     found = path.stat().st_size
     if n_frames is None:
-        n_frames = _samples_in(fmt, found - offset) // per_frame
+        n_frames = _samples_in(fmt, max(found - offset, 0)) // per_frame
     wanted = offset + _bytes_of(fmt, n_frames * per_frame)
     if found < wanted:
         raise ValueError(
@@ -131,7 +142,7 @@ def _check_file(header: Header, file: str, places: list[int], n_frames: int | No
 
 
 def _check_flac(
-    header: Header, path: Path, offset: int, n_frames: int | None, per_frame: int
+    header: Header, path: Path, offset: int, n_frames: int | None, *, per_frame: int
 ) -> int:
     """Check a FLAC file, whose length is in its own header, in samples per channel."""
     import soundfile  # type: ignore[import-untyped]

@@ -3,7 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from biopart.signals.readers.wfdb_headers import read_header, wfdb, without_pandas_warnings
+from biopart.signals.readers.wfdb_headers import (
+    read_header,
+    refusals,
+    wfdb,
+    without_pandas_warnings,
+)
 from biopart.signals.recording import Mark
 
 
@@ -37,11 +42,9 @@ def read_annotations(
     file = record.parent / f"{record.name}.{extension}"
     if not file.exists():
         raise FileNotFoundError(f"There is no annotation file {file.name} beside {header.name}.")
-    try:
-        with without_pandas_warnings():
-            found = wfdb.rdann(str(record), extension)
-    except (ValueError, IndexError, KeyError) as error:
-        raise ValueError(f"{file.name} is not a whole WFDB annotation file: {error}.") from None
+    sentence = f"{file.name} is not a whole WFDB annotation file"
+    with refusals(sentence), without_pandas_warnings():
+        found = wfdb.rdann(str(record), extension)
     sfreq_hz = found.fs or read_header(header).record.fs
     notes = [note.strip("\0 ") for note in found.aux_note]
     return tuple(

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopart.signals.readers.wfdb_headers import MISSING, Header, count_frames, read_header, wfdb
+from biopart.signals.readers.wfdb_headers import (
+    MISSING,
+    Header,
+    count_frames,
+    read_header,
+    refusals,
+    wfdb,
+)
 from biopart.signals.recording import Channel, Recording, unique_names, unit_name
 
 _WIDE = ("8", "24", "32", "524")  # formats of more than 16 bits; 8 holds differences
@@ -56,7 +63,7 @@ def open_wfdb(path: Path) -> Recording:
         holders = [segment for segment in segments if index in segment.places]
         if not holders:
             warnings += (f"Signal {name} is in no segment of {path.name}: all samples missing.",)
-        channels.append(_channel(name, index, layout, holders, n_frames))
+        channels.append(_channel(name, index, layout, holders, n_frames=n_frames))
     return Recording(
         path=path,
         channels=tuple(channels),
@@ -107,7 +114,7 @@ def _places(record: Any, layout: Header, segment: Header) -> dict[int, int]:
 
 
 def _channel(
-    name: str, index: int, layout: Header, holders: Sequence[_Segment], n_frames: int
+    name: str, index: int, layout: Header, holders: Sequence[_Segment], *, n_frames: int
 ) -> Channel:
     """Describe a signal; all segments that hold it must agree on scale and rate."""
     per_frame = layout.record.samps_per_frame[index] or 1
@@ -168,7 +175,8 @@ def _load(
 def _read(segment: _Segment, signals: Sequence[int], formats: Sequence[str]) -> Any:
     """Read signals of one segment, all of these formats, as a wfdb record of digital samples."""
     options = {"channels": [segment.places[index] for index in signals], "smooth_frames": False}
-    with segment.header.readable() as name:
+    sentence = f"wfdb cannot read the signals of {segment.header.path.name}, copy it again"
+    with refusals(sentence), segment.header.readable() as name:
         if formats != ("61",):
             bits = 32 if formats == _WIDE else 16
             return wfdb.rdrecord(name, physical=False, return_res=bits, **options)

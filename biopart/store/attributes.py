@@ -1,0 +1,37 @@
+"""What a store's attributes say: whether two stores are made alike, and whether of sleep."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from biopart.store.card import STAGES
+
+NAMES = {"title", "licence", "citation", "origin"}  # of a card; they change no value
+ROOT_KEYS = ("format_version", "card", "epoch_s", "sfreq_hz", "label_names", "channels")
+
+
+def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Name the attributes of a store that differ, keys of its card one by one."""
+    changed = [key for key in ROOT_KEYS if found.get(key) != wanted.get(key)]
+    old, new = found.get("card"), wanted.get("card")
+    if "card" in changed and isinstance(old, dict) and isinstance(new, dict):
+        old, new = _of_values(old), _of_values(new)
+        keys = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+        changed += [f"card.{key}" for key in keys]
+        changed.remove("card")
+    return changed
+
+
+def _of_values(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what of a card a store's values depend on."""
+    kept = {key: value for key, value in card.items() if key not in NAMES}
+    if isinstance(kept.get("labels"), dict):  # ``unlabelled`` only silences a warning
+        kept["labels"] = {k: v for k, v in kept["labels"].items() if k != "unlabelled"}
+    return kept
+
+
+def holds_stages(attributes: Mapping[str, Any]) -> bool:
+    """Tell a sleep cohort by its card's rule for labels, or by their names where it has none."""
+    rule = attributes.get("card", {}).get("labels")
+    if isinstance(rule, dict) and "kind" in rule:
+        return bool(rule["kind"] == "stages")
+    return tuple(attributes["label_names"]) == STAGES
