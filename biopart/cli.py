@@ -186,7 +186,7 @@ def prepare(
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a recipe.")
 @output_options
 def info(what: str | None, schema: bool, output: Output) -> None:
-    """Say what a STORE, RUN or RECIPE is."""
+    """Say what a STORE, RUN, RECIPE or CARD is."""
     from biopart.verbs.info import info as describe
     from biopart.verbs.info import schema as recipe_schema
 
@@ -205,7 +205,7 @@ def info(what: str | None, schema: bool, output: Output) -> None:
 @click.option("--leak", is_flag=True, help="Measure position leaks of a store.")
 @output_options
 def check(what: str, leak: bool, output: Output) -> None:
-    """Say what is wrong with a STORE, RUN or RECIPE."""
+    """Say what is wrong with a STORE, RUN, RECIPE or CARD."""
     from biopart.verbs import check as checks
     from biopart.verbs.info import info as describe
 
@@ -224,7 +224,7 @@ def check(what: str, leak: bool, output: Output) -> None:
         values = checks.check_run(Run(path))
     else:
         with wrong_use():
-            values = {"recipe": describe(what)["name"], "problems": [], "remarks": []}
+            values = {"name": describe(what)["name"], "problems": [], "remarks": []}
     output.emit(values)
     if values["problems"]:
         sys.exit(1)

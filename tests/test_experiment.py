@@ -202,6 +202,13 @@ def test_an_encoder_of_another_kind_is_refused(run):
             finetune(run, changes=[change])
 
 
+def test_longer_windows_than_in_pretraining_can_be_fine_tuned(small_recipe, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = pretrain(resolve(small_recipe, ["data.window_s=3.0"], "small"), out=tmp_path / "R")
+    tuned = finetune(run, changes=["data.window_s=6.0"])
+    assert load_tensors(tuned.model)[0]["encoder.pos_embed"].shape == (1, 1 + 6, 16)
+
+
 def test_damaged_and_foreign_weights_are_named(run):
     whole = run.encoder.read_bytes()
     run.encoder.write_bytes(whole[:200])

@@ -74,14 +74,14 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
 
 
 def transfer(source: ViT, target: ViT) -> None:
-    """Copy an encoder's weights except its positions, which stay new.
+    """Copy an encoder's weights except its positions, which stay new; grids may differ in extent.
 
     Raises ValueError naming what differs, where the encoders are not alike.
     """
     old, new = source.arguments, target.arguments
     differing = [
         f"{name} {old[name]} and {new[name]}"
-        for name in ("shape", "patch", "channels", "dim", "depth", "heads")
+        for name in ("patch", "channels", "dim", "depth", "heads")
         if old[name] != new[name]
     ]
     if differing:

@@ -145,6 +145,8 @@ def pretrained(recipe: Recipe, folder: Path, say: Say) -> tuple[Run, bool]:
         ours = any((folder / name).is_file() for name in ("recipe.yaml", "provenance.json"))
         if any(folder.iterdir()) and not ours:
             raise ValueError(f"{folder} holds something else than a run; choose another folder")
+        if ours:
+            say("the run that is there has another recipe, store or version: trained anew")
         shutil.rmtree(folder)
     return pretrain(recipe, out=folder, report=report), True
 

@@ -218,7 +218,7 @@ class Story:
         starts, found, hinted = placed.starts[0], placed.placed[0], placed.hinted[0]
         patch, shown = self.objective.encoder.patch[0], placed.values[0, :1]
         figure = figures.reconstruction(shown, starts, found, patch, sfreq_hz=self.sfreq_hz)
-        figure.set_size_inches(7.4, 3.8)
+        figure.set_size_inches(6.8, 3.5)
         if hinted.any():
             axis = figure.axes[1]
             axis.scatter(
