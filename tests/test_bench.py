@@ -113,6 +113,6 @@ def test_parts_that_do_other_work_are_found_out(
     monkeypatch.setattr(bench_night.Parts, "furthest", lambda parts, store: 2.0)
     (header,) = simulate_cohort(tmp_path / "raw", persons=1, hours=0.2, seed=0)
     card = load_card("physionet2018")
-    create_store(tmp_path / "store", bench_night.attributes(card))
+    create_store(tmp_path / "store", card.store_attributes(simulated=True))
     with pytest.raises(AssertionError, match="same work"):
         bench_night.bench_preparation(header, tmp_path / "store", card, 1)

@@ -87,7 +87,7 @@ def ingest(
         A refused recording leaves the others alone; a second call tries it again.
     """
     paths = find_recordings(raw, card)
-    create_store(out, _root(card, simulated=(raw / MARKER).is_file()))
+    create_store(out, card.store_attributes(simulated=(raw / MARKER).is_file()))
     present = set(Store(out).records)
     report = Report(kept=[name for name in paths if name in present])
     missing = {name: path for name, path in paths.items() if name not in present}
@@ -179,18 +179,6 @@ def number_or_text(text: str) -> int | float | str:
         if math.isfinite(number):
             return number
     return text
-
-
-def _root(card: Card, *, simulated: bool) -> dict[str, Any]:
-    """Return the attributes of a store made by a card."""
-    return {
-        "card": card.model_dump(mode="json"),
-        "epoch_s": card.stored_epoch_s,
-        "sfreq_hz": card.sfreq_hz,
-        "label_names": list(card.labels.names),
-        "channels": list(card.channels),
-        "simulated": simulated,
-    }
 
 
 def _hash(path: Path) -> str:

@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -187,6 +187,17 @@ class Card(Strict):
     def stored_epoch_s(self) -> float:
         """Length of an epoch in the store, after trimming, in seconds."""
         return self.epoch_s - 2 * self.trim_s
+
+    def store_attributes(self, *, simulated: bool) -> dict[str, Any]:
+        """Return the attributes of a store that this card makes."""
+        return {
+            "card": self.model_dump(mode="json"),
+            "epoch_s": self.stored_epoch_s,
+            "sfreq_hz": self.sfreq_hz,
+            "label_names": list(self.labels.names),
+            "channels": list(self.channels),
+            "simulated": simulated,
+        }
 
 
 def is_whole(samples: float) -> bool:

@@ -20,7 +20,6 @@ from biopart.objectives import Part, PartSettings
 from biopart.signals import simulate_cohort
 from biopart.store import create_store, load_card
 from biopart.studies.bench_night import (
-    attributes,
     bench_batches,
     bench_memory,
     bench_preparation,
@@ -56,7 +55,7 @@ def bench_signals(
         say(f"simulating a night of {hours:g} h with 13 channels at 200 Hz")
         (header,) = simulate_cohort(folder / "raw", persons=1, hours=hours, seed=0)
         card = load_card("physionet2018")
-        create_store(folder / "store", attributes(card))
+        create_store(folder / "store", card.store_attributes(simulated=True))
         say("preparing it, beside the parts of preparing")
         preparation = bench_preparation(header, folder / "store", card, repeats)
         say("measuring the peak memory of preparing in a process of its own")

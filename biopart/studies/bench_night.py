@@ -162,23 +162,11 @@ def _probe(*arguments: Path) -> dict[str, Any]:
     return figures
 
 
-def attributes(card: Card) -> dict[str, Any]:
-    """Return the attributes of a store of simulated or random nights."""
-    return {
-        "card": card.model_dump(mode="json"),
-        "epoch_s": card.stored_epoch_s,
-        "sfreq_hz": card.sfreq_hz,
-        "label_names": list(card.labels.names),
-        "channels": list(card.channels),
-        "simulated": True,
-    }
-
-
 def bench_batches(
     path: Path, card: Card, repeats: int, *, hours: float, nights: int
 ) -> dict[str, Any]:
     """Time shuffled batches of 256 windows of (6, 3000), without a worker process."""
-    create_store(path, attributes(card))
+    create_store(path, card.store_attributes(simulated=True))
     generator = np.random.default_rng(0)
     epochs = round(hours * 3600 / card.epoch_s)
     shape = (len(card.channels), round(epochs * card.epoch_s * card.sfreq_hz))
