@@ -210,7 +210,7 @@ def check(what: str, leak: bool, output: Output) -> None:
     from biopart.verbs.info import info as describe
 
     path = Path(what)
-    if path.is_dir() and checks.is_store(path):
+    if checks.is_store(path):
         from biopart.store import Store
 
         values = checks.check_store(Store(path))
@@ -218,7 +218,7 @@ def check(what: str, leak: bool, output: Output) -> None:
             values["leak"] = checks.check_leak(Store(path))
     elif leak:
         raise click.UsageError(f"--leak looks at a store; {what} is none")
-    elif path.is_dir():
+    elif checks.is_run(path):
         from biopart.run import Run
 
         values = checks.check_run(Run(path))

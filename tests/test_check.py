@@ -95,7 +95,9 @@ def test_info_of_a_store_counts_its_windows(small_store):
     assert values["windows"]["unlabelled"] == 24
 
 
-def test_info_of_a_recipe_is_its_values():
+def test_info_of_a_recipe_is_its_values(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()  # as `make demo` leaves one
     assert info("demo")["name"] == "demo"
 
 

@@ -8,19 +8,22 @@ from biopart.recipe import Recipe, load_recipe
 from biopart.run import Run
 from biopart.store import Store, load_card
 from biopart.store.settings import find, read_yaml
-from biopart.verbs.check import is_store
+from biopart.verbs.check import is_run, is_store
 
 
 def info(what: str) -> dict[str, Any]:
     """Describe a store, a run, a recipe or a card, the latter two by path or shipped name.
 
-    A name that a recipe and a card share is the recipe's.
+    A name that a recipe and a card share is the recipe's; a folder that is neither a store nor a
+    run hides no name.
 
     Raises FileNotFoundError where there is nothing of that name.
     """
     path = Path(what)
-    if path.is_dir():
-        return store_info(Store(path)) if is_store(path) else run_info(Run(path))
+    if is_store(path):
+        return store_info(Store(path))
+    if is_run(path):
+        return run_info(Run(path))
     try:
         found = find(what, "recipes")
     except FileNotFoundError as no_recipe:
