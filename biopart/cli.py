@@ -63,7 +63,12 @@ set_option = click.option(
     "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a value; repeatable."
 )
 dry_option = click.option("--dry-run", is_flag=True, help="Do everything on one batch.")
-run_option = click.option("--run", "run_path", type=FOLDER, help="Run folder; default: the newest.")
+run_option = click.option(
+    "--run",
+    "run_path",
+    type=FOLDER,
+    help="Run folder, or RUN/finetune/NAME; default: the newest run and fine-tuning.",
+)
 
 
 @main.command()
@@ -216,6 +221,8 @@ def check(what: str, leak: bool, output: Output) -> None:
         values = checks.check_store(Store(path))
         if leak:
             values["leak"] = checks.check_leak(Store(path))
+            if values["leak"]["leaks"]:
+                values["problems"].append("the edges of windows can be told from their middle")
     elif leak:
         raise click.UsageError(f"--leak looks at a store; {what} is none")
     elif checks.is_run(path):

@@ -1,10 +1,14 @@
 """The machine that a run uses: device, threads, precision, and where a cohort lies."""
 
+import json
 import logging
 import math
 import os
+import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +21,7 @@ from biopart.data import Batch, Source
 from biopart.nn import ViT
 from biopart.nn.normalise import MISSING
 from biopart.recipe import ComputeSettings
+from biopart.run import write_json
 
 
 def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None = None) -> Fabric:
@@ -42,9 +47,29 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None 
     devices: Any = [int(number)] if number else 1
     precision: str = compute.precision
     if precision == "auto":
-        precision = "float32" if trial is None else faster_precision(trial(), name)
+        precision = "float32" if trial is None else measured_precision(trial(), name)
     spelled = {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
     return Fabric(accelerator=kind, devices=devices, precision=spelled)
+
+
+def measured_precision(encoder: nn.Module, device: str) -> str:
+    """Return the faster precision, measured once per machine and kind of encoder.
+
+    The answer is kept in ``$XDG_CACHE_HOME/biopart/precision.json`` (``~/.cache`` by default), so
+    that two runs of one recipe on one machine choose alike and end with the same weights.
+    """
+    assert isinstance(encoder, ViT)
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biopart"
+    file, known = folder / "precision.json", {}
+    machine = f"{platform.node()} {device} {torch.get_num_threads()} threads"
+    key = f"torch {torch.__version__} on {machine}: {json.dumps(encoder.arguments)}"
+    if file.is_file():
+        known = json.loads(file.read_text(encoding="utf-8"))
+    if key not in known:
+        known[key] = faster_precision(encoder, device)
+        with suppress(OSError):  # a home that cannot be written to costs a measurement each time
+            write_json(file, known)
+    return str(known[key])
 
 
 def faster_precision(encoder: nn.Module, device: str) -> str:

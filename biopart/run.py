@@ -143,7 +143,7 @@ def read_json(path: Path) -> dict[str, Any]:
 def new_run(name: str, out: Path | None = None) -> Run:
     """Make the folder of a new run: ``out`` or ``runs/<name>/<time>``; runs/latest names it.
 
-    Raises FileExistsError where ``out`` already holds a run.
+    Raises FileExistsError where ``out`` already holds a run or other files.
     """
     moment = datetime.now(UTC).strftime("%Y%m%d-%H%M%S-%f")
     path = out if out is not None else Path("runs") / name / moment
@@ -151,6 +151,8 @@ def new_run(name: str, out: Path | None = None) -> Run:
         raise FileExistsError(
             f"{path} already holds a run; go on with it by --resume or give another --out"
         )
+    if path.is_dir() and any(path.iterdir()):
+        raise FileExistsError(f"{path} holds other files; give a new folder by --out")
     path.mkdir(parents=True, exist_ok=True)
     write_text(Path("runs") / "latest", str(path.resolve()))
     return Run(path)

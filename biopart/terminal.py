@@ -79,7 +79,9 @@ def readable(values: Mapping[str, Any], indent: str = "") -> list[str]:
     """
     lines = []
     for key, value in values.items():
-        if isinstance(value, Mapping) and value:
+        if isinstance(value, Mapping | list | tuple) and not value:
+            lines.append(f"{indent}{key}: none")
+        elif isinstance(value, Mapping):
             lines += [f"{indent}{key}:", *readable(value, indent + "  ")]
         elif isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
             lines += [f"{indent}{key}:", *(f"{indent}  {list(row)}" for row in value)]

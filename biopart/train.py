@@ -24,7 +24,7 @@ from biopart.nn.weights import load_tensors, save_tensors
 from biopart.recipe import Optimisation
 from biopart.run import Run
 
-CHECKPOINT_EVERY_S = 60.0
+CHECKPOINT_EVERY_S = 15.0
 LOG_EVERY = 10
 BETAS = (0.9, 0.95)
 

@@ -23,6 +23,12 @@ def real_data() -> Path:
     pytest.skip(reason)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep what is measured once per machine out of the home folder."""
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(scope="session")
 def simulated_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Raw folder of 4 simulated persons, 15 minutes each, in PhysioNet 2018's layout; read-only."""

@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from biopart.compute import ResidentSource, compiled, faster_precision, open_fabric, settle
+from biopart.compute import (
+    ResidentSource,
+    compiled,
+    faster_precision,
+    measured_precision,
+    open_fabric,
+    settle,
+)
 from biopart.data import open_cohort
 from biopart.nn import ViT
 from biopart.recipe import ComputeSettings
@@ -32,6 +39,16 @@ def test_auto_measures_both_precisions_and_takes_one():
     assert len(trials) == 1
     assert fabric._precision.precision in ("32-true", "bf16-mixed")
     assert faster_precision(trial(), "cpu") in ("float32", "bfloat16")
+
+
+def test_what_was_measured_once_is_chosen_again(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    vit = ViT((120,), (20,), 2, 16, 1, 2)
+    first = measured_precision(vit, "cpu")
+    other = {"float32": "bfloat16", "bfloat16": "float32"}[first]
+    monkeypatch.setattr("biopart.compute.faster_precision", lambda *args: other)
+    assert measured_precision(vit, "cpu") == first
+    assert measured_precision(ViT((120,), (20,), 2, 32, 1, 2), "cpu") == other
 
 
 def test_a_cohort_is_held_where_asked_and_mapped_on_a_cpu(small_store):

@@ -26,6 +26,14 @@ def test_a_run_is_never_written_over(tmp_path, monkeypatch):
         new_run("study", tmp_path / "R")
 
 
+def test_a_folder_of_other_files_is_not_filled(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "R").mkdir()
+    (tmp_path / "R" / "mine.txt").touch()
+    with pytest.raises(FileExistsError, match="holds other files"):
+        new_run("study", tmp_path / "R")
+
+
 def test_metrics_are_cut_back_to_a_step_and_survive_a_torn_line(tmp_path):
     run = Run(tmp_path)
     for step in (1, 10, 20):
