@@ -106,7 +106,9 @@ def test_info_of_a_card_is_its_values(tmp_path):
     about = "name: mine\ntitle: t\nlicence: l\ncitation: c\nchannels: [C3]\n"
     (tmp_path / "mine.yaml").write_text(about + "recordings: ['*.edf']\n")
     assert info(str(tmp_path / "mine.yaml"))["recordings"] == ["*.edf"]
-    with pytest.raises(FileNotFoundError, match=r"no file shhs; .*recipes are .*datasets are eegm"):
+    with pytest.raises(
+        FileNotFoundError, match=r"no file shhs; .*recipes are .*datasets are audio_digits, eegm"
+    ):
         info("shhs")
 
 

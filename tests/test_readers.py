@@ -206,7 +206,7 @@ def test_other_formats_come_through_mne_in_microvolt(tmp_path: Path) -> None:
     assert recording.start == datetime.datetime(2020, 1, 2, 22, 30, 2, 500000)
 
 
-@pytest.mark.parametrize("name", ["a.foo", "a.fif", "a.vhdr", "a.set", "a.gdf", "a.txt", "a.dat"])
+@pytest.mark.parametrize("name", ["a.foo", "a.fif", "a.vhdr", "a.set", "a.gdf", "a.asc", "a.dat"])
 def test_what_mne_refuses_is_refused_with_its_words(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a recording")
     with pytest.raises(ValueError, match=f"{name} cannot be read as EDF, BDF or WFDB, and mne"):

@@ -161,6 +161,6 @@ def test_a_path_comes_before_a_shipped_name(
 
 
 def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
-    names = "eegmat, mitdb, physionet2018, sleep_edf, ucddb_windows"
+    names = "audio_digits, eegmat, mitdb, physionet2018, sleep_edf, ucddb_windows, wearable"
     with pytest.raises(FileNotFoundError, match=f"no file sleep; the shipped datasets are {names}"):
         find("sleep", "datasets")

@@ -14,7 +14,7 @@ from biopart.signals.stages import (
     stage_code,
     unscored_tail_s,
 )
-from biopart.store.card import STAGES
+from biopart.store.label_rules import STAGES
 
 SPELLINGS = {
     0: ["W", "wake", "WAKE", "Sleep stage W", "Stage W", " sleep  stage w "],

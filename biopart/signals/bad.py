@@ -7,7 +7,6 @@ from numpy.typing import NDArray
 
 from biopart.signals.recording import Channel
 
-FLAT_S = 1.0
 CLIPPED_S = 0.05
 
 
@@ -25,7 +24,9 @@ class BadSamples:
     stretches: dict[str, int]
 
 
-def bad_samples(digital: NDArray[np.integer], channel: Channel) -> BadSamples:
+def bad_samples(
+    digital: NDArray[np.integer], channel: Channel, *, flat_s: float | None = 1.0
+) -> BadSamples:
     """Find missing samples, flat stretches of over 1 s and clipped ones of over 0.05 s.
 
     Parameters
@@ -34,13 +35,16 @@ def bad_samples(digital: NDArray[np.integer], channel: Channel) -> BadSamples:
         The source's integers.
     channel : Channel
         Rate, limits of the converter, and the integer that means missing.
+    flat_s
+        Seconds of one value that are flat if exceeded; None = nothing is, such as a heart rate.
     """
     missing = np.zeros(len(digital), dtype=bool)
     if channel.missing is not None:
         missing = digital == channel.missing
     flat, held = np.zeros((2, len(digital)), dtype=bool)
-    for start, stop in flat_runs(digital, max(2, round(FLAT_S * channel.sfreq_hz))):
-        flat[start:stop] = True
+    if flat_s is not None:
+        for start, stop in flat_runs(digital, max(2, round(flat_s * channel.sfreq_hz))):
+            flat[start:stop] = True
     clipped = np.zeros(len(digital), dtype=bool)
     for limit in (channel.digital_min, channel.digital_max):
         if limit is not None:

@@ -3,7 +3,6 @@
 import csv
 import hashlib
 import math
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,8 +114,8 @@ def ingest_one(
 ) -> dict[str, Any] | str:
     """Prepare one recording; return its attributes, or the reason why it was refused."""
     try:
-        record = prepare_recording(open_recording(path), card)
-        person = person_of(path, card)
+        record = prepare_recording(open_recording(path, card.table), card)
+        person = card.person_of(path.stem)
         source = _hash(path)
     except (ValueError, OSError) as error:
         return " ".join(str(error).split())
@@ -129,14 +128,6 @@ def ingest_one(
     }
     write_record(out, path.stem, replace(record, attributes=attributes), layout=layout)
     return attributes
-
-
-def person_of(path: Path, card: Card) -> str:
-    """Return the person of a recording by the card's rule; ValueError where it does not fit."""
-    found = re.search(card.person, path.stem)
-    if found is None or not found.group(1):
-        raise ValueError(f"{path.stem} does not fit the card's rule for persons, {card.person!r}")
-    return card.same_person.get(found.group(1), found.group(1))
 
 
 def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Labels of epochs, by the rule of a card: stages, one label per file, or beats."""
+"""Labels of epochs, by the rule of a card: stages, codes of a table, one per file, or beats."""
 
 import glob
 import re
@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from biopart.signals.readers.tables import read_rows
 from biopart.signals.readers.wfdb_marks import read_annotations
 from biopart.signals.recording import Mark, Recording
 from biopart.signals.stages import label_epochs, read_stage_file, stage_code, unscored_tail_s
-from biopart.store.card import BeatLabels, Card, FileLabels, StageLabels
+from biopart.store.card import Card
+from biopart.store.label_rules import BeatLabels, FileLabels, StageLabels, TableLabels
 
 
 def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) -> NDArray[np.int8]:
@@ -49,6 +51,10 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
         if tail >= card.epoch_s:
             warnings.append(f"the hypnogram ends {tail:g} s before the signal")
         return label if rule.wake_margin_min is None else far_wake(label, card, rule)
+    if isinstance(rule, TableLabels):
+        marks = table_marks(recording, rule, card.person_in(recording.path.stem), warnings)
+        code_of = {name: code for code, name in enumerate(rule.names)} | {"": -1}
+        return label_epochs(marks, code_of.get, n_samples=samples, sfreq_hz=rate, epoch=epoch)
     if isinstance(rule, FileLabels):
         stem = recording.path.stem
         codes = [c for c, pattern in enumerate(rule.patterns.values()) if re.search(pattern, stem)]
@@ -84,6 +90,52 @@ def stage_marks(recording: Recording, rule: StageLabels, warnings: list[str]) ->
     if not any(re.search(pattern, path.stem) for pattern in rule.unlabelled):
         warnings.append(f"no hypnogram fits {wanted}, no epoch is labelled")
     return ()
+
+
+def table_marks(
+    recording: Recording, rule: TableLabels, person: str, warnings: list[str]
+) -> Sequence[Mark]:
+    """Return the rows of the table that a card's rule names as marks on the recording's clock.
+
+    Parameters
+    ----------
+    recording : Recording
+        Its ``clock_s`` is subtracted from the times of the table.
+    rule : TableLabels
+        The table, its columns and codes.
+    person : str
+        Stands for ``{person}`` in the table's name.
+    warnings : list of str
+        Gets a sentence where there is no table, and where codes are not in the rule.
+
+    Returns
+    -------
+    sequence of Mark
+        Label names, "" where the code has none.
+    """
+    path = recording.path
+    wanted = rule.file.format(stem=_Stem(path.stem), person=_Stem(person))
+    found = sorted(path.parent.glob(wanted))
+    if len(found) > 1:
+        several = ", ".join(file.name for file in found)
+        raise ValueError(f"{path.name} has several tables of labels: {several}")
+    if not found:
+        warnings.append(f"no table of labels fits {wanted}, no epoch is labelled")
+        return ()
+    rows = read_rows(found[0], delimiter=rule.delimiter, header=rule.header)
+    onsets = rows.numbers(rows.column(rule.time), absent=False) - recording.clock_s
+    place = rows.column(rule.code)
+    codes = [re.sub(r"^(-?\d+)\.0*$", r"\1", cells[place]) for cells in rows.cells]
+    unknown = [code for code in codes if code not in rule.codes]
+    if unknown:
+        warnings.append(
+            f"{len(unknown)} rows of {found[0].name} have codes that the card does not name, "
+            f"{', '.join(sorted(set(unknown)))}: unlabelled"
+        )
+    names = [rule.codes.get(code) or "" for code in codes]
+    return [
+        Mark(float(onset), name, rule.duration_s) for onset, name in zip(onsets, names, strict=True)
+    ]
 
 
 def far_wake(label: NDArray[np.int8], card: Card, rule: StageLabels) -> NDArray[np.int8]:

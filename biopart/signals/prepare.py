@@ -7,6 +7,7 @@ before it is cut: filtered per window, edge transients tell a network where the 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import soxr
@@ -59,19 +60,22 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
     ValueError
         If a wanted channel cannot be had, marks lie beyond the signal, or no epoch is complete.
     """
-    notes = Notes(warnings=list(recording.warnings))
+    notes = Notes(warnings=list(recording.warnings), left_out=list(recording.left_out))
     derivations = montage(recording.names, card.channels, card.aliases)
     notes.montage = [f"{d.name} = {d.rule}" for d in derivations]
     values, bad, units = _derive(recording, derivations, card, notes)
     epoch = round(card.epoch_s * card.sfreq_hz)
     samples = values.shape[1]
+    padding = max(0, epoch - samples) if card.pad_to_epoch else 0
+    samples += padding
     if samples < epoch:
         raise ValueError(
             f"{recording.path.name} is {samples / card.sfreq_hz:g} s long, shorter than one epoch "
             f"of {card.epoch_s:g} s"
         )
     label = labels(recording, card, samples, notes.warnings)
-    values = _filtered(values, card, epoch)
+    values = _padded(_filtered(values, card, epoch), padding)
+    bad = _padded(bad[0], padding), _padded(bad[1], padding)
     if not all(np.isfinite(row).all() for row in values):
         raise ValueError(f"{recording.path.name}: the filter gave values that are not finite")
     keep = _kept(values.shape[1], card, epoch)
@@ -89,6 +93,7 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
         "left_out": notes.left_out,
         "n_clipped": notes.clipped,
         "n_unscored": int((label < 0).sum()),
+        **({"padded_s": padding / card.sfreq_hz} if card.pad_to_epoch else {}),
     }
     return Record(signal, scale, label, segments(marked), attributes, units)
 
@@ -106,7 +111,7 @@ def _derive(
         if d.minus is not None:
             _check_pair(d.name, channels[d.plus], channels[d.minus], card)
     digital = dict(zip(names, recording.digital(names), strict=True))
-    marks = {name: bad_samples(digital[name], channels[name]) for name in names}
+    marks = {n: bad_samples(digital[n], channels[n], flat_s=card.flat_s) for n in names}
     for name in names:
         notes.clipped += marks[name].clipped
         _warn_of_bad(channels[name], marks[name], notes)
@@ -242,11 +247,16 @@ def band_pass(
 
 def _filtered(values: NDArray[np.float32], card: Card, epoch: int) -> NDArray[np.float32]:
     """Filter the recording, or each epoch by itself where the card says so."""
-    if card.filter_scope == "recording":
+    if card.filter_scope == "recording" or values.shape[1] < epoch:
         return band_pass(values, card, out=values)
     whole = values.shape[1] // epoch * epoch
     epochs = band_pass(values[:, :whole].reshape(len(values), -1, epoch), card)
     return epochs.reshape(len(values), whole)
+
+
+def _padded(values: NDArray[Any], padding: int) -> NDArray[Any]:
+    """Append zeros (False) to the last axis: silence, which is not marked bad."""
+    return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)]) if padding else values
 
 
 def _kept(samples: int, card: Card, epoch: int) -> slice | NDArray[np.int64]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 _MICRO = "u\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}"
 _VOLTS = {"v": "V", "mv": "mV"} | {f"{letter}v": "uV" for letter in _MICRO}
+QUANTISED_MISSING = -(2**31)
 _FLOAT32_STEPS = 2**20  # an offset of more steps than this would round float32 values
 
 
@@ -47,7 +48,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Recording:
-    """An opened recording; ``load`` reads the digital samples of channels by their index."""
+    """An opened recording; ``load`` reads the digital samples of channels by their index.
+
+    ``clock_s`` is what a clock that files beside the recording share shows at sample 0.
+    """
 
     path: Path
     channels: tuple[Channel, ...]
@@ -55,6 +59,8 @@ class Recording:
     marks: tuple[Mark, ...] = ()
     start: datetime | None = None
     warnings: tuple[str, ...] = field(default=())
+    left_out: tuple[str, ...] = ()
+    clock_s: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -107,6 +113,20 @@ def to_physical(digital: NDArray[np.integer], channel: Channel) -> NDArray[np.fl
     if channel.missing is not None:
         physical[digital == channel.missing] = np.nan
     return physical
+
+
+def quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.int32], float]:
+    """Turn floats into integers and a scale: 2**-30 of the largest; NaN is QUANTISED_MISSING.
+
+    >>> quantised(np.array([2.0, -1.0, np.nan]))[0].tolist()
+    [1073741824, -536870912, -2147483648]
+    """
+    finite = np.isfinite(values)
+    peak = float(np.abs(values[finite]).max(initial=0.0))
+    scale = peak / 2**30 if peak > 0 else 1.0
+    steps = np.full(values.shape, QUANTISED_MISSING, dtype=np.int32)
+    steps[finite] = np.rint(values[finite] / scale)
+    return steps, scale
 
 
 def unit_name(text: str) -> str:

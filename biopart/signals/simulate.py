@@ -24,7 +24,7 @@ from biopart.signals.simulate_night import (
     simulate_night,
 )
 from biopart.signals.simulate_tracks import SFREQ_HZ
-from biopart.store.card import STAGES
+from biopart.store.label_rules import STAGES
 
 __all__ = ["MARKER", "SimulatedNight", "simulate_cohort", "simulate_night"]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from biopart.signals.readers import open_recording
 from biopart.signals.recording import Mark
-from biopart.store.card import STAGES
+from biopart.store.label_rules import STAGES
 
 _WORDS = {
     **dict.fromkeys(("w", "wake", "awake", "wakefulness"), 0),

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-from biopart.store.card import STAGES
+from biopart.store.label_rules import STAGES
 
-NAMES = {"title", "licence", "citation", "origin"}  # of a card; they change no value
+NAMES = {"title", "licence", "citation", "origin", "baseline"}  # of a card; they change no value
+ADDED = {"pad_to_epoch": False, "flat_s": 1.0}  # what a store meant whose card lacks these keys
 ROOT_KEYS = ("format_version", "card", "epoch_s", "sfreq_hz", "label_names", "channels")
 
 
@@ -23,7 +24,7 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 def _of_values(card: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a card a store's values depend on."""
-    kept = {key: value for key, value in card.items() if key not in NAMES}
+    kept = {key: value for key, value in (ADDED | dict(card)).items() if key not in NAMES}
     if isinstance(kept.get("labels"), dict):  # ``unlabelled`` only silences a warning
         kept["labels"] = {k: v for k, v in kept["labels"].items() if k != "unlabelled"}
     return kept
@@ -33,5 +34,6 @@ def holds_stages(attributes: Mapping[str, Any]) -> bool:
     """Tell a sleep cohort by its card's rule for labels, or by their names where it has none."""
     rule = attributes.get("card", {}).get("labels")
     if isinstance(rule, dict) and "kind" in rule:
-        return bool(rule["kind"] == "stages")
+        of_stages = rule["kind"] == "table" and tuple(attributes["label_names"]) == STAGES
+        return bool(rule["kind"] == "stages" or of_stages)
     return tuple(attributes["label_names"]) == STAGES

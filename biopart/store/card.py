@@ -7,96 +7,13 @@ window, the normalisation and everything after.
 import math
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from biopart.store.label_rules import Labels, NoLabels, check_glob, compiled
 from biopart.store.settings import Strict, apply_change, checked, find, read_yaml
-
-STAGES = ("W", "N1", "N2", "N3", "R")
-
-
-class StageLabels(Strict):
-    """Sleep stages, as annotations of the recording or in a file beside it."""
-
-    kind: Literal["stages"] = "stages"
-    annotation: str | None = Field(None, description="extension of a WFDB annotation file")
-    hypnogram: str | None = Field(
-        None, description="glob of a hypnogram beside the recording; {stem} is the file's stem"
-    )
-    wake_margin_min: float | None = Field(
-        None, description="wake further than this from sleep is left unlabelled, in minutes"
-    )
-    unlabelled: list[str] = Field(
-        default_factory=list,
-        description="regular expressions on the stems of recordings published without stages",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> "StageLabels":
-        try:
-            (self.hypnogram or "").format(stem="")
-        except (LookupError, AttributeError, ValueError):
-            raise ValueError(
-                f"hypnogram is {self.hypnogram!r}; only {{stem}} may stand in braces, for "
-                "instance '{stem:.7}?-Hypnogram.edf'"
-            ) from None
-        if self.hypnogram is not None:
-            _check_glob(self.hypnogram, "hypnogram")
-        for pattern in self.unlabelled:
-            _compiled(pattern, "unlabelled")
-        return self
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Label names by code."""
-        return STAGES
-
-
-class FileLabels(Strict):
-    """One label for a whole file, by a regular expression on its stem."""
-
-    kind: Literal["file"]
-    patterns: dict[str, str] = Field(description="label name -> regular expression, by code")
-
-    @model_validator(mode="after")
-    def _check(self) -> "FileLabels":
-        for name, pattern in self.patterns.items():
-            _compiled(pattern, f"the pattern of {name}")
-        return self
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Label names by code."""
-        return tuple(self.patterns)
-
-
-class BeatLabels(Strict):
-    """Beat annotations: an epoch takes the last class of the list that occurs in it."""
-
-    kind: Literal["beats"]
-    annotation: str = Field(description="extension of the WFDB annotation file")
-    classes: dict[str, list[str]] = Field(description="label name -> beat symbols, by code")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Label names by code."""
-        return tuple(self.classes)
-
-
-class NoLabels(Strict):
-    """Recordings without labels."""
-
-    kind: Literal["none"] = "none"
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Label names by code: none."""
-        return ()
-
-
-Labels = Annotated[StageLabels | FileLabels | BeatLabels | NoLabels, Field(discriminator="kind")]
 
 
 class Origin(Strict):
@@ -122,6 +39,69 @@ class PersonTable(Strict):
     sex: str | None = Field(None, description="column of the sex")
 
 
+class Table(Strict):
+    """How to read a table with a time column as a recording at a regular rate."""
+
+    time: int | str = Field(1, description="column of the time in seconds: name, or number from 1")
+    columns: dict[str, int | str] = Field(
+        default_factory=dict,
+        description="channel -> its column, by name or number from 1; empty = every other column",
+    )
+    units: dict[str, str] = Field(default_factory=dict, description="channel -> unit")
+    delimiter: str | None = Field(
+        None, description="between cells; null = the first of tab, ; and , in line 1, else spaces"
+    )
+    header: bool | None = Field(
+        None, description="line 1 holds names; null = if no number is in it"
+    )
+    sfreq_hz: float | None = Field(
+        None, gt=0, description="regular rate to interpolate to; null = 1 / median step"
+    )
+    max_gap_s: float | None = Field(
+        None, gt=0, description="longer steps are missing, not bridged; null = 5 median steps"
+    )
+    start_s: float | None = Field(
+        None, description="time of sample 0; earlier rows are left out; null = the first row's"
+    )
+    stop_s: float | None = Field(None, description="rows after this time are left out")
+    repeated: Literal["mean", "last"] = Field(
+        "mean", description="what to keep of rows at the same time"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Table":
+        if None not in (self.start_s, self.stop_s) and not self.start_s < self.stop_s:  # type: ignore[operator]
+            raise ValueError(
+                f"start_s {self.start_s:g} is not before stop_s {self.stop_s:g}: give the part of "
+                "the clock that is wanted"
+            )
+        numbers = [n for n in (self.time, *self.columns.values()) if isinstance(n, int)]
+        if any(number < 1 for number in numbers):
+            raise ValueError(f"a column has the number {min(numbers)}; columns count from 1")
+        return self
+
+
+class Baseline(Strict):
+    """Features of the baseline without a network: band powers, and the level of a window."""
+
+    bands_hz: dict[str, tuple[float, float]] | None = Field(
+        None, description="name -> low and high end of a band; null = those of sleep EEG"
+    )
+    level: bool = Field(False, description="the mean of a window is a feature too")
+    floor: float = Field(
+        1e-6, gt=0, description="powers are raised to it, in squared units of the store"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Baseline":
+        for name, (low, high) in (self.bands_hz or {}).items():
+            if not 0 <= low < high:
+                raise ValueError(
+                    f"the band {name} is [{low:g}, {high:g}]; its ends must rise from 0 or above"
+                )
+        return self
+
+
 class Card(Strict):
     """One data set."""
 
@@ -140,6 +120,7 @@ class Card(Strict):
         default_factory=dict, description="person -> the person that it really is"
     )
     persons: PersonTable | None = None
+    table: Table | None = Field(None, description="how to read recordings that are tables")
     labels: Labels = Field(default_factory=NoLabels)
     channels: list[str] = Field(min_length=1, description="channels wanted, in order")
     aliases: dict[str, list[str]] = Field(
@@ -155,12 +136,19 @@ class Card(Strict):
     )
     epoch_s: float = Field(30.0, gt=0, description="length of an epoch in seconds")
     trim_s: float = Field(0.0, ge=0, description="seconds cut from both ends of every epoch")
+    pad_to_epoch: bool = Field(
+        False, description="fill a recording shorter than one epoch with zeros, after filtering"
+    )
+    flat_s: float | None = Field(
+        1.0, gt=0, description="seconds of one value that are marked bad if exceeded; null = never"
+    )
     unit: str | None = Field(None, description="unit of the values where files do not state it")
+    baseline: Baseline = Field(default_factory=Baseline)
 
     @model_validator(mode="after")
     def _check(self) -> "Card":
         for glob in self.recordings:
-            _check_glob(glob, "recordings")
+            check_glob(glob, "recordings")
         half = self.sfreq_hz / 2
         edges = [edge for edge in self.band_hz if edge is not None]
         if edges != sorted(set(edges)) or not all(0 < edge < half for edge in edges):
@@ -177,11 +165,23 @@ class Card(Strict):
                 f"trim_s is {self.trim_s:g}; it must be a whole number of samples and leave "
                 f"something of an epoch of {self.epoch_s:g} s"
             )
-        if _compiled(self.person, "person").groups < 1:
+        if compiled(self.person, "person").groups < 1:
             raise ValueError(f"person is {self.person!r}; give a group, e.g. '(tr\\d+)'")
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(f"channels is {self.channels}; name each channel once")
         return self
+
+    def person_in(self, stem: str) -> str:
+        """Return the person that a file's stem names; ValueError where the rule does not fit."""
+        found = re.search(self.person, stem)
+        if found is None or not found.group(1):
+            raise ValueError(f"{stem} does not fit the card's rule for persons, {self.person!r}")
+        return found.group(1)
+
+    def person_of(self, stem: str) -> str:
+        """Return the person that a file's stem names, or who that person really is."""
+        person = self.person_in(stem)
+        return self.same_person.get(person, person)
 
     @property
     def stored_epoch_s(self) -> float:
@@ -209,25 +209,6 @@ def is_whole(samples: float) -> bool:
     (False, True, False)
     """
     return math.isclose(samples, round(samples), abs_tol=1e-6)
-
-
-def _compiled(pattern: str, what: str) -> re.Pattern[str]:
-    """Compile a regular expression; ValueError says what is wrong with it."""
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"{what} is {pattern!r}, no regular expression: {error}") from None
-
-
-def _check_glob(glob: str, what: str) -> None:
-    """Refuse a glob that is empty or leads out of the folder that it is for."""
-    path = PurePosixPath(glob)
-    outside = path.is_absolute() or PureWindowsPath(glob).anchor or ".." in path.parts
-    if outside or not path.parts:
-        raise ValueError(
-            f"{what} holds the glob {glob!r}; give one below the folder, without a leading / and "
-            "without '..', for instance 'training/*/*.hea'"
-        )
 
 
 def load_card(name: str | Path, changes: Sequence[str] = ()) -> Card:

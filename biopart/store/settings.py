@@ -105,6 +105,9 @@ def checked(model: type[Model], values: dict[str, Any], what: str) -> Model:
         for fault in error.errors():
             key = ".".join(str(part) for part in fault["loc"])
             message = fault["msg"].removeprefix("Value error, ")
+            if fault["type"] == "union_tag_invalid":  # the settings of one objective or another
+                key, fault["input"] = f"{key}.name", fault["ctx"]["tag"]
+                message = f"give one of {fault['ctx']['expected_tags']}"
             got = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
             faults.append(f"{key}: {message}{got}" if key else f"{message}{got}")
         raise ValueError(f"{what}: {'; '.join(faults)}") from None

@@ -6,18 +6,24 @@ The readers behind it are imported when they are needed, since wfdb and mne take
 from pathlib import Path
 
 from biopart.signals.recording import Recording
+from biopart.store.card import Table
 
+TABLES = (".csv", ".tsv", ".txt")
 _EDF_STARTS = {b"0       ": ".edf", b"\xffBIOSEMI": ".bdf"}
 
 
-def open_recording(path: Path) -> Recording:
+def open_recording(path: Path, table: Table | None = None) -> Recording:
     """Open a recording of any supported format; samples are read on demand.
 
     Parameters
     ----------
     path
         An EDF, EDF+ or BDF file (by suffix or first bytes), a WFDB header or a signal file or a
-        record name with a header beside it, or whatever ``mne.io.read_raw`` opens.
+        record name with a header beside it, a WAV file (by suffix or first bytes), a table with a
+        time column (``.csv``, ``.tsv``, ``.txt``), or whatever ``mne.io.read_raw`` opens.
+    table
+        How to read a file that is a table; without it the first column is the time in seconds and
+        the others are channels.
 
     Raises
     ------
@@ -38,6 +44,14 @@ def open_recording(path: Path) -> Recording:
         from biopart.signals.readers.edf import open_edf
 
         return open_edf(path)
+    if is_wav(path):
+        from biopart.signals.readers.wav import open_wav
+
+        return open_wav(path)
+    if table is not None or path.suffix.lower() in TABLES:
+        from biopart.signals.readers.tables import open_table
+
+        return open_table(path, table)
     from biopart.signals.readers.mne_formats import open_mne
 
     return open_mne(path)
@@ -53,6 +67,17 @@ def edf_format(path: Path) -> str | None:
         start = file.read(256)
     is_header = len(start) == 256 and start[184:192].strip().isdigit()
     return _EDF_STARTS.get(start[:8]) if is_header else None
+
+
+def is_wav(path: Path) -> bool:
+    """Tell a WAV file by the suffix, else by the first bytes."""
+    if path.suffix.lower() in (".wav", ".wave"):
+        return True
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        start = file.read(12)
+    return start[:4] in (b"RIFF", b"RIFX") and start[8:] == b"WAVE"
 
 
 def wfdb_header(path: Path) -> Path | None:

@@ -1,0 +1,164 @@
+"""How recordings of a data set get their labels: the kinds of rule that a card may hold."""
+
+import re
+from pathlib import PurePosixPath, PureWindowsPath
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from biopart.store.settings import Strict
+
+STAGES = ("W", "N1", "N2", "N3", "R")
+
+
+class StageLabels(Strict):
+    """Sleep stages, as annotations of the recording or in a file beside it."""
+
+    kind: Literal["stages"] = "stages"
+    annotation: str | None = Field(None, description="extension of a WFDB annotation file")
+    hypnogram: str | None = Field(
+        None, description="glob of a hypnogram beside the recording; {stem} is the file's stem"
+    )
+    wake_margin_min: float | None = Field(
+        None, description="wake further than this from sleep is left unlabelled, in minutes"
+    )
+    unlabelled: list[str] = Field(
+        default_factory=list,
+        description="regular expressions on the stems of recordings published without stages",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "StageLabels":
+        try:
+            (self.hypnogram or "").format(stem="")
+        except (LookupError, AttributeError, ValueError):
+            raise ValueError(
+                f"hypnogram is {self.hypnogram!r}; only {{stem}} may stand in braces, for "
+                "instance '{stem:.7}?-Hypnogram.edf'"
+            ) from None
+        if self.hypnogram is not None:
+            check_glob(self.hypnogram, "hypnogram")
+        for pattern in self.unlabelled:
+            compiled(pattern, "unlabelled")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Label names by code."""
+        return STAGES
+
+
+class FileLabels(Strict):
+    """One label for a whole file, by a regular expression on its stem."""
+
+    kind: Literal["file"]
+    patterns: dict[str, str] = Field(description="label name -> regular expression, by code")
+
+    @model_validator(mode="after")
+    def _check(self) -> "FileLabels":
+        for name, pattern in self.patterns.items():
+            compiled(pattern, f"the pattern of {name}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Label names by code."""
+        return tuple(self.patterns)
+
+
+class BeatLabels(Strict):
+    """Beat annotations: an epoch takes the last class of the list that occurs in it."""
+
+    kind: Literal["beats"]
+    annotation: str = Field(description="extension of the WFDB annotation file")
+    classes: dict[str, list[str]] = Field(description="label name -> beat symbols, by code")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Label names by code."""
+        return tuple(self.classes)
+
+
+class TableLabels(Strict):
+    """Codes at times, in a table beside the recording; its times are on the recording's clock."""
+
+    kind: Literal["table"]
+    file: str = Field(
+        description="glob of the table beside the recording; {stem} is the recording's stem, "
+        "{person} the group of the card's rule for persons"
+    )
+    codes: dict[str, str | None] = Field(
+        min_length=1, description="code in the table -> label name; null = unlabelled"
+    )
+    duration_s: float = Field(30.0, gt=0, description="seconds that a row's code holds for")
+    time: int | str = Field(1, description="column of the onset in seconds: name, or number from 1")
+    code: int | str = Field(2, description="column of the code: name, or number from 1")
+    delimiter: str | None = Field(
+        None, description="between cells; null = the first of tab, ; and , in line 1, else spaces"
+    )
+    header: bool | None = Field(
+        None, description="line 1 holds names; null = if no number is in it"
+    )
+
+    @field_validator("codes", mode="before")
+    @classmethod
+    def _as_text(cls, codes: object) -> object:
+        """Take the numbers that YAML makes of codes as the text that they are in a table."""
+        return (
+            {str(code): name for code, name in codes.items()} if isinstance(codes, dict) else codes
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> "TableLabels":
+        try:
+            self.file.format(stem="", person="")
+        except (LookupError, AttributeError, ValueError):
+            raise ValueError(
+                f"file is {self.file!r}; only {{stem}} and {{person}} may stand in braces, for "
+                "instance '{person}_stages.txt'"
+            ) from None
+        check_glob(self.file, "file")
+        if not self.names:
+            raise ValueError("codes gives no label a name; give one, for instance {0: W}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Label names by code: all stages where each is one, else in the order of ``codes``."""
+        given = tuple(dict.fromkeys(name for name in self.codes.values() if name is not None))
+        return STAGES if given and set(given) <= set(STAGES) else given
+
+
+class NoLabels(Strict):
+    """Recordings without labels."""
+
+    kind: Literal["none"] = "none"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Label names by code: none."""
+        return ()
+
+
+Labels = Annotated[
+    StageLabels | FileLabels | BeatLabels | TableLabels | NoLabels, Field(discriminator="kind")
+]
+
+
+def compiled(pattern: str, what: str) -> re.Pattern[str]:
+    """Compile a regular expression; ValueError says what is wrong with it."""
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{what} is {pattern!r}, no regular expression: {error}") from None
+
+
+def check_glob(glob: str, what: str) -> None:
+    """Refuse a glob that is empty or leads out of the folder that it is for."""
+    path = PurePosixPath(glob)
+    outside = path.is_absolute() or PureWindowsPath(glob).anchor or ".." in path.parts
+    if outside or not path.parts:
+        raise ValueError(
+            f"{what} holds the glob {glob!r}; give one below the folder, without a leading / and "
+            "without '..', for instance 'training/*/*.hea'"
+        )
