@@ -6,18 +6,22 @@ the allowed ones. ``lr`` is the value used, nothing scales it in secret.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from biopart.nn.classifier import Pool
 from biopart.nn.normalise import Normalisation
 from biopart.nn.vit import Position
-from biopart.objectives import PartSettings
+from biopart.objectives import DropPosSettings, MaeSettings, Mp3Settings, PartSettings
 from biopart.store.settings import Strict, apply_change, checked, find, read_yaml
 
-Objective = PartSettings
+Objective = Annotated[
+    PartSettings | MaeSettings | Mp3Settings | DropPosSettings, Field(discriminator="name")
+]
+
+Method = Literal["part", "part-grid", "mae", "mp3", "droppos", "supervised", "supervised-nopos"]
 
 
 class DataSettings(Strict):
@@ -77,12 +81,52 @@ class FinetuneSettings(Optimisation):
 
     subjects: int = Field(10, ge=1, description="labelled persons")
     context: Literal[1] = Field(1, description="windows that a decision looks at")
+    position: Position = Field(
+        "learned", description="positions in fine-tuning: learned (new, random), sincos or none"
+    )
     pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
     class_weights: bool = Field(False, description="weigh classes by their inverse frequency")
     patience: int | None = Field(
         20,
         ge=1,
         description="looks at validation persons without gain before stopping; null = none",
+    )
+
+
+class CurveSettings(Strict):
+    """The sample-efficiency curve: which methods, how many labelled persons, how often."""
+
+    methods: list[Method] = Field(
+        list(get_args(Method)), min_length=1, description="pretrainings and supervised baselines"
+    )
+    sizes: list[Annotated[int, Field(ge=1)]] = Field(
+        [1, 2, 5, 10], min_length=1, description="labelled persons in fine-tuning"
+    )
+    repeats: int = Field(
+        5, ge=1, description="seeds; each draws subset, pretraining and fine-tuning anew"
+    )
+    unit: Literal["person"] = Field("person", description="what sizes count")
+    objectives: list[Objective] = Field(
+        [], description="settings of compared objectives that differ from their defaults"
+    )
+    published: dict[str, dict[int, float]] = Field(
+        {}, description="kappas of the paper by method and size, where the task is the paper's"
+    )
+
+    @field_validator("methods", "sizes")
+    @classmethod
+    def _once(cls, values: list[Any]) -> list[Any]:
+        return list(dict.fromkeys(values))
+
+
+class SweepSettings(Strict):
+    """Values of keys that are tried in turn, all else equal."""
+
+    over: dict[str, list[Any]] = Field(
+        {}, description="dotted key of the recipe -> its values; several keys: every combination"
+    )
+    repeats: int = Field(
+        3, ge=1, description="seeds; each draws subset, pretraining and fine-tuning anew"
     )
 
 
@@ -111,6 +155,8 @@ class Recipe(Strict):
     encoder: EncoderSettings = Field(EncoderSettings(), description="the network")
     pretrain: PretrainSettings = Field(PretrainSettings(), description="pretraining")
     finetune: FinetuneSettings = Field(FinetuneSettings(), description="fine-tuning")
+    curve: CurveSettings = Field(CurveSettings(), description="the sample-efficiency curve")
+    sweep: SweepSettings = Field(SweepSettings(), description="an ablation")
     compute: ComputeSettings = Field(ComputeSettings(), description="the machine")
     seed: int = Field(0, ge=0, description="seed of weights, order, patches and subsets")
 

@@ -140,8 +140,8 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def new_run(name: str, out: Path | None = None) -> Run:
-    """Make the folder of a new run: ``out`` or ``runs/<name>/<time>``; runs/latest names it.
+def new_run(name: str, out: Path | None = None, *, latest: bool = True) -> Run:
+    """Make the folder of a new run, ``out`` or ``runs/<name>/<time>``; runs/latest may name it.
 
     Raises FileExistsError where ``out`` already holds a run or other files.
     """
@@ -154,7 +154,8 @@ def new_run(name: str, out: Path | None = None) -> Run:
     if path.is_dir() and any(path.iterdir()):
         raise FileExistsError(f"{path} holds other files; give a new folder by --out")
     path.mkdir(parents=True, exist_ok=True)
-    write_text(Path("runs") / "latest", str(path.resolve()))
+    if latest:
+        write_text(Path("runs") / "latest", str(path.resolve()))
     return Run(path)
 
 

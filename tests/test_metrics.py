@@ -91,7 +91,7 @@ def test_score_keeps_exactly_the_keys_of_a_result_and_is_json() -> None:
     found = score(truth, predicted, ["p", "q"] * 30, STAGES)
     assert set(found) == {
         *("kappa", "kappa_mean", "kappa_by_person", "kappa_ci95", "accuracy", "macro_f1"),
-        *("f1", "classes", "confusion", "n_windows", "n_test_persons"),
+        *("f1", "classes", "confusion", "confusion_by_person", "n_windows", "n_test_persons"),
     }
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 

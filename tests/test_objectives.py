@@ -10,10 +10,14 @@ from torch import nn
 import biopart.objectives
 from biopart.data import Batch
 from biopart.nn import ViT
+from biopart.recipe import resolve
 from biopart.store.settings import Strict
+from biopart.verbs.pretrain import build_objective
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
 NAMES = [module.name for module in pkgutil.iter_modules(biopart.objectives.__path__)]
+PRETRAININGS = [name for name in NAMES if name != "classify"]
+SMALL = {"decoder_dim": 48, "decoder_depth": 2, "decoder_heads": 4}  # where there are such settings
 
 
 def members(name):
@@ -29,7 +33,8 @@ def members(name):
 def build(name, shape, patch, seed=0):
     torch.manual_seed(seed)
     objective, settings = members(name)
-    return objective(ViT(shape, patch, 2, 24, 2, 4, position="sincos"), settings())
+    small = {key: value for key, value in SMALL.items() if key in settings.model_fields}
+    return objective(ViT(shape, patch, 2, 24, 2, 4, position="sincos"), settings(**small))
 
 
 def batch(shape, size=6):
@@ -91,3 +96,47 @@ def test_samples_do_not_see_each_other(name):
     again = objective(data, torch.Generator().manual_seed(0), 0.5)
     assert alone.metrics.keys() == again.metrics.keys()
     assert all(value.dim() == 0 for value in alone.metrics.values())
+
+
+CHANCE = [((3000,), (100,)), ((32, 32), (4, 4)), ((12, 12, 12), (4, 4, 4))]
+
+
+@pytest.mark.parametrize("name", PRETRAININGS)
+@pytest.mark.parametrize(("shape", "patch"), CHANCE)
+def test_the_loss_starts_at_its_chance_value(name, shape, patch):
+    torch.manual_seed(0)
+    objective, settings = members(name)
+    built = objective(ViT(shape, patch, 2, 96, 2, 4, position="sincos"), settings())
+    with torch.no_grad():
+        output = built(batch(shape, 32), torch.Generator().manual_seed(0), 0.0)
+    assert output.loss.item() == pytest.approx(output.metrics["chance_loss"].item(), rel=0.05)
+
+
+@pytest.mark.parametrize("name", PRETRAININGS)
+def test_an_image_of_height_one_gives_the_signals_loss(name):
+    signal, image = batch((30,)), batch((30,))
+    image.values = image.values[:, :, None]
+    torch.manual_seed(0)
+    objective, settings = members(name)
+    flat = objective(ViT((30,), (6,), 2, 24, 2, 4, position="sincos"), settings())
+    tall = objective(ViT((1, 30), (1, 6), 2, 24, 2, 4, position="sincos"), settings())
+    state = {
+        key: value.reshape(tall.state_dict()[key].shape) for key, value in flat.state_dict().items()
+    }
+    tall.load_state_dict(state)
+    assert loss(flat, signal).item() == pytest.approx(loss(tall, image).item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("name", PRETRAININGS)
+def test_a_recipe_can_name_every_pretraining_objective(name):
+    objective, settings = members(name)
+    recipe = resolve({"pretrain": {"objective": {"name": name}}}, [], "test")
+    assert recipe.pretrain.objective == settings()
+    encoder = ViT((30,), (6,), 2, 24, 1, 4, position="sincos")
+    assert type(build_objective(encoder, recipe.pretrain.objective)) is objective
+
+
+def test_which_objectives_give_patches_their_positions():
+    used = {name: members(name)[1]().uses_positions for name in PRETRAININGS}
+    expected = {"droppos": True, "mae": True, "mp3": False, "part": False}
+    assert {name: used[name] for name in expected} == expected

@@ -93,6 +93,20 @@ def test_loss_is_the_error_over_the_range():
     output = objective(batch(size=256), generator())
     assert output.metrics["chance_mse"].item() == pytest.approx(624 / 216)
     assert output.loss.item() == pytest.approx(624 / 216 / 16, rel=0.03)
+    assert output.metrics["chance_loss"].item() == pytest.approx(624 / 216 / 16)
+
+
+def test_chance_on_two_axes_is_the_mean_of_both_over_their_ranges():
+    # 12 by 18 in patches of 4 by 6: (9^2 - 1) / (6 * 16) / 2^2 and (13^2 - 1) / (6 * 36) / 2^2.
+    output = part((12, 18), (4, 6))(batch((12, 18)), generator())
+    assert output.metrics["chance_loss"].item() == pytest.approx((80 / 96 + 168 / 216) / 4 / 2)
+
+
+def test_predicting_zero_sizes_is_chance_too():
+    objective = part(scale=(0.5, 1.5))
+    torch.nn.init.zeros_(objective.head.out.weight)
+    output = objective(batch(), generator())
+    assert output.loss.item() == pytest.approx(output.metrics["chance_loss"].item())
 
 
 @pytest.mark.parametrize(("shape", "patch"), GRIDS)
@@ -101,6 +115,17 @@ def test_an_untrained_objective_starts_near_chance(shape, patch):
     assert output.metrics["mse"].item() == pytest.approx(
         output.metrics["chance_mse"].item(), rel=0.1
     )
+
+
+@pytest.mark.parametrize("head", ["cross_attention", "pairwise_mlp", "joint_mlp"])
+@pytest.mark.parametrize("hint", [0.0, 0.8])
+def test_wide_relative_encoders_start_at_chance(head, hint):
+    settings = {"head": head, "position_hint": hint, "patches": 40, "pairs": 160}
+    objective = part((32, 32), (4, 4), dim=512, **settings)
+    with torch.no_grad():
+        metrics = objective(batch((32, 32), size=16), generator()).metrics
+    expected = metrics["chance_mse"].item()
+    assert metrics["mse"].item() == pytest.approx(expected, rel=0.05)
 
 
 def test_the_paper_s_eeg_setting_starts_near_one_sixth():
@@ -214,3 +239,8 @@ def test_overlap_by_hand():
 def test_settings_that_contradict_each_other_are_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("hint", "used"), [(0.0, False), (0.05, True)])
+def test_positions_are_used_where_there_are_hints(hint, used):
+    assert PartSettings(position_hint=hint).uses_positions is used

@@ -55,7 +55,7 @@ def test_only_the_pairwise_mlp_is_blind_to_the_other_patches():
     tokens, _ = inputs()
     pairs = torch.tensor([[[0, 1]], [[0, 1]]])
     moved = tokens.clone()
-    moved[:, 4] += 1
+    moved[:, 4, 0] += 1
     for name in HEADS:
         head = relative_encoder(name, 16, 2, heads=4, patches=5)
         assert torch.equal(head(tokens, pairs), head(moved, pairs)) is (name == "pairwise_mlp")

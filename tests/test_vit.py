@@ -88,6 +88,28 @@ def test_a_patch_outside_the_context_reaches_no_other_token(shape, patch):
     assert not torch.isclose(before[:, 2:], through[:, 2:]).all(-1).any()
 
 
+@pytest.mark.parametrize("position", ["learned", "sincos"])
+def test_patches_without_a_hint_carry_what_is_given_for_the_unknown(position):
+    vit, unknown = small((30,), (6,), position=position), torch.randn(24)
+    embedded = []
+    vit.blocks[0].register_forward_pre_hook(lambda _, inputs: embedded.append(inputs[0]))
+    hints = torch.tensor([[[6.0], [torch.nan], [0.0], [torch.nan]]])
+    patches = some_patches((6,), 4, batch=1)
+    vit(patches, hints)
+    vit(patches, hints, unknown=unknown)
+    bare, with_token = embedded
+    torch.testing.assert_close(with_token[0, [2, 4]], bare[0, [2, 4]] + unknown)
+    assert torch.equal(with_token[0, [0, 1, 3]], bare[0, [0, 1, 3]])  # [CLS] and known places
+
+
+def test_an_image_of_height_1_has_the_signals_fixed_positions():
+    signal, image = small((30,), (6,), position="sincos"), small((1, 30), (1, 6), position="sincos")
+    assert torch.equal(signal.pos_embed, image.pos_embed)
+    hints = torch.tensor([[[7.5], [torch.nan]]])
+    lifted = torch.cat([torch.zeros(1, 2, 1), hints], dim=-1)
+    assert torch.equal(signal._embed(hints, 2), image._embed(lifted, 2))
+
+
 def test_sincos_by_hand():
     # D' = 2 per axis: omega = 1, so [sin y, cos y, sin x, cos x].
     values = sincos(torch.tensor([[1.0, 2.0]]), 4)[0].tolist()

@@ -9,6 +9,14 @@ from biopart.evaluation.metrics import (
     mean_interval,
     score,
 )
+from biopart.evaluation.paired import (
+    Paired,
+    adjusted,
+    curve_interval,
+    paired_difference,
+    signed_rank,
+    smallest_p,
+)
 from biopart.evaluation.probes import (
     BANDS,
     band_powers,
@@ -19,16 +27,22 @@ from biopart.evaluation.probes import (
 
 __all__ = [
     "BANDS",
+    "Paired",
+    "adjusted",
     "auc_by_person",
     "balanced_weights",
     "band_powers",
+    "curve_interval",
     "fit_linear_probe",
     "kappa_interval",
     "kappa_of",
     "linear_probe",
     "mean_interval",
+    "paired_difference",
     "patch_features",
     "position_leak",
     "score",
+    "signed_rank",
+    "smallest_p",
     "usable_bands",
 ]

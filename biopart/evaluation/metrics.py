@@ -214,8 +214,9 @@ def score(
         kappa is defined; None if there is none), `kappa_by_person` {person: value or None},
         `kappa_ci95` [low, high] of the pooled kappa (a point with one person), `accuracy`,
         `macro_f1` (over the classes in the truth), `f1` {class: value, None if the truth lacks
-        it}, `classes` (names in the truth), `confusion` (L lists of L, rows = truth), `n_windows`
-        and `n_test_persons` (with a known truth; persons without one have kappa None).
+        it}, `classes` (names in the truth), `confusion` (L lists of L, rows = truth),
+        `confusion_by_person` (the same of each person), `n_windows` and `n_test_persons` (with a
+        known truth; persons without one have kappa None).
 
     Raises
     ------
@@ -233,10 +234,12 @@ def score(
     known = truth >= 0
     _check_classes(truth[known], predicted[known], label_names)
     rows = {name: mine[known[mine]] for name, mine in _rows_by_person(persons).items()}
-    scored = [mine for mine in rows.values() if len(mine)]
-    confusions = np.stack(
-        [_confusion(truth[mine], predicted[mine], len(label_names)) for mine in scored]
-    )
+    by_name = {
+        name: _confusion(truth[mine], predicted[mine], len(label_names))
+        for name, mine in rows.items()
+        if len(mine)
+    }
+    confusions = np.stack(list(by_name.values()))
     low, high, n_undefined = kappa_interval(confusions, seed=seed, resamples=resamples)
     if n_undefined:
         _log.warning(
@@ -251,8 +254,9 @@ def score(
         "kappa_ci95": [low, high],
         **_class_figures(truth[known], predicted[known], label_names),
         "confusion": confusions.sum(axis=0).tolist(),
+        "confusion_by_person": {name: counts.tolist() for name, counts in by_name.items()},
         "n_windows": int(known.sum()),
-        "n_test_persons": len(scored),
+        "n_test_persons": len(by_name),
     }
 
 

@@ -21,7 +21,7 @@ BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
         "beta": (16.0, 30.0),
     }
 )
-_SEGMENT_S = 4.0  # two periods of the slowest band
+_PERIODS = 2.0  # of the slowest band in a segment: 4 s for delta from 0.5 Hz
 _FLOOR = 1e-6  # (0.001 uV)^2: under the noise of any amplifier, so that silence stays finite
 _CHUNK = 256  # windows at once: 256 x 6 x 3000 float32 are 18 MB
 
@@ -50,7 +50,7 @@ def usable_bands(
     >>> list(usable_bands(25.0, 750))
     ['delta', 'theta', 'alpha']
     """
-    segment = _segment(sfreq_hz, n_samples)
+    segment = _segment(sfreq_hz, n_samples, bands)
     frequencies = np.fft.rfftfreq(segment, 1.0 / sfreq_hz)
     kept = {
         name: (low, high)
@@ -65,30 +65,69 @@ def usable_bands(
     return kept
 
 
+def card_features(
+    windows: NDArray[Any], sfreq_hz: float, card: Mapping[str, Any]
+) -> NDArray[np.float32]:
+    """Take the features that a store's card wants of a baseline without a network.
+
+    Parameters
+    ----------
+    windows, sfreq_hz
+        As for `band_powers`, in the unit of the store.
+    card
+        A card as its store holds it; its section ``baseline`` says bands, level and floor. Without
+        one, those of sleep EEG.
+
+    Examples
+    --------
+    >>> card = {"baseline": {"bands_hz": {"low": [0.1, 0.4]}, "level": True, "floor": 1e-4}}
+    >>> card_features(np.full((1, 1, 60), 62.0), 1.0, card).tolist()
+    [[-4.0, -2.0, 62.0]]
+    """
+    baseline = card.get("baseline") or {}
+    return band_powers(
+        windows,
+        sfreq_hz,
+        baseline.get("bands_hz") or BANDS,
+        level=baseline.get("level", False),
+        floor=baseline.get("floor", _FLOOR),
+    )
+
+
 def band_powers(
-    windows: NDArray[Any], sfreq_hz: float, bands: Mapping[str, tuple[float, float]] = BANDS
+    windows: NDArray[Any],
+    sfreq_hz: float,
+    bands: Mapping[str, tuple[float, float]] = BANDS,
+    *,
+    level: bool = False,
+    floor: float = _FLOOR,
 ) -> NDArray[np.float32]:
     """Take the log power of each band and the log standard deviation, per channel.
 
-    Welch's method (segments of 4 s or the window if shorter, Hann, half overlapping, mean
-    removed); the density is summed over low <= f < high. A band that reaches above Nyquist or
-    falls between two frequencies is left out: `usable_bands` names those that remain.
+    Welch's method (segments of two periods of the slowest band, 4 s for sleep EEG, or the window
+    if shorter, Hann, half overlapping, mean removed); the density is summed over low <= f < high.
+    A band that reaches above Nyquist or falls between two frequencies is left out: `usable_bands`
+    names those that remain.
 
     Parameters
     ----------
     windows
-        (W, C, T), integers or floats, in microvolt, counts or normalised: powers under 1e-6 (and
-        standard deviations under 1e-3) are raised to it, so a flat window gives finite numbers.
+        (W, C, T), integers or floats, in microvolt, counts or normalised.
     sfreq_hz
         Sampling rate.
     bands
         Name to (low, high) in Hz.
+    level
+        Whether the mean of a window is a feature too, in the unit of the windows.
+    floor
+        Powers under it (and standard deviations under its root) are raised to it, so a flat
+        window gives finite numbers.
 
     Returns
     -------
     NDArray
         float32 (W, C * (bands + 1)): of each channel its bands in order (log10 of power), then
-        log10 of the standard deviation.
+        log10 of the standard deviation, then the mean if ``level``.
 
     Raises
     ------
@@ -106,16 +145,30 @@ def band_powers(
             f"Windows of shape {windows.shape} were given; allowed is (windows, channels, samples)."
         )
     kept = usable_bands(sfreq_hz, windows.shape[-1], bands)
+    segment = _segment(sfreq_hz, windows.shape[-1], bands)
     parts = [
-        _chunk_powers(np.asarray(windows[at : at + _CHUNK], np.float32), sfreq_hz, kept)
+        _chunk_powers(
+            np.asarray(windows[at : at + _CHUNK], np.float32),
+            sfreq_hz,
+            kept,
+            segment,
+            level=level,
+            floor=floor,
+        )
         for at in range(0, len(windows), _CHUNK)
     ]
-    n_features = windows.shape[1] * (len(kept) + 1)
+    n_features = windows.shape[1] * (len(kept) + 1 + level)
     return np.concatenate(parts) if parts else np.empty((0, n_features), np.float32)
 
 
 def _chunk_powers(
-    windows: NDArray[np.float32], sfreq_hz: float, bands: Mapping[str, tuple[float, float]]
+    windows: NDArray[np.float32],
+    sfreq_hz: float,
+    bands: Mapping[str, tuple[float, float]],
+    segment: int,
+    *,
+    level: bool,
+    floor: float,
 ) -> NDArray[np.float32]:
     """Do `band_powers` for a few windows (W, C, T)."""
     if not np.isfinite(windows).all():
@@ -123,7 +176,6 @@ def _chunk_powers(
             f"{(~np.isfinite(windows).all(axis=(1, 2))).sum()} of {len(windows)} windows hold NaN "
             "or infinity; leave windows marked bad out."
         )
-    segment = _segment(sfreq_hz, windows.shape[-1])
     frequencies, density = welch(windows, sfreq_hz, nperseg=segment, axis=-1)
     width = sfreq_hz / segment
     powers = [
@@ -131,13 +183,17 @@ def _chunk_powers(
         for low, high in bands.values()
     ]
     spread = windows.std(axis=-1, dtype=np.float64)
-    features = [np.log10(np.maximum(power, _FLOOR)) for power in powers]
-    features.append(np.log10(np.maximum(spread, np.sqrt(_FLOOR))))
+    features = [np.log10(np.maximum(power, floor)) for power in powers]
+    features.append(np.log10(np.maximum(spread, np.sqrt(floor))))
+    if level:
+        features.append(windows.mean(axis=-1, dtype=np.float64))
     return np.stack(features, axis=-1).reshape(len(windows), -1).astype(np.float32)
 
 
-def _segment(sfreq_hz: float, n_samples: int) -> int:
-    return min(round(_SEGMENT_S * sfreq_hz), n_samples)
+def _segment(sfreq_hz: float, n_samples: int, bands: Mapping[str, tuple[float, float]]) -> int:
+    """Return the samples of a Welch segment: two periods of the slowest band, at most a window."""
+    slowest = min((low for low, _ in bands.values()), default=0.0)
+    return min(round(_PERIODS * sfreq_hz / slowest), n_samples) if slowest > 0 else n_samples
 
 
 def fit_linear_probe(

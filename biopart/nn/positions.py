@@ -17,6 +17,19 @@ def row_major(counts: Sequence[int]) -> Tensor:
     return torch.cartesian_prod(*[torch.arange(float(n)) for n in counts]).reshape(-1, len(counts))
 
 
+def longer_axes(counts: Sequence[int]) -> list[int]:
+    """Return the axes with more than one patch: only they need positions.
+
+    So an image of height 1 has the positions of the signal that it is.
+
+    Examples
+    --------
+    >>> longer_axes((1, 30)), longer_axes((14, 14)), longer_axes((1,))
+    ([1], [0, 1], [0])
+    """
+    return [axis for axis, count in enumerate(counts) if count > 1] or [0]
+
+
 def sincos(coordinates: Tensor, dim: int) -> Tensor:
     """Return fixed sine-cosine embeddings of continuous coordinates.
 

@@ -10,11 +10,19 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biopart.nn.positions import interpolate, row_major, sincos
+from biopart.nn.positions import interpolate, longer_axes, row_major, sincos
 
 Position = Literal["learned", "sincos", "none"]
 
-_norm = partial(nn.LayerNorm, eps=1e-6)
+transformer_norm = partial(nn.LayerNorm, eps=1e-6)
+
+
+def transformer_block(dim: int, heads: int, drop_path: float = 0.0) -> nn.Module:
+    """Build a pre-norm block, as the encoder's, for tokens (B, T, D)."""
+    block: nn.Module = Block(
+        dim, heads, qkv_bias=True, drop_path=drop_path, norm_layer=transformer_norm
+    )
+    return block
 
 
 class PatchEmbed(nn.Module):
@@ -91,10 +99,8 @@ class ViT(nn.Module):
         if position != "none":
             self.pos_embed = nn.Parameter(self._table(), requires_grad=position == "learned")
         rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.ModuleList(
-            Block(dim, heads, qkv_bias=True, drop_path=rate, norm_layer=_norm) for rate in rates
-        )
-        self.norm = _norm(dim)
+        self.blocks = nn.ModuleList(transformer_block(dim, heads, rate) for rate in rates)
+        self.norm = transformer_norm(dim)
         self._initialise()
 
     @property
@@ -117,7 +123,12 @@ class ViT(nn.Module):
         return prod(self.counts)
 
     def forward(
-        self, patches: Tensor, positions: Tensor | None = None, context: Tensor | None = None
+        self,
+        patches: Tensor,
+        positions: Tensor | None = None,
+        context: Tensor | None = None,
+        *,
+        unknown: Tensor | None = None,
     ) -> Tensor:
         """Encode patches, [CLS] first, after the final norm.
 
@@ -131,6 +142,9 @@ class ViT(nn.Module):
         context : Tensor (B, K), bool, optional
             Keys and values of every layer come from these patches and [CLS] alone
             (MP3, arXiv 2207.07611).
+        unknown : Tensor (D,), optional
+            What patches without a hint carry in place of a position (DropPos, arXiv 2309.03576);
+            nothing by default.
 
         Returns
         -------
@@ -149,6 +163,8 @@ class ViT(nn.Module):
                 raise ValueError("positions were given to an encoder with position='none'")
         else:
             tokens = tokens + self._embed(positions, patches.shape[1])
+            if unknown is not None and positions is not None:
+                tokens = tokens + unknown * positions.isnan().any(-1, keepdim=True)
             cls = cls + self.pos_embed[:, :1]
         tokens = torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
         mask = None if context is None else F.pad(context, (1, 0), value=True)[:, None, None, :]
@@ -170,7 +186,7 @@ class ViT(nn.Module):
         side = torch.tensor(self.patch, device=positions.device)
         coordinates = torch.where(known, positions, 0) / side
         if self.position == "sincos":
-            embedding = sincos(coordinates, self.dim)
+            embedding = sincos(coordinates[..., longer_axes(self.counts)], self.dim)
         else:
             embedding = interpolate(self.pos_embed[0, 1:], coordinates, self.counts)
         return embedding * known
@@ -179,7 +195,8 @@ class ViT(nn.Module):
         """Return the first position table (1, 1 + K, D); [CLS] has position zero."""
         if self.position == "learned":
             return nn.init.trunc_normal_(torch.empty(1, 1 + self.n_patches, self.dim), std=0.02)
-        return F.pad(sincos(row_major(self.counts), self.dim), (0, 0, 1, 0))[None]
+        places = row_major(self.counts)[:, longer_axes(self.counts)]
+        return F.pad(sincos(places, self.dim), (0, 0, 1, 0))[None]
 
     def _initialise(self) -> None:
         """Initialise as MAE does: Xavier-uniform matrices, zero biases, [CLS] N(0, 0.02)."""

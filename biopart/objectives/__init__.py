@@ -1,6 +1,29 @@
 """Objectives: what an encoder is trained to do, one file each."""
 
 from biopart.objectives.classify import Classify, ClassifySettings
+from biopart.objectives.droppos import DropPos, DropPosSettings
+from biopart.objectives.mae import Mae, MaeSettings
+from biopart.objectives.mp3 import Mp3, Mp3Settings
 from biopart.objectives.part import Part, PartSettings
 
-__all__ = ["Classify", "ClassifySettings", "Part", "PartSettings"]
+# The pretraining objective that each kind of settings belongs to.
+PRETRAINING = {
+    DropPosSettings: DropPos,
+    MaeSettings: Mae,
+    Mp3Settings: Mp3,
+    PartSettings: Part,
+}
+
+__all__ = [
+    "PRETRAINING",
+    "Classify",
+    "ClassifySettings",
+    "DropPos",
+    "DropPosSettings",
+    "Mae",
+    "MaeSettings",
+    "Mp3",
+    "Mp3Settings",
+    "Part",
+    "PartSettings",
+]

@@ -34,6 +34,11 @@ class PartSettings(Strict):
         (1.0, 1.0), description="smallest and largest side, in patch sizes, drawn per axis"
     )
 
+    @property
+    def uses_positions(self) -> bool:
+        """Whether patches carry their positions in pretraining."""
+        return self.position_hint > 0
+
     @model_validator(mode="after")
     def _check(self) -> "PartSettings":
         low, high = self.scale
@@ -112,6 +117,9 @@ class Part(nn.Module):
         with torch.no_grad():
             moved = predicted[..., :n] * self.span
             metrics = self._metrics(moved, truth, overlap(reference, target))
+            chance_loss = (truth / self.span).square().mean()
+            if not self.sized:
+                chance_loss = (self.chance / self.span.square()).mean()
             metrics |= self._by_hints(moved, truth, take(hinted[..., None], pairs.flatten(1)))
         if self.sized:
             unit = math.log(self.settings.scale[1] / self.settings.scale[0])
@@ -119,7 +127,8 @@ class Part(nn.Module):
             size_loss = (predicted[..., n:] - sizes / unit).square().mean()
             metrics["scale_r2"] = 1 - size_loss.detach() / (sizes / unit).square().mean()
             loss = (loss + size_loss) / 2
-        return StepOutput(loss, metrics)
+            chance_loss = (chance_loss + (sizes / unit).square().mean()) / 2
+        return StepOutput(loss, metrics | {"chance_loss": chance_loss})
 
     def encode(self, values: Tensor, boxes: Boxes, hinted: Tensor) -> Tensor:
         """Cut and encode patches: values (B, C, *S), hinted bool (B, K) -> tokens (B, K, D)."""

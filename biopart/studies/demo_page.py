@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from torch import Tensor
 from biopart import figures
 from biopart.grid import place
 from biopart.nn import Normalise
+from biopart.objectives import Part
 from biopart.run import Run, write_text
 from biopart.verbs.evaluate import load
 from biopart.verbs.experiment import Experiment, open_experiment
@@ -67,7 +68,7 @@ class Story:
     def __init__(self, run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
         self.run, self.rows = run, rows
         self.metrics = run.metrics()
-        self.objective = load_objective(run)
+        self.objective = cast(Part, load_objective(run))
 
     @cached_property
     def experiment(self) -> Experiment:

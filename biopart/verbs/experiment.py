@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 
 from biopart.data import Cohort, Source, Split, open_cohort, split_persons
@@ -155,13 +154,3 @@ def refuse_seen(persons: Iterable[str], seen: Iterable[str]) -> None:
             f"the model has seen {', '.join(both)} in pretraining, fine-tuning or early stopping; "
             "evaluate on other persons"
         )
-
-
-def class_holders(source: Source) -> dict[str, list[str]]:
-    """Return the persons who have each label of a source, by label name."""
-    names = source.cohort.label_names
-    persons = np.array(source.persons)
-    return {
-        name: sorted(set(persons[source.labels == code].tolist()))
-        for code, name in enumerate(names)
-    }

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
@@ -18,12 +19,19 @@ from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.data import Source
 from biopart.evaluation.metrics import balanced_weights, kappa_of, score
 from biopart.nn import ViT
-from biopart.nn.weights import load_encoder, load_tensors, save_classifier, transfer
+from biopart.nn.weights import (
+    load_encoder,
+    load_tensors,
+    save_classifier,
+    save_tensors,
+    transfer,
+)
 from biopart.objectives import Classify, ClassifySettings
 from biopart.recipe import ComputeSettings, Recipe
 from biopart.run import Run, origins, write_json, write_text
 from biopart.train import Row, Task, fit, predict
-from biopart.verbs.experiment import Experiment, class_holders, open_experiment, refuse_seen
+from biopart.verbs.classes import check_classes, check_test
+from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
 from biopart.verbs.pretrain import stored_recipe
 
 
@@ -151,14 +159,14 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     source = plan.source(plan.persons)
     test = experiment.source(split.test, labelled=True, keep_bad=True)
     warnings = [*experiment.notes, *check_classes(experiment, source), *check_test(test)]
-    fabric = open_fabric(plan.compute, lambda: experiment.encoder("learned", 0))
+    fabric = open_fabric(plan.compute, lambda: experiment.encoder(recipe.finetune.position, 0))
     objective = build(experiment, source, plan.seed)
     if plan.origin is not None:
         start_from(plan.origin, objective.encoder, experiment)
     compiled(objective.encoder, plan.compute)
     task = make_task(plan, objective, source, fabric)
     target.path.mkdir(parents=True, exist_ok=True)
-    for stale in ("metrics.jsonl", "result.json"):
+    for stale in ("metrics.jsonl", "result.json", "predictions.safetensors"):
         (target.path / stale).unlink(missing_ok=True)
     write_text(target.path / "finetune.yaml", recipe.to_yaml())
 
@@ -172,6 +180,7 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     if plan.dry_run:
         return
     logits = predict(objective.model, test, fabric, recipe.data.normalise)
+    save_predictions(target.path / "predictions.safetensors", test, logits)
     result = scored(test, logits.argmax(1)) | {
         "n_train_persons": len(plan.persons),
         "train_persons": list(plan.persons),
@@ -187,6 +196,24 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     about |= {"store_sha256": experiment.cohort.fingerprint}
     write_json(target.path / "provenance.json", {**origins(), **about})
     write_json(target.path / "result.json", result)
+
+
+def save_predictions(path: Path, test: Source, logits: NDArray[np.float32]) -> None:
+    """Write what was predicted for each test window, in the source's order.
+
+    Tensors ``record`` and ``epoch`` (W,), ``truth`` and ``predicted`` (W,), ``probability``
+    (W, classes); the metadata name the records that ``record`` numbers, and the classes.
+    """
+    odds = torch.from_numpy(logits)
+    tensors = {
+        "record": torch.from_numpy(test.record).int(),
+        "epoch": torch.from_numpy(test.epoch).int(),
+        "truth": torch.from_numpy(test.labels).char(),
+        "predicted": odds.argmax(1).char(),
+        "probability": odds.softmax(1),
+    }
+    about = {"records": list(test.cohort.records), "classes": list(test.cohort.label_names)}
+    save_tensors(path, tensors, about)
 
 
 def start_from(origin: Run, encoder: ViT, experiment: Experiment) -> None:
@@ -230,50 +257,16 @@ def make_task(plan: Plan, objective: Classify, source: Source, fabric: Fabric) -
 
 
 def build(experiment: Experiment, source: Source, seed: int) -> Classify:
-    """Build the classifier on a new encoder with learned positions."""
+    """Build the classifier on a new encoder with new positions."""
     settings = experiment.recipe.finetune
     classes = len(experiment.cohort.label_names)
     weights = None
     if settings.class_weights:
         weights = tuple(balanced_weights(source.labels, classes).tolist())
-    encoder = experiment.encoder("learned", seed)
+    encoder = experiment.encoder(settings.position, seed)
     return Classify(
         encoder, ClassifySettings(classes=classes, pool=settings.pool, class_weights=weights)
     )
-
-
-def check_classes(experiment: Experiment, source: Source) -> list[str]:
-    """Warn of classes that the drawn persons lack; refuse fewer than two."""
-    holders = class_holders(source)
-    absent = [name for name, persons in holders.items() if not persons]
-    if len(holders) - len(absent) < 2:
-        present = ", ".join(name for name in holders if name not in absent)
-        drawn = ", ".join(sorted(set(source.persons)))
-        raise ValueError(
-            f"the persons drawn ({drawn}) have only {present}; draw more subjects or another --seed"
-        )
-    everyone = class_holders(experiment.source(experiment.split.finetune, labelled=True))
-    return [
-        f"no window of {name} among the persons drawn; "
-        f"{', '.join(everyone[name]) or 'nobody else'} would have it"
-        for name in absent
-    ]
-
-
-def check_test(test: Source) -> list[str]:
-    """Warn of classes that the test persons lack; refuse fewer than two before any training."""
-    holders = class_holders(test)
-    absent = [name for name, persons in holders.items() if not persons]
-    if len(holders) - len(absent) < 2:
-        raise ValueError(
-            f"the test persons ({', '.join(sorted(set(test.persons)))}) have fewer than two "
-            "classes; raise split.test_persons or take another split.seed"
-        )
-    others = class_holders(test.cohort.source(labelled=True, keep_bad=True))
-    return [
-        f"no window of {name} among the test persons; {', '.join(others[name]) or 'nobody'} has it"
-        for name in absent
-    ]
 
 
 def look(objective: Classify, source: Source, fabric: Fabric, recipe: Recipe) -> Row:

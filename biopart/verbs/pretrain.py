@@ -11,8 +11,8 @@ from torch import nn
 from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.nn import ViT
 from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
-from biopart.objectives import Part
-from biopart.recipe import ComputeSettings, Recipe, resolve
+from biopart.objectives import PRETRAINING
+from biopart.recipe import ComputeSettings, Objective, Recipe, resolve
 from biopart.run import Run, find_run, new_run, origins, write_json, write_text
 from biopart.store.settings import read_yaml
 from biopart.train import Row, Task, fit, measure
@@ -23,6 +23,7 @@ def pretrain(
     recipe: Recipe,
     *,
     out: Path | None = None,
+    latest: bool = True,
     dry_run: bool = False,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Run:
@@ -34,6 +35,8 @@ def pretrain(
         The experiment.
     out : Path, optional
         The run folder; ``runs/<name>/<time>`` by default.
+    latest : bool
+        Let ``runs/latest`` name it; a run that is one of many is none to go on with by default.
     dry_run : bool
         Do everything on one batch, in a folder that is thrown away.
     report : callable
@@ -50,7 +53,7 @@ def pretrain(
     experiment = open_experiment(recipe)
     task, fabric = make_task(experiment, recipe.compute)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder)) if dry_run else new_run(recipe.name, out)
+        run = Run(Path(folder)) if dry_run else new_run(recipe.name, out, latest=latest)
         write_json(run.path / "provenance.json", provenance(experiment, task, fabric))
         write_text(run.path / "recipe.yaml", recipe.to_yaml())
         train(experiment, task, fabric, run, report=report)
@@ -91,7 +94,7 @@ def make_task(experiment: Experiment, compute: ComputeSettings) -> tuple[Task, F
     objective = build(experiment)
     source = experiment.source(experiment.split.pretrain)
     fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
-    compiled(objective.encoder, compute)
+    compiled(cast(ViT, objective.encoder), compute)
     task = Task(
         objective,
         settle(source, compute, fabric),
@@ -120,14 +123,20 @@ def train(
     save_tensors(run.path / "objective.safetensors", heads, about)
 
 
-def build(experiment: Experiment) -> Part:
+def build_objective(encoder: ViT, settings: Objective) -> nn.Module:
+    """Build the objective that settings belong to, on an encoder."""
+    objective: nn.Module = PRETRAINING[type(settings)](encoder, settings)
+    return objective
+
+
+def build(experiment: Experiment) -> nn.Module:
     """Build the recipe's objective on a new encoder."""
     recipe = experiment.recipe
     encoder = experiment.encoder(recipe.encoder.position, recipe.seed)
-    return Part(encoder, recipe.pretrain.objective)
+    return build_objective(encoder, recipe.pretrain.objective)
 
 
-def load_objective(run: Run) -> Part:
+def load_objective(run: Run) -> nn.Module:
     """Load the objective of a finished run, heads and all, on the CPU and in evaluation mode.
 
     Raises FileNotFoundError where the run has no weights yet.
@@ -135,7 +144,7 @@ def load_objective(run: Run) -> Part:
     origin = run.pretrained()
     heads, _ = load_tensors(origin.path / "objective.safetensors")
     encoder = load_encoder(origin.encoder)
-    objective = Part(encoder, stored_recipe(origin).pretrain.objective)
+    objective = build_objective(encoder, stored_recipe(origin).pretrain.objective)
     state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     objective.load_state_dict(state | heads)
     return objective.eval()

@@ -1,7 +1,7 @@
 """Linear probes: what a frozen encoder knows, beside an untrained one and band powers."""
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from biopart.compute import open_fabric
 from biopart.data import Source
-from biopart.evaluation.probes import band_powers, linear_probe
+from biopart.evaluation.probes import BANDS, band_powers, linear_probe
 from biopart.grid import patchify
 from biopart.nn import ViT
 from biopart.nn.normalise import MISSING
@@ -21,9 +21,17 @@ from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
 from biopart.verbs.finetune import scored
 from biopart.verbs.pretrain import stored_recipe
 
+Features = Literal["pretrained_mean", "pretrained_cls", "untrained_mean", "band_powers"]
+Feature = Callable[[Source], NDArray[np.float32]]
+
 
 def probe(
-    run: Run, *, subjects: int | None = None, seed: int | None = None, changes: Sequence[str] = ()
+    run: Run,
+    *,
+    subjects: int | None = None,
+    seed: int | None = None,
+    changes: Sequence[str] = (),
+    features: Sequence[Features] = get_args(Features),
 ) -> dict[str, dict[str, Any]]:
     """Fit logistic regressions on the same persons that a fine-tuning would draw.
 
@@ -33,17 +41,19 @@ def probe(
     Parameters
     ----------
     run : Run
-        A pretraining.
+        A pretraining; where no pretrained features are asked for, its recipe is enough.
     subjects, seed : int, optional
         As for finetune; the recipe's by default.
     changes : sequence of str
         ``a.b=value`` settings that replace the recipe's.
+    features : sequence of str
+        Which of them; all by default.
 
     Returns
     -------
     dict
-        Scores as in result.json for ``pretrained_mean``, ``pretrained_cls``, ``untrained_mean``
-        and ``band_powers``; also written to ``probe/s<N>-seed<S>.json`` of the run.
+        Scores as in result.json by feature; all four are also written to
+        ``probe/s<N>-seed<S>.json`` of the run.
     """
     origin = run.pretrained()
     recipe = stored_recipe(origin, changes)
@@ -51,34 +61,38 @@ def probe(
     subjects = recipe.finetune.subjects if subjects is None else subjects
     seed = recipe.seed if seed is None else seed
     persons = experiment.split.subset(subjects, seed)
-    refuse_seen(experiment.split.test, origin.provenance()["seen"])
     train = experiment.source(persons, labelled=True)
     test = experiment.source(experiment.split.test, labelled=True, keep_bad=True)
-    features = {
-        "pretrained_mean": _tokens(experiment, load_encoder(origin.encoder), "mean"),
-        "pretrained_cls": _tokens(experiment, load_encoder(origin.encoder), "cls"),
-        "untrained_mean": _tokens(
-            experiment, experiment.encoder(recipe.encoder.position, seed), "mean"
-        ),
-        "band_powers": _powers(experiment),
-    }
     weight: Literal["balanced"] | None = "balanced" if recipe.finetune.class_weights else None
-    results = {}
-    for name, feature in features.items():
+    results: dict[str, dict[str, Any]] = {}
+    for name in features:
+        feature = _feature(name, experiment, origin, seed)
         predicted = linear_probe(
             feature(train), train.labels, feature(test), seed=seed, class_weight=weight
         )
         results[name] = scored(test, predicted) | {"train_persons": list(persons)}
-    write_json(origin.path / "probe" / f"s{subjects}-seed{seed}.json", results)
+    if len(results) == len(get_args(Features)):
+        write_json(origin.path / "probe" / f"s{subjects}-seed{seed}.json", results)
     return results
 
 
-def _tokens(experiment: Experiment, encoder: ViT, pool: str) -> Any:
+def _feature(name: Features, experiment: Experiment, origin: Run, seed: int) -> Feature:
+    """Return the function from a source to features (W, F) that a name means."""
+    if name == "band_powers":
+        return _powers(experiment)
+    if name == "untrained_mean":
+        position = experiment.recipe.encoder.position
+        return _tokens(experiment, experiment.encoder(position, seed), "mean")
+    refuse_seen(experiment.split.test, origin.provenance()["seen"])
+    return _tokens(experiment, load_encoder(origin.encoder), name.removeprefix("pretrained_"))
+
+
+def _tokens(experiment: Experiment, encoder: ViT, pool: str) -> Feature:
     """Return a function from a source to pooled tokens (W, D) of a frozen encoder."""
     recipe = experiment.recipe
     fabric = open_fabric(recipe.compute.model_copy(update={"precision": "float32"}))
     encoder = encoder.to(fabric.device).eval()
-    hinted = recipe.pretrain.objective.position_hint > 0
+    hinted = recipe.pretrain.objective.uses_positions
 
     def embed(values: Tensor) -> Tensor:
         patches = patchify(values, encoder.patch)
@@ -92,18 +106,34 @@ def _tokens(experiment: Experiment, encoder: ViT, pool: str) -> Any:
     return lambda source: predict(embed, source, fabric, recipe.data.normalise)
 
 
-def _powers(experiment: Experiment) -> Any:
-    """Return a function from a source to band powers (W, F), in microvolt."""
+def _powers(experiment: Experiment) -> Feature:
+    """Return a function from a source to band powers (W, F), of the bands that the card names."""
+    baseline = experiment.cohort.attributes["card"].get("baseline") or {}
+    wanted = {key: baseline[key] for key in ("level", "floor") if key in baseline}
+    bands = baseline.get("bands_hz") or BANDS
 
     def features(source: Source) -> NDArray[np.float32]:
         parts = []
         for start in range(0, len(source), 256):
             items = np.arange(start, min(start + 256, len(source)))
-            values = source.__getitems__(items).values.numpy().astype(np.float32)
-            values[values == MISSING] = 0.0
-            parts.append(
-                band_powers(values * source.scales(items)[:, :, None], experiment.cohort.sfreq_hz)
-            )
+            values = bridged(source.__getitems__(items).values.numpy())
+            values *= source.scales(items)[:, :, None]
+            parts.append(band_powers(values, experiment.cohort.sfreq_hz, bands, **wanted))
         return np.concatenate(parts)
 
     return features
+
+
+def bridged(values: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Fill missing samples of windows (W, C, T) with the mean of the others, 0 where all miss.
+
+    Examples
+    --------
+    >>> bridged(np.array([[[10, -32768, 20], [-32768, -32768, -32768]]], np.int16)).tolist()
+    [[[10.0, 15.0, 20.0], [0.0, 0.0, 0.0]]]
+    """
+    known = values != MISSING
+    filled = np.where(known, values, 0).astype(np.float32)
+    count = np.maximum(known.sum(-1, keepdims=True), 1)
+    mean = filled.sum(-1, keepdims=True) / count
+    return np.where(known, filled, mean).astype(np.float32)

@@ -1,0 +1,26 @@
+"""Arrays in, matplotlib figures out: curves, hypnograms, confusion, reconstructions.
+
+Figures are made by matplotlib's object interface alone, so no window system, no global state and
+no leak of open figures. Colours are Okabe & Ito's (2008), viridis and one-hue blues: safe for
+colour-blind eyes.
+"""
+
+from biopart.figures.drawing import PALETTE, save, to_html
+from biopart.figures.efficiency import Panel, comparison, sample_efficiency
+from biopart.figures.predictions import STAGES, confusion, hypnogram
+from biopart.figures.reconstructions import reconstruction
+from biopart.figures.training import training_curves
+
+__all__ = [
+    "PALETTE",
+    "STAGES",
+    "Panel",
+    "comparison",
+    "confusion",
+    "hypnogram",
+    "reconstruction",
+    "sample_efficiency",
+    "save",
+    "to_html",
+    "training_curves",
+]

@@ -1,0 +1,105 @@
+"""MP3: tell where each patch is, with a few of them as context (arXiv 2207.07611)."""
+
+import math
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biopart.data import Batch, StepOutput
+from biopart.grid import grid_boxes, patchify
+from biopart.nn import ViT
+from biopart.nn.decoder import start_at_chance
+from biopart.nn.masking import part_of, random_order
+from biopart.store.settings import Strict
+
+__all__ = ["Mp3", "Mp3Settings"]
+
+
+class Mp3Settings(Strict):
+    """Settings of MP3."""
+
+    name: Literal["mp3"] = Field("mp3", description="the objective")
+    masked: float = Field(
+        0.75,
+        ge=0,
+        lt=1,
+        description="eta, share of patches outside the context: 0.5 CIFAR-100, 0.75 ImageNet",
+    )
+    position_hint: float = Field(
+        0.0, ge=0, le=1, description="share of patches told their position (speech: 0.05)"
+    )
+
+    @property
+    def uses_positions(self) -> bool:
+        """Whether patches carry their positions in pretraining."""
+        return self.position_hint > 0
+
+
+class Mp3(nn.Module):
+    """Classify the position of every patch of the grid.
+
+    In every layer queries come from all tokens, keys and values from the context patches and
+    [CLS] alone (whether [CLS] is a key the paper leaves open; it is here).
+
+    Parameters
+    ----------
+    encoder : ViT
+        Positions are used for hints only.
+    settings : Mp3Settings
+        Share outside the context, hints.
+
+    Raises
+    ------
+    ValueError
+        If hints are asked of an encoder without positions, or there is one patch.
+    """
+
+    starts: Tensor
+
+    def __init__(self, encoder: ViT, settings: Mp3Settings) -> None:
+        super().__init__()
+        if settings.position_hint > 0 and encoder.position == "none":
+            raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")
+        if encoder.n_patches < 2:
+            raise ValueError("one patch has one position; choose smaller patches")
+        self.encoder, self.settings = encoder, settings
+        self.context = part_of(encoder.n_patches, 1 - settings.masked)
+        self.head = nn.Linear(encoder.dim, encoder.n_patches)
+        start_at_chance(self.head)
+        starts = grid_boxes(encoder.shape, encoder.patch).start.float()
+        self.register_buffer("starts", starts, persistent=False)
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
+    ) -> StepOutput:
+        """Draw a context, encode, classify; values of the batch are normalised (B, C, *S)."""
+        patches = patchify(batch.values, self.encoder.patch)
+        batch_size, count = patches.shape[:2]
+        hints = round(self.settings.position_hint * count)
+        context = random_order(batch_size, count, generator, patches.device) < self.context
+        hinted = random_order(batch_size, count, generator, patches.device) < hints
+        logits = self.head(self.tokens(patches, context, hinted)).float()
+        truth = torch.arange(count, device=patches.device).expand(batch_size, -1)
+        loss = F.cross_entropy(logits.transpose(1, 2), truth)
+        with torch.no_grad():
+            right = (logits.argmax(-1) == truth).float()
+        metrics = {
+            "chance_loss": torch.full_like(loss, math.log(count)),
+            "accuracy": right.mean(),
+            "chance_accuracy": torch.full_like(loss, 1 / count),
+            "accuracy_context": (right * context).sum() / context.sum(),
+        }
+        if self.context < count:
+            metrics["accuracy_other"] = (right * ~context).sum() / (~context).sum()
+        return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
+
+    def tokens(self, patches: Tensor, context: Tensor, hinted: Tensor) -> Tensor:
+        """Encode patches (B, K, C, *P) with context and hints bool (B, K) -> (B, K, D)."""
+        positions = None
+        if self.encoder.position != "none":
+            positions = self.starts.masked_fill(~hinted[..., None], torch.nan)
+        encoded: Tensor = self.encoder(patches, positions, context)[:, 1:]
+        return encoded

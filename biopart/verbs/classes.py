@@ -1,0 +1,50 @@
+"""Which persons have which classes: warnings before anything is trained."""
+
+import numpy as np
+
+from biopart.data import Source
+from biopart.verbs.experiment import Experiment
+
+
+def class_holders(source: Source) -> dict[str, list[str]]:
+    """Return the persons who have each label of a source, by label name."""
+    names = source.cohort.label_names
+    persons = np.array(source.persons)
+    return {
+        name: sorted(set(persons[source.labels == code].tolist()))
+        for code, name in enumerate(names)
+    }
+
+
+def check_classes(experiment: Experiment, source: Source) -> list[str]:
+    """Warn of classes that the drawn persons lack; refuse fewer than two."""
+    holders = class_holders(source)
+    absent = [name for name, persons in holders.items() if not persons]
+    if len(holders) - len(absent) < 2:
+        present = ", ".join(name for name in holders if name not in absent)
+        drawn = ", ".join(sorted(set(source.persons)))
+        raise ValueError(
+            f"the persons drawn ({drawn}) have only {present}; draw more subjects or another --seed"
+        )
+    everyone = class_holders(experiment.source(experiment.split.finetune, labelled=True))
+    return [
+        f"no window of {name} among the persons drawn; "
+        f"{', '.join(everyone[name]) or 'nobody else'} would have it"
+        for name in absent
+    ]
+
+
+def check_test(test: Source) -> list[str]:
+    """Warn of classes that the test persons lack; refuse fewer than two before any training."""
+    holders = class_holders(test)
+    absent = [name for name, persons in holders.items() if not persons]
+    if len(holders) - len(absent) < 2:
+        raise ValueError(
+            f"the test persons ({', '.join(sorted(set(test.persons)))}) have fewer than two "
+            "classes; raise split.test_persons or take another split.seed"
+        )
+    others = class_holders(test.cohort.source(labelled=True, keep_bad=True))
+    return [
+        f"no window of {name} among the test persons; {', '.join(others[name]) or 'nobody'} has it"
+        for name in absent
+    ]
