@@ -1,6 +1,7 @@
 """What a person or a script sees of a command: progress on stderr, results on stdout."""
 
 import json
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,7 +9,15 @@ from typing import Any
 
 import click
 
-SHOWN = ("train/loss", "train/r2", "train/accuracy", "validation/r2", "validation/kappa")
+SAY_EVERY_S = 60.0
+SHOWN = (
+    "train/loss",
+    "train/chance_loss",
+    "train/r2",
+    "train/accuracy",
+    "validation/r2",
+    "validation/kappa",
+)
 
 
 @dataclass(frozen=True)
@@ -63,6 +72,36 @@ class Output:
                     self.say(f"{title} step {row['step']}: {note}")
 
             yield report
+
+    @contextmanager
+    def cells(self, title: str) -> Iterator[Callable[[Callable[[], Any]], Callable[[], None]]]:
+        """Show how far a study is on stderr; now and then a line where it is no terminal."""
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        console = Console(stderr=True, quiet=self.quiet)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            task = bar.add_task(title, total=1.0, note="")
+            begun = said = time.monotonic()
+
+            def display(look: Callable[[], Any]) -> None:
+                nonlocal said
+                now = look()
+                note = f"{now.done} of {now.cells} cells" + (
+                    f", {now.failed} failed" if now.failed else ""
+                )
+                bar.update(task, completed=now.share, note=note)
+                if not console.is_terminal and time.monotonic() - said > SAY_EVERY_S:
+                    said = time.monotonic()
+                    self.say(f"{title}: {note} after {(said - begun) / 60:.0f} min")
+
+            yield lambda look: lambda: display(look)
 
 
 def _is_number(value: object) -> bool:

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from biopart.grid import Boxes, grid_boxes
+from biopart.nn import ViT
+from biopart.objectives import DropPos, DropPosSettings
 from biopart.run import plain
 from biopart.signals import simulate_cohort
 from biopart.store import create_store, load_card
-from biopart.studies import bench, bench_night
+from biopart.studies import bench, bench_night, bench_objectives
 from biopart.studies.turns import Timing, in_turns, limited
 
 
@@ -116,3 +118,40 @@ def test_parts_that_do_other_work_are_found_out(
     create_store(tmp_path / "store", card.store_attributes(simulated=True))
     with pytest.raises(AssertionError, match="same work"):
         bench_night.bench_preparation(header, tmp_path / "store", card, 1)
+
+
+@pytest.fixture(scope="module")
+def objectives() -> dict[str, Any]:
+    return bench_objectives.bench_objectives(1, windows=2, encoders=((24, 2),))
+
+
+@pytest.mark.parametrize(
+    ("name", "tokens"), [("mae", 7), ("mp3", 30), ("droppos", 7), ("part", 40)]
+)
+def test_each_objective_stands_beside_the_encoder_and_its_own_tokens(
+    objectives: dict[str, Any], name: str, tokens: int
+) -> None:
+    figures = objectives["dim24"]
+    whole, own = figures["encoder"]["step_s"], figures[name]["own_encoder_s"]
+    assert (figures["encoder"]["tokens"], figures[name]["tokens"]) == (30, tokens)
+    assert figures[name]["ratio"] == pytest.approx(figures[name]["step_s"] / whole)
+    assert figures[name]["ratio_to_own_encoder"] == pytest.approx(figures[name]["step_s"] / own)
+
+
+def test_the_settings_of_measured_objectives_are_told_as_json(objectives: dict[str, Any]) -> None:
+    told = {settings["name"]: settings for settings in objectives["objectives"]}
+    assert [told["mae"][key] for key in ("decoder_dim", "decoder_depth")] == [128, 2]
+    assert [told["part"][key] for key in ("patches", "pairs")] == [40, 160]
+    assert json.loads(json.dumps(plain(objectives))) == plain(objectives)
+
+
+def test_an_encoder_alone_gets_what_the_objective_gives_it() -> None:
+    encoder = ViT((3000,), (100,), 6, 24, 1, 2, position="sincos")
+    batch = bench_objectives.random_batch(encoder, 3)
+    objective = DropPos(encoder, DropPosSettings(decoder_dim=16, decoder_heads=2))
+    inputs, options = bench_objectives.inputs_of(objective, encoder, batch)
+    assert inputs[0].shape == (3, 7, 6, 100)
+    assert inputs[1].isnan().sum().item() == 3 * 6  # int(7 / 4) = 1 of 7 keeps its place
+    assert torch.equal(options["unknown"], objective.unknown)
+    bench_objectives.bare_step(encoder, inputs, options)
+    assert encoder.cls_token.grad.abs().sum() > 0

@@ -11,8 +11,21 @@ COMMON = ["--json", "--quiet"]
 # ARGUMENT or [ARGUMENT] where it may be left out; --option KIND=default; ! = must be given;
 # ... = may be given again; no kind = a switch.
 TABLE = {
-    "bench": ["signals|part", "--repeats integer=5"],
+    "bench": ["signals|part|objectives", "--repeats integer=5"],
     "check": ["WHAT", "--leak"],
+    "curve": [
+        "RECIPE",
+        "--methods text",
+        "--sizes/--subjects text",
+        "--repeats integer",
+        "--store directory",
+        "--run directory...",
+        "--out directory",
+        "--jobs integer=1",
+        "--retry",
+        "--set text...",
+        "--dry-run",
+    ],
     "demo": ["--out directory=demo"],
     "evaluate": [
         "--run directory",
@@ -48,6 +61,7 @@ TABLE = {
         "--dry-run",
     ],
     "probe": ["--run directory", "--subjects integer", "--seed integer", "--set text..."],
+    "report": ["RUNS...", "--out path=report.html"],
     "simulate": [
         "FOLDER",
         "--persons integer=12",
@@ -55,6 +69,16 @@ TABLE = {
         "--seed integer=0",
         "--format wfdb|edf=wfdb",
         "--channels text",
+    ],
+    "sweep": [
+        "RECIPE",
+        "--over text...",
+        "--repeats integer",
+        "--store directory",
+        "--out directory",
+        "--jobs integer=1",
+        "--retry",
+        "--set text...",
     ],
 }
 
@@ -66,6 +90,7 @@ def spelled(parameter: click.Parameter) -> str:
         kind = "|".join(parameter.type.choices)
     if isinstance(parameter, click.Argument):
         name = str(parameter.name).upper() if kind in ("text", "directory") else kind
+        name += "..." if parameter.nargs == -1 else ""
         return name if parameter.required else f"[{name}]"
     assert isinstance(parameter, click.Option)
     name = "/".join((*parameter.opts, *parameter.secondary_opts))
@@ -108,6 +133,7 @@ def test_every_command_says_what_it_does_in_one_line(name: str) -> None:
         (click.Option(["--c"], multiple=True), "--c text..."),
         (click.Option(["--d"], type=click.FloatRange(0, 1), default=0.5), "--d float=0.5"),
         (click.Argument(["e"], required=False), "[E]"),
+        (click.Argument(["f"], nargs=-1, required=True), "F..."),
     ],
 )
 def test_parameters_are_spelled_by_all_that_a_script_relies_on(

@@ -1,0 +1,166 @@
+"""Commands on recordings and stores: simulate, fetch, prepare, info, check."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from biopart.cli.options import FOLDER, output_options, set_option, wrong_use
+from biopart.terminal import Output
+
+
+@click.command()
+@click.argument("folder", type=FOLDER)
+@click.option("--persons", type=click.IntRange(1), default=12, show_default=True)
+@click.option("--hours", type=click.FloatRange(0.2, 24), default=8.0, show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+@click.option(
+    "--format", "kind", type=click.Choice(["wfdb", "edf"]), default="wfdb", show_default=True
+)
+@click.option("--channels", help="Comma-separated; default: all 13.")
+@output_options
+def simulate(
+    folder: Path,
+    persons: int,
+    hours: float,
+    seed: int,
+    kind: Any,
+    channels: str | None,
+    output: Output,
+) -> None:
+    """Simulate raw nights in FOLDER, in the layout of PhysioNet 2018 or as EDF."""
+    from biopart.signals.simulate import simulate_cohort
+
+    with wrong_use():
+        names = None if channels is None else [n.strip() for n in channels.split(",")]
+        paths = simulate_cohort(
+            folder,
+            persons=persons,
+            hours=hours,
+            seed=seed,
+            kind=kind,
+            channels=names,
+            report=output.say,
+        )
+    output.emit(
+        {"simulated": [str(path) for path in paths]},
+        [f"{len(paths)} simulated nights in {folder}"],
+    )
+
+
+@click.command()
+@click.argument("card")
+@click.option("--to", type=FOLDER, required=True, help="Raw folder.")
+@click.option("--records", type=click.IntRange(1), help="Only the first so many records.")
+@set_option
+@output_options
+def fetch(
+    card: str, to: Path, records: int | None, changes: tuple[str, ...], output: Output
+) -> None:
+    """Fetch the raw files of a data set CARD, checked against the published sums."""
+    from biopart.store import load_card
+    from biopart.verbs.fetch import fetch as fetch_raw
+
+    with wrong_use():
+        loaded = load_card(card, changes)
+    paths = fetch_raw(loaded, to, records=records, report=output.say)
+    output.emit({"files": [str(path) for path in paths]}, [f"{len(paths)} files in {to}"])
+
+
+@click.command()
+@click.argument("card")
+@click.option("--raw", type=FOLDER, required=True, help="Folder of raw recordings.")
+@click.option("--out", type=FOLDER, required=True, help="Store to make or complete.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option(
+    "--layout", type=click.Choice(["training", "archive"]), default="training", show_default=True
+)
+@set_option
+@output_options
+def prepare(
+    card: str,
+    raw: Path,
+    out: Path,
+    jobs: int,
+    layout: Any,
+    changes: tuple[str, ...],
+    output: Output,
+) -> None:
+    """Prepare raw recordings into a store, as CARD says; a second call adds what is missing."""
+    from dataclasses import asdict
+
+    from biopart.signals.ingest import ingest
+    from biopart.store import load_card
+
+    with wrong_use():
+        loaded = load_card(card, changes)
+
+    def on_record(name: str, reason: str | None) -> None:
+        output.say(f"{name}: {reason or 'written'}")
+
+    report = ingest(loaded, raw, out, jobs=jobs, layout=layout, on_record=on_record)
+    lines = [
+        f"{out}: {len(report.written)} written, {len(report.kept)} there before, "
+        f"{len(report.refused)} refused"
+    ]
+    for kind in ("refused", "warnings", "left_out"):
+        for name, what in getattr(report, kind).items():
+            lines += [
+                f"{kind} {name}: {line}" for line in ([what] if isinstance(what, str) else what)
+            ]
+    output.emit(asdict(report), lines)
+    if report.refused:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("what", required=False)
+@click.option("--schema", is_flag=True, help="Print the JSON schema of a recipe.")
+@output_options
+def info(what: str | None, schema: bool, output: Output) -> None:
+    """Say what a STORE, RUN, RECIPE or CARD is."""
+    from biopart.verbs.info import info as describe
+    from biopart.verbs.info import schema as recipe_schema
+
+    if schema:
+        click.echo(json.dumps(recipe_schema(), indent=2))
+        return
+    if what is None:
+        raise click.UsageError("give a store, a run or a recipe, or --schema")
+    with wrong_use():
+        values = describe(what)
+    output.emit(values)
+
+
+@click.command()
+@click.argument("what")
+@click.option("--leak", is_flag=True, help="Measure position leaks of a store.")
+@output_options
+def check(what: str, leak: bool, output: Output) -> None:
+    """Say what is wrong with a STORE, RUN, RECIPE or CARD."""
+    from biopart.verbs import check as checks
+    from biopart.verbs.info import info as describe
+
+    path = Path(what)
+    if checks.is_store(path):
+        from biopart.store import Store
+
+        values = checks.check_store(Store(path))
+        if leak:
+            values["leak"] = checks.check_leak(Store(path))
+            if values["leak"]["leaks"]:
+                values["problems"].append("the edges of windows can be told from their middle")
+    elif leak:
+        raise click.UsageError(f"--leak looks at a store; {what} is none")
+    elif checks.is_run(path):
+        from biopart.run import Run
+
+        values = checks.check_run(Run(path))
+    else:
+        with wrong_use():
+            values = {"name": describe(what)["name"], "problems": [], "remarks": []}
+    output.emit(values)
+    if values["problems"]:
+        sys.exit(1)

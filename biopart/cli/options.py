@@ -1,0 +1,47 @@
+"""Options that several commands share, and how mistakes of a user end."""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import click
+
+from biopart.terminal import Output
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+@contextmanager
+def wrong_use() -> Iterator[None]:
+    """Report a wrong recipe, card or setting as wrong use: exit status 2."""
+    try:
+        yield
+    except (ValueError, FileNotFoundError) as error:
+        raise click.UsageError(" ".join(str(error).split())) from error
+
+
+def output_options(function: Function) -> Function:
+    """Add --json and --quiet, which reach the command as one ``output``."""
+
+    @click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
+    @click.option("--quiet", is_flag=True, help="No progress on stderr.")
+    @functools.wraps(function)
+    def command(*args: Any, as_json: bool, quiet: bool, **options: Any) -> Any:
+        return function(*args, output=Output(as_json, quiet), **options)
+
+    return cast(Function, command)
+
+
+set_option = click.option(
+    "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a value; repeatable."
+)
+dry_option = click.option("--dry-run", is_flag=True, help="Do everything on one batch.")
+run_option = click.option(
+    "--run",
+    "run_path",
+    type=FOLDER,
+    help="Run folder, or RUN/finetune/NAME; default: the newest run and fine-tuning.",
+)

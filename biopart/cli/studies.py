@@ -1,0 +1,152 @@
+"""Commands that run several trainings or measure: demo, curve, sweep, report, bench."""
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from biopart.cli.options import FOLDER, output_options, set_option, wrong_use
+from biopart.terminal import Output
+
+
+@click.command()
+@click.option("--out", type=FOLDER, default=Path("demo"), show_default=True, help="Folder to fill.")
+@output_options
+def demo(out: Path, output: Output) -> None:
+    """Simulate nights, prepare, pretrain, finetune, and write a page of it all."""
+    from biopart.studies.demo import run_demo, table
+
+    result = run_demo(out, output.say)
+    output.emit(result, [*table(result), f"page: {result['page']}"])
+
+
+def changes_of(
+    section: str,
+    changes: tuple[str, ...],
+    repeats: int | None,
+    store: Path | None,
+    **lists: str | None,
+) -> tuple[str, ...]:
+    """Spell the options of a curve or sweep as settings of its recipe; --set comes last.
+
+    Examples
+    --------
+    >>> changes_of("curve", ("seed=1",), 3, None, methods="part,mae", sizes=None)
+    ('curve.methods=[part, mae]', 'curve.repeats=3', 'seed=1')
+    """
+    spelled = [
+        f"{section}.{key}=[{', '.join(item.strip() for item in text.split(','))}]"
+        for key, text in lists.items()
+        if text is not None
+    ]
+    spelled += [] if repeats is None else [f"{section}.repeats={repeats}"]
+    spelled += [] if store is None else [f"data.store={json.dumps(str(store))}"]
+    return (*spelled, *changes)
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--methods", help="Comma-separated; default: the recipe's.")
+@click.option("--sizes", "--subjects", "sizes", help="Labelled persons, e.g. 1,2,5,10.")
+@click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
+@click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
+@click.option("--run", "runs", type=FOLDER, multiple=True, help="Finished pretraining to take.")
+@click.option("--out", type=FOLDER, help="Folder of the curve; default curves/<name>.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--retry", is_flag=True, help="Do failed cells again.")
+@set_option
+@click.option("--dry-run", is_flag=True, help="Say what would be done and how long it takes.")
+@output_options
+def curve(
+    recipe: str,
+    out: Path | None,
+    jobs: int,
+    retry: bool,
+    runs: tuple[Path, ...],
+    dry_run: bool,
+    output: Output,
+    **wanted: Any,
+) -> None:
+    """Compare methods over labelled persons by a RECIPE; a stopped curve goes on."""
+    from biopart.recipe import load_recipe
+    from biopart.studies.curve import announce, lines_of, run_curve
+    from biopart.studies.work import Crew
+
+    with wrong_use():
+        loaded = load_recipe(recipe, changes_of("curve", **wanted))
+    folder = out or Path("curves") / loaded.name
+    with output.cells("curve") as progress:
+        crew = Crew(jobs, retry=retry, say=output.say, progress=progress)
+        if dry_run:
+            output.emit(announce(loaded, folder, crew))
+            return
+        found = run_curve(loaded, folder, crew, runs=runs)
+    output.emit(found, lines_of(found))
+    if found["failed"]:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--over", multiple=True, metavar="KEY=A,B,C", help="Key and values; repeatable.")
+@click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
+@click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
+@click.option("--out", type=FOLDER, help="Folder of the sweep; default sweeps/<name>.")
+@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@click.option("--retry", is_flag=True, help="Do failed cells again.")
+@set_option
+@output_options
+def sweep(
+    recipe: str,
+    over: tuple[str, ...],
+    out: Path | None,
+    jobs: int,
+    retry: bool,
+    output: Output,
+    **wanted: Any,
+) -> None:
+    """Try values of a key of RECIPE, all else equal; a stopped sweep goes on."""
+    from biopart.recipe import load_recipe
+    from biopart.studies.sweep import lines_of, parse_over, run_sweep
+    from biopart.studies.work import Crew
+
+    with wrong_use():
+        listed = [f"sweep.over={json.dumps(parse_over(over))}"] if over else []
+        loaded = load_recipe(recipe, (*listed, *changes_of("sweep", **wanted)))
+    with output.cells("sweep") as progress:
+        crew = Crew(jobs, retry=retry, say=output.say, progress=progress)
+        found = run_sweep(loaded, out or Path("sweeps") / loaded.name, crew)
+    output.emit(found, lines_of(found))
+    if found["failed"]:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True
+)
+@output_options
+def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
+    """Write one page on RUNS: settings side by side, curves, results, provenance."""
+    from biopart.studies.report import report as write_report
+
+    path = write_report(runs, out)
+    output.emit({"page": str(path)}, [f"page: {path}"])
+
+
+@click.command()
+@click.argument("what", type=click.Choice(["signals", "part", "objectives"]))
+@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@output_options
+def bench(what: str, repeats: int, output: Output) -> None:
+    """Measure the path from a raw night to windows, a PART step, or steps of all objectives."""
+    from biopart.studies.bench import bench_part, bench_signals
+    from biopart.studies.bench_objectives import bench_objectives
+
+    measures: dict[str, Callable[..., dict[str, Any]]]
+    measures = {"signals": bench_signals, "part": bench_part, "objectives": bench_objectives}
+    output.emit(measures[what](repeats, output.say))

@@ -1,0 +1,142 @@
+"""Commands that train and score: pretrain, finetune, evaluate, probe."""
+
+from pathlib import Path
+
+import click
+
+from biopart.cli.options import (
+    FOLDER,
+    dry_option,
+    output_options,
+    run_option,
+    set_option,
+    wrong_use,
+)
+from biopart.terminal import Output, readable
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@set_option
+@click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
+@click.option("--resume", is_flag=True, help="Go on with --out, or with the newest run.")
+@click.option("--device", help="auto, cpu or cuda:N.")
+@dry_option
+@output_options
+def pretrain(
+    recipe: str | None,
+    changes: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    device: str | None,
+    dry_run: bool,
+    output: Output,
+) -> None:
+    """Pretrain an encoder by a RECIPE: a path, or the name of a shipped one."""
+    from biopart.recipe import load_recipe
+    from biopart.verbs import pretrain as verb
+    from biopart.verbs.info import run_info
+
+    if resume and (recipe or changes or device or dry_run):
+        raise click.UsageError("--resume goes on with a run as it was begun; give --out alone")
+    if not resume and recipe is None:
+        raise click.UsageError("give a recipe, for instance: biopart pretrain demo")
+    changes = (*changes, *([f"compute.device={device}"] if device else []))
+    with output.progress("pretrain") as report:
+        if resume:
+            run = verb.resume(out, report)
+        else:
+            with wrong_use():
+                loaded = load_recipe(str(recipe), changes)
+            run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report)
+    if dry_run:
+        output.emit({"dry_run": "done"}, ["dry run: one batch went through, nothing was kept"])
+        return
+    output.emit(run_info(run))
+
+
+@click.command()
+@run_option
+@click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
+@click.option("--seed", type=click.IntRange(0), help="Draws the persons; default: the recipe's.")
+@click.option("--from-scratch", is_flag=True, help="The supervised baseline.")
+@click.option("--context", type=int, default=1, show_default=True, help="Windows per decision.")
+@set_option
+@dry_option
+@output_options
+def finetune(
+    run_path: Path | None,
+    subjects: int | None,
+    seed: int | None,
+    from_scratch: bool,
+    context: int,
+    changes: tuple[str, ...],
+    dry_run: bool,
+    output: Output,
+) -> None:
+    """Fine-tune a run on the labels of a few persons and score it on test persons."""
+    from biopart.run import find_run
+    from biopart.verbs.finetune import finetune as tune
+    from biopart.verbs.pretrain import stored_recipe
+
+    run = find_run(run_path)
+    changes = (*changes, f"finetune.context={context}")
+    with wrong_use():
+        stored_recipe(run.pretrained(), changes)
+    with output.progress("finetune") as report:
+        target = tune(
+            run,
+            subjects=subjects,
+            seed=seed,
+            from_scratch=from_scratch,
+            changes=changes,
+            dry_run=dry_run,
+            report=report,
+        )
+    if dry_run:
+        output.emit({"dry_run": "done"}, ["dry run: one batch went through, nothing was kept"])
+        return
+    result = target.result()
+    for warning in result["warnings"]:
+        output.say(f"warning: {warning}")
+    output.emit({"run": str(target.path), **result})
+
+
+@click.command()
+@run_option
+@click.option("--store", type=FOLDER, required=True, help="Prepared store.")
+@click.option("--persons", help="Comma-separated; default: everybody in the store.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@output_options
+def evaluate(
+    run_path: Path | None, store: Path, persons: str | None, device: str, output: Output
+) -> None:
+    """Score a fine-tuned model on persons that it has never seen."""
+    from biopart.run import find_run
+    from biopart.verbs.evaluate import evaluate as score
+
+    names = None if persons is None else [n.strip() for n in persons.split(",") if n.strip()]
+    output.emit(score(find_run(run_path), store, names, device=device))
+
+
+@click.command()
+@run_option
+@click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
+@click.option("--seed", type=click.IntRange(0), help="Draws the persons; default: the recipe's.")
+@set_option
+@output_options
+def probe(
+    run_path: Path | None,
+    subjects: int | None,
+    seed: int | None,
+    changes: tuple[str, ...],
+    output: Output,
+) -> None:
+    """Probe the frozen encoder, beside an untrained one and band powers, on the same persons."""
+    from biopart.run import find_run
+    from biopart.verbs.probe import probe as fit_probes
+
+    results = fit_probes(find_run(run_path), subjects=subjects, seed=seed, changes=changes)
+    shown = ("kappa", "kappa_ci95", "kappa_mean", "macro_f1", "accuracy")
+    lines = readable({name: {k: r[k] for k in shown} for name, r in results.items()})
+    output.emit(results, lines)

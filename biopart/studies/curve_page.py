@@ -1,0 +1,160 @@
+"""The picture and the page of a curve: what was found, how sure that is, and from what."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from biopart import figures
+from biopart.evaluation.paired import FEWEST, smallest_p
+from biopart.run import plain, write_text
+from biopart.studies import clinical
+from biopart.studies.curve_table import (
+    BASELINES,
+    REFERENCE,
+    Curve,
+    Row,
+    differences,
+    probe_gains,
+    rows,
+    summary,
+    verdict,
+)
+
+BANNER = "Simulated recordings: no figure on this page is a result"
+
+
+def picture(curve: Curve) -> Figure:
+    """Draw a curve: kappas with intervals, linear probes, paired differences to PART.
+
+    Raises ValueError where no cell has a defined kappa.
+    """
+    means, gaps = summary(curve), differences(curve)
+    supported = frozenset((row["method"], row["size"]) for row in gaps if row["supported"])
+    panels = [
+        figures.Panel(
+            points(means, "kappa", "ci95"),
+            "Cohen's kappa on test persons",
+            "Mean over seeds, 95 % intervals over test persons and seeds (grey: baselines)",
+            published=curve.published,
+        ),
+        figures.Panel(
+            probed(means), "kappa of a linear probe", "Linear probes: frozen and untrained encoder"
+        ),
+        figures.Panel(
+            points(gaps, "difference", "ci95"),
+            f"difference of kappa to {REFERENCE.upper()}",
+            f"Paired differences to {REFERENCE.upper()} (filled: supported)",
+            filled=supported,
+            zero=True,
+        ),
+    ]
+    figure = figures.comparison(
+        panels, xlabel=f"labelled {curve.unit}s in finetuning", baselines=tuple(BASELINES)
+    )
+    if curve.simulated:
+        figure.suptitle(BANNER, fontsize=10, color="#8a2d00")
+        figure.set_label(f"{BANNER}. {figure.get_label()}")
+    return figure
+
+
+def points(
+    table: Sequence[Row], key: str, interval: str
+) -> dict[str, list[tuple[float, float, float | None, float | None]]]:
+    """Return (size, value, low, high) by method, of rows that have a value.
+
+    Examples
+    --------
+    >>> points([{"method": "part", "size": 5, "kappa": 0.5, "ci95": [0.4, 0.6]}], "kappa", "ci95")
+    {'part': [(5, 0.5, 0.4, 0.6)]}
+    """
+    found: dict[str, list[tuple[float, float, float | None, float | None]]] = {}
+    for row in table:
+        if row[key] is not None:
+            point = (row["size"], row[key], row[interval][0], row[interval][1])
+            found.setdefault(row["method"], []).append(point)
+    return found
+
+
+def probed(
+    table: Sequence[Row],
+) -> dict[str, list[tuple[float, float, float | None, float | None]]]:
+    """Return the points of linear probes, and of the baselines, which are probes themselves."""
+    found = points(table, "probe_kappa", "probe_ci95")
+    if found:
+        found |= points([row for row in table if row["method"] in BASELINES], "kappa", "ci95")
+    return found
+
+
+def drawn(curve: Curve) -> list[Row]:
+    """Return the labelled persons of each seed, by the size that first takes them.
+
+    Returns
+    -------
+    list of dict
+        ``seed``, ``added`` {size: persons who are not in a smaller size}, ``nested`` and
+        ``alike``: whether each size holds the smaller ones, and whether all methods had the same.
+    """
+    table = []
+    for seed in sorted({cell.seed for cell in curve.cells}):
+        sets: dict[int, set[frozenset[str]]] = {}
+        for cell in curve.cells:
+            if cell.seed == seed:
+                found = frozenset(cell.result["train_persons"])
+                sets.setdefault(cell.size, set()).add(found)
+        before: frozenset[str] = frozenset()
+        added, nested = {}, True
+        for size, groups in sorted(sets.items()):
+            now = frozenset().union(*groups)
+            nested &= before <= now
+            added[size] = sorted(now - before)
+            before = now
+        alike = all(len(groups) == 1 for groups in sets.values())
+        table.append({"seed": seed, "added": added, "nested": nested, "alike": alike})
+    return table
+
+
+def warnings(curve: Curve) -> dict[str, list[str]]:
+    """Return the warnings of cells, each with the names of its cells."""
+    found: dict[str, list[str]] = {}
+    for cell in curve.cells:
+        for text in cell.result.get("warnings", ()):
+            found.setdefault(text, []).append(f"{cell.method}-s{cell.size}-seed{cell.seed}")
+    return {text: names for text, names in found.items() if text not in curve.notes}
+
+
+def write_page(path: Path, curve: Curve) -> None:
+    """Write the page of a curve: one file that loads nothing."""
+    templates = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined)
+    environment.filters["yaml"] = _yaml
+    n_persons = len(curve.test_persons)
+    night = clinical.first_night(path.parent, curve)
+    text = environment.get_template("curve.html.jinja").render(
+        banner=BANNER,
+        curve=curve,
+        reference=REFERENCE,
+        baselines=BASELINES,
+        said=verdict(curve),
+        picture=Markup(figures.to_html(picture(curve))),
+        means=summary(curve),
+        gaps=differences(curve),
+        gains=probe_gains(curve),
+        cells=rows(curve),
+        drawn=drawn(curve),
+        warnings=warnings(curve),
+        agreement=clinical.of_curve(path.parent, curve),
+        night=None if night is None else Markup(figures.to_html(night)),
+        fewest=FEWEST,
+        smallest=smallest_p(n_persons),
+        n_persons=n_persons,
+    )
+    write_text(path, text)
+
+
+def _yaml(values: Mapping[str, Any]) -> str:
+    return yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)

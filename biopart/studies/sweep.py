@@ -1,0 +1,186 @@
+"""A sweep: one or more values of a recipe tried in turn, all else equal, on the same persons."""
+
+import json
+from collections.abc import Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from biopart import figures
+from biopart.recipe import Recipe, resolve
+from biopart.studies.cells import Board, Plan, Variant, file_name
+from biopart.studies.curve import figure, gather, open_board, shared
+from biopart.studies.curve_plan import look_at_subsets
+from biopart.studies.curve_table import Curve, rows, summary, write_csv
+from biopart.studies.sweep_page import picture, write_page
+from biopart.studies.work import Crew, carry_out
+from biopart.verbs.classes import check_test
+from biopart.verbs.experiment import Experiment, open_experiment
+
+SHOWN = ("validation/loss", "validation/r2", "validation/r2_excess", "validation/accuracy")
+SWEPT = ("data.window_s", "data.channels", "data.normalise", "encoder.", "pretrain.", "finetune.")
+
+Over = Mapping[str, Sequence[Any]]
+
+
+def parse_over(texts: Sequence[str]) -> dict[str, list[Any]]:
+    """Read ``key=a,b,c`` as a key and its values, each a YAML value.
+
+    Examples
+    --------
+    >>> parse_over(["pretrain.objective.pairs=10, 40", "encoder.patch=[50],[100]"])
+    {'pretrain.objective.pairs': [10, 40], 'encoder.patch': [[50], [100]]}
+    """
+    over = {}
+    for text in texts:
+        key, separator, values = text.partition("=")
+        try:
+            listed = yaml.safe_load(f"[{values}]")
+        except yaml.YAMLError:
+            listed = []
+        if not separator or not key.strip() or not listed:
+            raise ValueError(
+                f"--over takes key=a,b,c, for instance encoder.depth=2,4; got {text!r}"
+            )
+        over[key.strip()] = listed
+    return over
+
+
+def plan_sweep(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]:
+    """Lay out a sweep: a variant for each combination of values, and what to know of it."""
+    split, settings = experiment.split, recipe.sweep
+    test = experiment.source(split.test, labelled=True, keep_bad=True)
+    size = min(recipe.finetune.subjects, len(split.finetune))
+    notes = [*experiment.notes, *check_test(test)]
+    if size < recipe.finetune.subjects:
+        notes.append(f"{recipe.finetune.subjects} subjects were asked for; {size} are there")
+    seeds = tuple(range(recipe.seed, recipe.seed + settings.repeats))
+    skipped, said = look_at_subsets(experiment, (size,), seeds)
+    return Plan(variants_of(recipe, settings.over), (size,), seeds, skipped), notes + said
+
+
+def variants_of(recipe: Recipe, over: Over) -> tuple[Variant, ...]:
+    """Return a variant for every combination of values.
+
+    Raises ValueError where a key is none that may be swept, or a value is not allowed.
+    """
+    if not over:
+        raise ValueError("a sweep needs --over key=a,b,c or sweep.over in the recipe")
+    for key in over:
+        if not key.startswith(SWEPT):
+            raise ValueError(
+                f"{key} cannot be swept, since all variants share persons and windows; sweep "
+                f"a key under {', '.join(SWEPT)}"
+            )
+    variants = []
+    for values in product(*over.values()):
+        chosen = dict(zip(over, values, strict=True))
+        changes = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
+        changed = resolve(recipe.model_dump(mode="json"), changes, f"sweep of {recipe.name}")
+        variants.append(Variant(variant_name(chosen), changed))
+    return tuple(variants)
+
+
+def variant_name(chosen: Mapping[str, Any]) -> str:
+    """Name a variant by its values.
+
+    Examples
+    --------
+    >>> variant_name({"pretrain.objective.pairs": 10, "encoder.depth": 2})
+    'pairs=10+depth=2'
+    """
+    return file_name("+".join(f"{key.rpartition('.')[2]}={value}" for key, value in chosen.items()))
+
+
+def run_sweep(recipe: Recipe, out: Path, crew: Crew) -> dict[str, Any]:
+    """Run a recipe's sweep to its end, or on from where it stopped, and write its table.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        Its ``sweep`` section says over what, ``finetune.subjects`` on how many persons.
+    out : Path
+        The folder; any number of processes and machines may share it.
+    crew : Crew
+        Processes started here.
+
+    Returns
+    -------
+    dict
+        ``table`` with a row per variant, ``failed``, ``notes`` and the files written.
+    """
+    recipe, crew = shared(recipe, crew)
+    experiment = open_experiment(recipe)
+    plan, notes = plan_sweep(recipe, experiment)
+    board = open_board(out / "sweep.json", recipe, experiment.cohort.fingerprint)
+    for note in notes:
+        crew.say(note)
+    carry_out(plan, board, crew)
+    curve = gather(plan, board, recipe, notes=notes, simulated=experiment.simulated)
+    return answer(curve, held_out(plan, board), out)
+
+
+def answer(curve: Curve, held: Mapping[str, Mapping[str, Any]], out: Path) -> dict[str, Any]:
+    """Write table, picture and page of a sweep; return what they say."""
+    found: dict[str, Any] = {"failed": dict(curve.failed), "missing": list(curve.missing)}
+    if not curve.cells:
+        return found
+    write_csv(out / "sweep.csv", rows(curve))
+    table = tabulated(curve, held)
+    over = curve.settings["sweep"]["over"]
+    values = {variant_name({key: value}): value for key in over for value in over[key]}
+    places = [values.get(row["method"], row["method"]) for row in table]
+    drawing = picture(table, places, " and ".join(over))
+    figures.save(drawing, out / "sweep.png")
+    write_page(out / "sweep.html", curve, table, drawing)
+    files = {kind: str(out / f"sweep.{kind}") for kind in ("csv", "png", "html")}
+    return {**found, "table": table, "notes": list(curve.notes), "files": files}
+
+
+def tabulated(curve: Curve, held: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return a row per variant: its values, kappas with intervals, and held-out figures.
+
+    Held-out figures are means over the seeds' pretrainings; kappas as in a curve.
+    """
+    return [{**held.get(row["method"], {}), **row} for row in summary(curve)]
+
+
+def held_out(plan: Plan, board: Board) -> dict[str, dict[str, Any]]:
+    """Return, per variant, the means over seeds of what its pretrainings last said of others.
+
+    These are the figures of validation persons; they are comparable across variants only where
+    the swept key does not change what they mean.
+    """
+    found = {}
+    for variant in plan.variants:
+        last = [
+            row
+            for cell in plan.cells
+            if cell.size is None and cell.variant == variant.name
+            for row in board.run(cell).metrics()[-1:]
+        ]
+        keys = [key for key in (last[0] if last else {}) if key.startswith("validation/")]
+        found[variant.name] = {
+            key: float(np.mean([row[key] for row in last if row.get(key) is not None] or [np.nan]))
+            for key in keys
+        }
+    return found
+
+
+def lines_of(found: Mapping[str, Any]) -> list[str]:
+    """Return a sweep's table as lines for a reader."""
+    lines = []
+    for row in found.get("table", []):
+        low, high = map(figure, row["ci95"])
+        shown = [f"{row['method']:28} kappa {figure(row['kappa'])} [{low}, {high}]"]
+        shown += [
+            f"{key.removeprefix('validation/')} {figure(row[key])}"
+            for key in SHOWN
+            if row.get(key) is not None
+        ]
+        lines.append("  ".join(shown))
+    lines += [f"failed {name}: {why}" for name, why in found["failed"].items()]
+    return lines + [f"{kind}: {path}" for kind, path in found.get("files", {}).items()]
