@@ -13,8 +13,11 @@ from biopart.objectives import DropPos, DropPosSettings
 from biopart.run import plain
 from biopart.signals import simulate_cohort
 from biopart.store import create_store, load_card
-from biopart.studies import bench, bench_night, bench_objectives
-from biopart.studies.turns import Timing, in_turns, limited
+from biopart.studies import bench
+from biopart.studies.bench import night
+from biopart.studies.bench import objectives as of_objectives
+from biopart.studies.bench import part as of_part
+from biopart.studies.bench.turns import Timing, in_turns, limited
 
 
 @pytest.fixture(scope="module")
@@ -96,33 +99,33 @@ def test_the_loop_of_slices_equals_patches_cut_by_hand() -> None:
     values = torch.arange(12).reshape(1, 1, 3, 4)
     boxes = Boxes(torch.tensor([[[0, 1], [1, 2]]]), torch.full((1, 2, 2), 2))
     out = torch.empty(1, 2, 1, 2, 2, dtype=torch.int64)
-    bench.slice_loop(values, bench.slices_of(boxes), out)
+    of_part.slice_loop(values, of_part.slices_of(boxes), out)
     assert out.tolist() == [[[[[1, 2], [5, 6]]], [[[6, 7], [10, 11]]]]]
 
 
 def test_a_cut_that_is_not_its_slice_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "cut", lambda values, boxes, size: torch.zeros(1, 2, 1, 4))
+    monkeypatch.setattr(of_part, "cut", lambda values, boxes, size: torch.zeros(1, 2, 1, 4))
     fixed = grid_boxes((8,), (4,))
     drawn = Boxes(fixed.start[None], fixed.size[None])
-    monkeypatch.setattr(bench, "random_boxes", lambda *_, **options: drawn)
+    monkeypatch.setattr(of_part, "random_boxes", lambda *_, **options: drawn)
     with pytest.raises(AssertionError, match="not its slice"):
-        bench.bench_cut(torch.ones(1, 1, 8), 2, (4,), 1)
+        of_part.bench_cut(torch.ones(1, 1, 8), 2, (4,), 1)
 
 
 def test_parts_that_do_other_work_are_found_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(bench_night.Parts, "furthest", lambda parts, store: 2.0)
+    monkeypatch.setattr(night.Parts, "furthest", lambda parts, store: 2.0)
     (header,) = simulate_cohort(tmp_path / "raw", persons=1, hours=0.2, seed=0)
     card = load_card("physionet2018")
     create_store(tmp_path / "store", card.store_attributes(simulated=True))
     with pytest.raises(AssertionError, match="same work"):
-        bench_night.bench_preparation(header, tmp_path / "store", card, 1)
+        night.bench_preparation(header, tmp_path / "store", card, 1)
 
 
 @pytest.fixture(scope="module")
 def objectives() -> dict[str, Any]:
-    return bench_objectives.bench_objectives(1, windows=2, encoders=((24, 2),))
+    return bench.bench_objectives(1, windows=2, encoders=((24, 2),))
 
 
 @pytest.mark.parametrize(
@@ -147,11 +150,11 @@ def test_the_settings_of_measured_objectives_are_told_as_json(objectives: dict[s
 
 def test_an_encoder_alone_gets_what_the_objective_gives_it() -> None:
     encoder = ViT((3000,), (100,), 6, 24, 1, 2, position="sincos")
-    batch = bench_objectives.random_batch(encoder, 3)
+    batch = of_objectives.random_batch(encoder, 3)
     objective = DropPos(encoder, DropPosSettings(decoder_dim=16, decoder_heads=2))
-    inputs, options = bench_objectives.inputs_of(objective, encoder, batch)
+    inputs, options = of_objectives.inputs_of(objective, encoder, batch)
     assert inputs[0].shape == (3, 7, 6, 100)
     assert inputs[1].isnan().sum().item() == 3 * 6  # int(7 / 4) = 1 of 7 keeps its place
     assert torch.equal(options["unknown"], objective.unknown)
-    bench_objectives.bare_step(encoder, inputs, options)
+    of_objectives.bare_step(encoder, inputs, options)
     assert encoder.cls_token.grad.abs().sum() > 0

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from biopart.nn.weights import save_tensors
-from biopart.studies.clinical import (
+from biopart.studies.curve.clinical import (
     agreement,
     first_night,
     hypnograms,
@@ -17,7 +17,7 @@ from biopart.studies.clinical import (
     of_curve,
     read_nights,
 )
-from biopart.studies.curve_table import Curve, Finished
+from biopart.studies.curve.table import Curve, Finished
 
 STAGES = ["W", "N1", "N2", "N3", "R"]
 TRUTH = np.array([0, 0, 1, 2, 2, 2, 3, 3, 4, 4])

@@ -10,7 +10,7 @@ from biopart.cli import main
 from biopart.recipe import Recipe
 from biopart.run import read_json
 from biopart.studies.cells import Board, Cell
-from biopart.studies.curve import announce, compared, run_curve
+from biopart.studies.curve.curve import announce, compared, run_curve
 from biopart.studies.work import Crew
 from biopart.verbs.pretrain import pretrain
 

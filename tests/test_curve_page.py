@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from biopart.studies.curve_page import BANNER, drawn, picture, points, write_page
-from biopart.studies.curve_table import Curve, Finished, verdict
+from biopart.studies.curve.page import BANNER, drawn, picture, points, write_page
+from biopart.studies.curve.table import Curve, Finished, verdict
 
 EIGHT = (2, 3, 4, 5, 6, 7, 8, 9)
 BETTER = (3, 5, 7, 8, 8, 9, 9, 10)

@@ -2,7 +2,7 @@ import pytest
 
 from biopart.objectives import MaeSettings, PartSettings
 from biopart.recipe import Recipe
-from biopart.studies.curve_plan import (
+from biopart.studies.curve.plan import (
     look_at_subsets,
     method_recipe,
     objective_of,
@@ -90,12 +90,12 @@ def test_a_subset_of_one_class_is_left_out(recipe, monkeypatch):
     holders = {"W": list(experiment.split.finetune), "N1": [], "N2": [], "N3": [], "R": []}
     others = [p for p in experiment.split.finetune if p != first]
     monkeypatch.setattr(
-        "biopart.studies.curve_plan.class_holders", lambda source: holders | {"N1": others}
+        "biopart.studies.curve.plan.class_holders", lambda source: holders | {"N1": others}
     )
     skipped, said = look_at_subsets(experiment, (1, 4), (0,))
     assert skipped == {(1, 0)}
     assert f"the subset s1-seed0 ({first}) has only W: left out" in said
-    monkeypatch.setattr("biopart.studies.curve_plan.class_holders", lambda source: holders)
+    monkeypatch.setattr("biopart.studies.curve.plan.class_holders", lambda source: holders)
     with pytest.raises(ValueError, match="no subset has two classes"):
         look_at_subsets(experiment, (1, 4), (0,))
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from biopart.studies.curve_table import (
+from biopart.studies.curve.table import (
     COLUMNS,
     Curve,
     Finished,

@@ -15,8 +15,8 @@ import pytest
 import biopart
 from biopart.recipe import load_recipe
 from biopart.run import Run
-from biopart.studies.demo import is_current, pretrained, run_demo, table
-from biopart.studies.demo_page import BANNER, Placed
+from biopart.studies.demo.demo import is_current, pretrained, run_demo, table
+from biopart.studies.demo.page import BANNER, Placed
 
 TINY = (
     "compute.threads=1",

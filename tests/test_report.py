@@ -10,9 +10,9 @@ import yaml
 
 from biopart.recipe import resolve
 from biopart.run import Run
-from biopart.studies.report import distinguishing, find_entries, report
-from biopart.studies.report_page import UNUSED, Curves, comparable, side_by_side
-from biopart.studies.report_runs import Entry
+from biopart.studies.report.page import UNUSED, Curves, comparable, side_by_side
+from biopart.studies.report.report import distinguishing, find_entries, report
+from biopart.studies.report.runs import Entry
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
 

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from biopart.recipe import Recipe, load_recipe
-from biopart.studies.sweep import parse_over, plan_sweep, run_sweep, variants_of
+from biopart.studies.sweep.sweep import parse_over, plan_sweep, run_sweep, variants_of
 from biopart.studies.work import Crew
 from biopart.verbs.experiment import open_experiment
 

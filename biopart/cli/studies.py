@@ -144,8 +144,7 @@ def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
 @output_options
 def bench(what: str, repeats: int, output: Output) -> None:
     """Measure the path from a raw night to windows, a PART step, or steps of all objectives."""
-    from biopart.studies.bench import bench_part, bench_signals
-    from biopart.studies.bench_objectives import bench_objectives
+    from biopart.studies.bench import bench_objectives, bench_part, bench_signals
 
     measures: dict[str, Callable[..., dict[str, Any]]]
     measures = {"signals": bench_signals, "part": bench_part, "objectives": bench_objectives}

@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from biopart import figures
 from biopart.evaluation.paired import FEWEST, smallest_p
 from biopart.run import plain, write_text
-from biopart.studies import clinical
-from biopart.studies.curve_table import (
+from biopart.studies.curve import clinical
+from biopart.studies.curve.table import (
     BASELINES,
     REFERENCE,
     Curve,
@@ -134,7 +134,7 @@ def write_page(path: Path, curve: Curve) -> None:
     environment.filters["yaml"] = _yaml
     n_persons = len(curve.test_persons)
     night = clinical.first_night(path.parent, curve)
-    text = environment.get_template("curve.html.jinja").render(
+    text = environment.get_template("page.html.jinja").render(
         banner=BANNER,
         curve=curve,
         reference=REFERENCE,

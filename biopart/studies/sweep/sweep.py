@@ -12,10 +12,10 @@ import yaml
 from biopart import figures
 from biopart.recipe import Recipe, resolve
 from biopart.studies.cells import Board, Plan, Variant, file_name
-from biopart.studies.curve import figure, gather, open_board, shared
-from biopart.studies.curve_plan import look_at_subsets
-from biopart.studies.curve_table import Curve, rows, summary, write_csv
-from biopart.studies.sweep_page import picture, write_page
+from biopart.studies.curve.curve import figure, gather, open_board, shared
+from biopart.studies.curve.plan import look_at_subsets
+from biopart.studies.curve.table import Curve, rows, summary, write_csv
+from biopart.studies.sweep.page import picture, write_page
 from biopart.studies.work import Crew, carry_out
 from biopart.verbs.classes import check_test
 from biopart.verbs.experiment import Experiment, open_experiment

@@ -9,9 +9,9 @@ from biopart import figures
 from biopart.recipe import Recipe
 from biopart.run import Run, origins, read_json, write_json
 from biopart.studies.cells import Board, Cell, Plan
-from biopart.studies.curve_page import picture, write_page
-from biopart.studies.curve_plan import plan_curve
-from biopart.studies.curve_table import (
+from biopart.studies.curve.page import picture, write_page
+from biopart.studies.curve.plan import plan_curve
+from biopart.studies.curve.table import (
     Curve,
     Finished,
     differences,

@@ -13,7 +13,7 @@ from biopart.grid import patchify
 from biopart.nn import ViT
 from biopart.objectives import DropPosSettings, MaeSettings, Mp3Settings, PartSettings
 from biopart.recipe import Objective
-from biopart.studies.turns import Timing, in_turns
+from biopart.studies.bench.turns import Timing, in_turns
 from biopart.verbs.pretrain import build_objective
 
 Inputs = tuple[Any, ...]

@@ -302,7 +302,7 @@ def render(story: Story, images: Mapping[str, Markup], facts: Mapping[str, Any])
     templates = FileSystemLoader(Path(__file__).parent)
     environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined)
     held_out = [row for row in story.metrics if "validation/r2" in row]
-    return environment.get_template("demo.html.jinja").render(
+    return environment.get_template("page.html.jinja").render(
         banner=BANNER,
         story=story,
         experiment=story.experiment,

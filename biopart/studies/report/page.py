@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from biopart import figures
 from biopart.run import write_text
-from biopart.studies.report_runs import Entry, Trial, Values, shown, written
+from biopart.studies.report.runs import Entry, Trial, Values, shown, written
 
 MAIN = ("loss", "r2", "r2_excess", "accuracy", "kappa")  # others are folded up
 DASHES = ("solid", "dashed", "dotted", "dashdot")
@@ -267,7 +267,7 @@ def write_page(path: Path, entries: Sequence[Entry]) -> None:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
-    text = environment.get_template("report.html.jinja").render(
+    text = environment.get_template("page.html.jinja").render(
         entries=entries,
         simulated=[entry.label for entry in entries if entry.simulated],
         settings=side_by_side(settings_of(entries)),

@@ -19,7 +19,7 @@ from biopart.data import Sampler, open_cohort
 from biopart.signals import open_recording, prepare_recording
 from biopart.signals.ingest import ingest_one
 from biopart.store import Card, Record, Store, create_store, write_record
-from biopart.studies.turns import in_turns, limited
+from biopart.studies.bench.turns import in_turns, limited
 
 MEMORY_PROBE = """
 import json, sys

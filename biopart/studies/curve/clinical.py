@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from biopart.nn.weights import load_tensors
-from biopart.studies.curve_table import Curve
+from biopart.studies.curve.table import Curve
 
 STAGES = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM"}
 MEASURES = ("accuracy", "balanced_acc", "kappa", "mcc", "f1")

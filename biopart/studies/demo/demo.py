@@ -19,7 +19,7 @@ from biopart.run import Run, origins
 from biopart.signals.ingest import ingest
 from biopart.signals.simulate import simulate_cohort
 from biopart.store import load_card
-from biopart.studies.demo_page import BANNER, write_page
+from biopart.studies.demo.page import BANNER, write_page
 from biopart.train import Row
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain, resume

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from biopart import figures
 from biopart.run import write_text
-from biopart.studies.curve_table import Curve
+from biopart.studies.curve.table import Curve
 
 PANELS = {
     "kappa": "Cohen's kappa on test persons",
@@ -87,7 +87,7 @@ def write_page(path: Path, curve: Curve, table: Sequence[Row], drawing: Figure) 
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
     )
     columns = [key for key in PANELS if any(row.get(key) is not None for row in table)]
-    text = environment.get_template("sweep.html.jinja").render(
+    text = environment.get_template("page.html.jinja").render(
         curve=curve,
         table=table,
         columns={key: PANELS[key] for key in columns},

@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from biopart.studies.report_page import write_page
-from biopart.studies.report_runs import Entry, natural
+from biopart.studies.report.page import write_page
+from biopart.studies.report.runs import Entry, natural
 
 DEPTH = 2  # a curve keeps its runs in OUT/runs/NAME
 

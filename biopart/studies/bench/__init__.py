@@ -1,0 +1,12 @@
+"""Benchmarks.
+
+What is compared runs in one process and in turns (A B A B ...), after one turn that does not
+count; figures are medians of wall time, with the limit that they should keep beside them. Nights
+are simulated or random: these figures say how fast, never how well.
+"""
+
+from biopart.studies.bench.objectives import bench_objectives
+from biopart.studies.bench.part import bench_part
+from biopart.studies.bench.signals import bench_signals
+
+__all__ = ["bench_objectives", "bench_part", "bench_signals"]
