@@ -81,7 +81,7 @@ def test_a_class_that_a_subset_lacks_is_named_with_the_persons_who_have_it(recip
     skipped, said = look_at_subsets(experiment, (1,), seeds)
     assert skipped == frozenset()
     subsets = ", ".join(f"s1-seed{seed}" for seed in seeds)
-    assert f"no window of N2 in the subsets {subsets}; p8 would have it" in said
+    assert f"no window of N2 in the subsets {subsets}; p8 has it" in said
 
 
 def test_a_subset_of_one_class_is_left_out(recipe, monkeypatch):

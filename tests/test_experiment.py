@@ -249,8 +249,8 @@ def test_a_class_that_the_drawn_persons_lack_is_warned_of_with_its_holders(run, 
     assert "p8" in split.finetune  # the seed of the split: only p8 has N2
     seed = next(s for s in range(50) if "p8" not in split.subset(2, s))
     warnings = finetune(run, subjects=2, seed=seed).result()["warnings"]
-    assert warnings[0] == "no window of N2 among the persons drawn; p8 would have it"
-    assert warnings[1] == "no window of N3 among the persons drawn; nobody else would have it"
+    assert warnings[0] == "no window of N2 among the persons drawn; p8 has it"
+    assert warnings[1] == "no window of N3 among the persons drawn; nobody has it"
 
 
 def test_one_class_alone_is_refused(run, monkeypatch):

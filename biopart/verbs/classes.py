@@ -1,5 +1,7 @@
 """Which persons have which classes: warnings before anything is trained."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from biopart.data import Source
@@ -28,8 +30,7 @@ def check_classes(experiment: Experiment, source: Source) -> list[str]:
         )
     everyone = class_holders(experiment.source(experiment.split.finetune, labelled=True))
     return [
-        f"no window of {name} among the persons drawn; "
-        f"{', '.join(everyone[name]) or 'nobody else'} would have it"
+        f"no window of {name} among the persons drawn; {who_has_it(everyone[name])}"
         for name in absent
     ]
 
@@ -45,6 +46,18 @@ def check_test(test: Source) -> list[str]:
         )
     others = class_holders(test.cohort.source(labelled=True, keep_bad=True))
     return [
-        f"no window of {name} among the test persons; {', '.join(others[name]) or 'nobody'} has it"
-        for name in absent
+        f"no window of {name} among the test persons; {who_has_it(others[name])}" for name in absent
     ]
+
+
+def who_has_it(persons: Sequence[str]) -> str:
+    """Return the persons who have a class as the end of a sentence.
+
+    Examples
+    --------
+    >>> who_has_it(["p1", "p2"]), who_has_it([])
+    ('p1, p2 have it', 'nobody has it')
+    """
+    if not persons:
+        return "nobody has it"
+    return f"{', '.join(persons)} {'has' if len(persons) == 1 else 'have'} it"

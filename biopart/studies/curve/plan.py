@@ -7,7 +7,7 @@ from pydantic import TypeAdapter
 from biopart.objectives import PartSettings
 from biopart.recipe import Method, Objective, Recipe
 from biopart.studies.cells import Plan, Variant
-from biopart.verbs.classes import check_test, class_holders
+from biopart.verbs.classes import check_test, class_holders, who_has_it
 from biopart.verbs.experiment import Experiment
 
 
@@ -110,8 +110,7 @@ def look_at_subsets(
     if len(skipped) == len(sizes) * len(seeds):
         raise ValueError("no subset has two classes; give larger --sizes or another split.seed")
     said += [
-        f"no window of {name} in the subsets {', '.join(subsets)}; "
-        f"{', '.join(holders[name]) or 'nobody left for fine-tuning'} would have it"
+        f"no window of {name} in the subsets {', '.join(subsets)}; {who_has_it(holders[name])}"
         for name, subsets in lacking.items()
         if subsets
     ]
