@@ -23,7 +23,8 @@ from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain, resume
 from biopart.verbs.probe import probe
 
-PAUSE_S = 0.5
+PAUSE_S = 0.5  # between looks for a cell that is ready
+LOOK_S = 2.0  # between looks at the board: each reads what every cell came to
 # What a training raises on data or settings that do not go: NaN, no memory, a damaged file.
 FAULTS = (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError)
 
@@ -177,7 +178,7 @@ def start(plan: Plan, board: Board, threads: int) -> SpawnProcess:
 
 def follow(worker: SpawnProcess, plan: Plan, board: Board, threads: int) -> Iterator[SpawnProcess]:
     """Wait a moment; yield the process, or a new one where it died over a cell."""
-    worker.join(PAUSE_S)
+    worker.join(LOOK_S)
     if worker.exitcode is None:
         yield worker
     elif worker.exitcode != 0:
