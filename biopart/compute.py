@@ -36,13 +36,12 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None 
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    torch.set_num_threads((cores or 1) if compute.threads == "auto" else compute.threads)
+    torch.set_num_threads(cores() if compute.threads == "auto" else compute.threads)
     name = compute.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
-    if kind not in ("cpu", "cuda") or (kind == "cuda" and not torch.cuda.is_available()):
+    if not has_device(name):
         raise ValueError(f"device {name!r} is not there; give auto, cpu or cuda:N")
     devices: Any = [int(number)] if number else 1
     precision: str = compute.precision
@@ -50,6 +49,19 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None 
         precision = "float32" if trial is None else measured_precision(trial(), name)
     spelled = {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
     return Fabric(accelerator=kind, devices=devices, precision=spelled)
+
+
+def has_device(name: str) -> bool:
+    """Tell whether this machine has a device: cpu, cuda or cuda:N."""
+    kind, _, number = name.partition(":")
+    return kind == "cpu" or (kind == "cuda" and int(number or 0) < torch.cuda.device_count())
+
+
+def cores() -> int:
+    """Return the number of CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on every system
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def measured_precision(encoder: nn.Module, device: str) -> str:

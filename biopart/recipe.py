@@ -65,6 +65,9 @@ class Optimisation(Strict):
     warmup_epochs: float = Field(5.0, ge=0, description="epochs of linear warm-up")
     weight_decay: float = Field(0.05, ge=0, description="not on biases, norms, positions, [CLS]")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = none")
+    clip_each: bool = Field(
+        False, description="clip every tensor by itself, as DropPos does at 5.0"
+    )
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor of lr per layer from the top")
     validate_every: int = Field(1, ge=1, description="epochs between looks at validation persons")
 

@@ -51,7 +51,7 @@ class Task:
         Windows to train on.
     settings : Optimisation
         Epochs, batch, learning rate and so on.
-    normalise : "window", "joint" or "none"
+    normalise : "window" or "none"
         Done on the device before the objective sees a batch.
     seed : int
         Seed of order and randomness.
@@ -219,8 +219,10 @@ def training_row(task: Task, progress: Progress, output: StepOutput, norm: Tenso
 def clip(task: Task) -> Tensor:
     """Clip the norm of the gradient where the settings ask for it; return the norm before."""
     trained = [p for p in task.objective.parameters() if p.grad is not None]
-    norm: Tensor = nn.utils.clip_grad_norm_(trained, task.settings.clip or math.inf)
-    return norm
+    limit = task.settings.clip or math.inf
+    groups = [[p] for p in trained] if task.settings.clip_each else [trained]
+    norms = torch.stack([nn.utils.clip_grad_norm_(group, limit) for group in groups])
+    return norms.square().sum().sqrt() if len(groups) > 1 else norms[0]
 
 
 def learning_rate(task: Task, step: int) -> float:
@@ -344,7 +346,7 @@ def measure(
         Windows of held-out persons.
     fabric : Fabric
         Device and precision.
-    normalise : "window", "joint" or "none"
+    normalise : "window" or "none"
         As in training.
     count : int
         Windows measured, spread evenly over the source; figures are means over them.

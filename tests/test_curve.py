@@ -1,6 +1,5 @@
 import csv
 import json
-from dataclasses import replace
 
 import pytest
 import yaml
@@ -10,8 +9,14 @@ from biopart.cli import main
 from biopart.recipe import Recipe
 from biopart.run import read_json
 from biopart.studies.cells import Board, Cell
-from biopart.studies.curve.curve import announce, compared, run_curve
-from biopart.studies.work import Crew
+from biopart.studies.curve.curve import (
+    FREE_OF_CURVE,
+    announce,
+    compared,
+    identity,
+    run_curve,
+)
+from biopart.studies.work import Crew, sharing
 from biopart.verbs.pretrain import pretrain
 
 
@@ -76,22 +81,25 @@ def test_a_failed_cell_is_told_and_done_again_on_request(values, tmp_path):
     assert "failed cells taken up again: supervised-s3-seed0" in said
 
 
-def test_a_finished_pretraining_is_taken(values, tmp_path):
-    recipe = Recipe.model_validate(values)
-    run = pretrain(recipe, out=tmp_path / "run")
-    said = []
+def test_a_finished_pretraining_is_taken_and_tuned_as_the_curve_says(values, tmp_path):
+    values["finetune"]["lr"] = 0.5
+    run = pretrain(Recipe.model_validate(values), out=tmp_path / "run")
+    values["finetune"]["lr"] = 3e-3
+    recipe, said = Recipe.model_validate(values), []
     run_curve(recipe, tmp_path / "curve", Crew(say=said.append), runs=[run.path])
     assert f"{run.path} is taken as part-seed0" in said
-    taken = tmp_path / "curve" / "runs" / "part-seed0" / "encoder.safetensors"
-    assert taken.read_bytes() == run.encoder.read_bytes()
+    taken = tmp_path / "curve" / "runs" / "part-seed0"
+    assert (taken / "encoder.safetensors").read_bytes() == run.encoder.read_bytes()
     assert read_json(tmp_path / "curve" / "cells" / "part-seed0.json")["taken_from"]
+    tuned = yaml.safe_load((taken / "finetune" / "s3-seed0" / "finetune.yaml").read_text())
+    assert tuned["finetune"]["lr"] == 3e-3
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pretrain": {"lr": 0.1}}, "its recipe is that of no method and seed"),
-        ({"seed": 7}, "its recipe is that of no method and seed"),
+        ({"pretrain": {"lr": 0.1}}, "its pretrain.lr is 0.001, part-seed0 wants 0.1"),
+        ({"seed": 7}, "its seed is 0, part-seed7 wants 7"),
     ],
 )
 def test_a_pretraining_of_another_kind_is_not_taken(values, tmp_path, change, message):
@@ -112,12 +120,30 @@ def test_a_plan_says_what_will_be_done_and_how_long(values, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_plan_knows_what_is_there_taken_or_failed_and_refuses_what_a_curve_would(
+    values, tmp_path
+):
+    recipe, out = Recipe.model_validate(values), tmp_path / "curve"
+    run = pretrain(recipe, out=tmp_path / "run")
+    Board(out).settle(Cell("supervised", 0, 3), {"failed": "ValueError: NaN"})
+    (out / "curve.json").write_text(json.dumps(identity(recipe, "another", FREE_OF_CURVE)))
+    with pytest.raises(ValueError, match="store_sha256 is 'another' there"):
+        announce(recipe, out, Crew())
+    (out / "curve.json").unlink()
+    left = [
+        {k: v["left"] for k, v in announce(recipe, out, crew, runs=runs)["variants"].items()}
+        for crew, runs in ((Crew(), []), (Crew(retry=True), [run.path]))
+    ]
+    assert left[0] == {"part": 2, "supervised": 0, "untrained": 1, "band-powers": 1}
+    assert left[1] == {"part": 1, "supervised": 1, "untrained": 1, "band-powers": 1}
+
+
 def test_cores_are_shared_where_threads_are_auto(monkeypatch):
-    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(8)))
-    compute = Recipe().compute
-    assert Crew(jobs=2).sharing(compute).threads == 4
-    assert Crew(jobs=16).sharing(compute).threads == 1
-    assert Crew(jobs=2).sharing(compute.model_copy(update={"threads": 3})).threads == 3
+    monkeypatch.setattr("biopart.studies.work.cores", lambda: 8)
+    recipe = Recipe()
+    assert [sharing(recipe, jobs)[1] for jobs in (2, 16)] == [4, 1]
+    shared, threads = sharing(Recipe.model_validate({"compute": {"threads": 3}}), 2)
+    assert shared.compute.threads == threads == 3
 
 
 def test_nested_differences_have_dotted_keys():
@@ -151,7 +177,3 @@ def test_the_command_prints_its_answer_as_json(values, tmp_path):
     found = json.loads(answer.stdout)
     assert [row["size"] for row in found["summary"] if row["method"] == "supervised"] == [2, 3]
     assert found["files"]["csv"].endswith("curve.csv")
-
-
-def test_a_crew_is_a_value():
-    assert replace(Crew(), jobs=3) == Crew(3)

@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
-from biopart.studies.curve.page import BANNER, drawn, picture, points, write_page
-from biopart.studies.curve.table import Curve, Finished, verdict
+from biopart.studies.curve.page import drawn, picture, points, write_page
+from biopart.studies.curve.table import Curve, Finished
+from biopart.studies.curve.verdict import verdict
+from biopart.studies.pages import BANNER
 
 EIGHT = (2, 3, 4, 5, 6, 7, 8, 9)
 BETTER = (3, 5, 7, 8, 8, 9, 9, 10)
@@ -65,7 +67,7 @@ class _Page(HTMLParser):
 
 
 def _page(tmp_path: Path, curve: Curve) -> _Page:
-    write_page(tmp_path / "curve.html", curve)
+    write_page(tmp_path / "curve.html", curve, picture(curve))
     return _Page(tmp_path / "curve.html")
 
 
@@ -96,7 +98,8 @@ def test_page_shows_figures_with_intervals_and_marks_what_is_supported(tmp_path:
     mae, mp3 = gaps.split("Each test")[0].split(" mp35")
     assert mae.startswith("+0.375 (+0.")
     assert mae.endswith("0.0080.00882yes")  # p, adjusted p, persons, seeds
-    assert mp3.strip() == "+0.000 (+0.000 to +0.000)+0.000 (+0.000 to +0.000)no testno test82no"
+    nothing = "(+0.000 to +0.000)"  # of persons and seeds, pooled, of the seeds alone
+    assert mp3.strip() == f"+0.000 {nothing}+0.000 {nothing} {nothing}no testno test82no"
 
 
 def test_page_of_simulated_recordings_has_a_banner_and_others_have_none(tmp_path: Path) -> None:

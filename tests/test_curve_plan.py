@@ -25,7 +25,7 @@ def recipe(small_recipe):
     return Recipe.model_validate(small_recipe)
 
 
-def test_methods_differ_in_objective_or_positions_alone(recipe):
+def test_methods_differ_in_objective_positions_or_layer_decay_alone(recipe):
     for variant in variants_of(recipe):
         left, right = (r.model_dump() for r in (recipe, variant.recipe))
         left["pretrain"].pop("objective")
@@ -33,6 +33,9 @@ def test_methods_differ_in_objective_or_positions_alone(recipe):
         expected = "none" if variant.name == "supervised-nopos" else "learned"
         assert right["finetune"].pop("position") == expected
         left["finetune"].pop("position")
+        decay = right["finetune"].pop("layer_decay")  # is for pretrained weights
+        kept = left["finetune"].pop("layer_decay")
+        assert decay == (1.0 if variant.kind == "scratch" else kept)
         assert left == right
 
 
@@ -96,7 +99,7 @@ def test_a_subset_of_one_class_is_left_out(recipe, monkeypatch):
     assert skipped == {(1, 0)}
     assert f"the subset s1-seed0 ({first}) has only W: left out" in said
     monkeypatch.setattr("biopart.studies.curve.plan.class_holders", lambda source: holders)
-    with pytest.raises(ValueError, match="no subset has two classes"):
+    with pytest.raises(ValueError, match="no subset of persons drawn has two classes"):
         look_at_subsets(experiment, (1, 4), (0,))
 
 

@@ -53,7 +53,20 @@ def test_37_of_49_visible_of_196_patches_lose_their_position():
     assert positions.isnan().any(-1).sum(1).tolist() == [37] * 3
 
 
-def test_kept_positions_are_true_and_lost_ones_carry_one_token():
+def test_the_positions_that_are_kept_are_those_where_patches_lie():
+    objective, given = build((60,), (3,), mask_ratio=0.2, drop_ratio=0.5), []
+    objective.encoder.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    values = torch.arange(20.0).repeat_interleave(3).expand(1, 2, 60)  # a patch holds its number
+    data = Batch(values, torch.tensor([-1]), ["p"], ["r:0"])
+    objective(data, torch.Generator().manual_seed(0))
+    patches, positions = given[0]
+    starts = 3 * patches[0, :, 0, 0]
+    assert torch.equal(positions[0, :8, 0], starts[:8])  # 16 visible, int(16 / 2) keep theirs
+    assert bool(positions[0, 8:].isnan().all())
+    assert len(set(starts.tolist())) == 16
+
+
+def test_lost_positions_carry_one_token():
     objective = build((30,), (3,), mask_ratio=0.0, drop_ratio=0.5)
     encoder, values = objective.encoder, torch.randn(1, 10, 2, 3)
     start = 3.0 * torch.arange(10)[None, :, None]
@@ -130,5 +143,5 @@ def test_an_encoder_without_positions_is_refused():
 
 
 def test_one_patch_is_refused():
-    with pytest.raises(ValueError, match="one patch has one position"):
+    with pytest.raises(ValueError, match="is the only one and has one position"):
         build((3,), (3,))

@@ -107,6 +107,11 @@ def test_every_file_stands_on_a_floor() -> None:
     assert places - set(FLOORS) == set()
 
 
+def test_every_folder_of_code_is_a_package() -> None:
+    folders = {path.parent for path in FILES}
+    assert [name_of(folder) for folder in folders if not (folder / "__init__.py").is_file()] == []
+
+
 def test_imports_only_go_down() -> None:
     wrong = []
     for path in OURS:

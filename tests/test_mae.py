@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from biopart.data import Batch
+from biopart.grid import unpatchify
 from biopart.nn import ViT
 from biopart.objectives import Mae, MaeSettings
 from biopart.objectives.mae import normalised, reconstruction_loss
@@ -72,6 +73,32 @@ def test_the_encoder_sees_visible_patches_alone(shape, patch):
     data.values[(0, slice(None), *cut)] += 7.0
     mae(data, torch.Generator().manual_seed(1))
     assert torch.equal(seen[0], seen[1])
+
+
+@pytest.mark.parametrize(("shape", "patch"), [((24,), (4,)), ((6, 8), (3, 2))])
+def test_visible_patches_carry_the_positions_where_they_lie(shape, patch):
+    mae, given = build(shape, patch, mask_ratio=0.5), []
+    mae.encoder.register_forward_pre_hook(lambda _, inputs: given.append(inputs))
+    numbers = torch.arange(float(mae.encoder.n_patches)).reshape(1, -1, 1, *[1] * len(patch))
+    values = unpatchify(numbers.expand(1, -1, 2, *patch), shape)  # each patch holds its number
+    mae(Batch(values, torch.tensor([-1]), ["p"], ["r:0"]), torch.Generator().manual_seed(0))
+    patches, positions = given[0]
+    for seen, start in zip(patches[0], positions[0].tolist(), strict=True):
+        place = np.unravel_index(int(seen.flatten()[0]), mae.encoder.counts)
+        assert start == [index * side for index, side in zip(place, patch, strict=True)]
+
+
+def test_the_decoder_gets_every_token_at_its_place_and_masks_elsewhere():
+    mae, given = build((24,), (4,), mask_ratio=0.5), []
+    mae.decoder.blocks[0].register_forward_pre_hook(lambda _, inputs: given.append(inputs[0]))
+    tokens, order = torch.randn(1, 4, 24), torch.tensor([[4, 0, 3, 5, 1, 2]])
+    mae.reconstruct(tokens, order)
+    embedded = mae.decoder.embed(tokens)[0]
+    at = {4: 1, 0: 2, 3: 3}  # grid place -> token; the three others are hidden
+    for place in range(6):
+        expected = embedded[at[place]] if place in at else mae.mask_token
+        assert torch.allclose(given[0][0, 1 + place], expected + mae.places[1 + place])
+    assert torch.allclose(given[0][0, 0], embedded[0])  # [CLS] has position zero
 
 
 def test_the_loss_ignores_what_is_predicted_of_visible_patches():

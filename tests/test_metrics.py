@@ -103,6 +103,14 @@ def test_person_without_a_defined_kappa_is_null_and_outside_the_mean() -> None:
     assert (found["kappa_mean"], found["n_test_persons"], found["n_windows"]) == (1.0, 2, 6)
 
 
+def test_a_person_of_one_true_class_counts_neither_when_right_nor_when_wrong() -> None:
+    truth = np.array([0, 1, 0, 1, 0, 0])
+    for flat in (0, 1):
+        found = score(truth, np.array([0, 1, 0, 1, 0, flat]), list("aaaabb"), STAGES)
+        assert found["kappa_by_person"] == {"a": 1.0, "b": None}
+        assert found["kappa_mean"] == 1.0
+
+
 def test_kappa_mean_is_null_when_every_person_has_one_class() -> None:
     found = score(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 1]), list("aabb"), STAGES)
     assert (found["kappa"], found["kappa_mean"]) == (1.0, None)

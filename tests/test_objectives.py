@@ -65,6 +65,7 @@ def test_gradient_reaches_every_trainable_weight(name, shape, patch):
         if parameter.requires_grad:
             assert parameter.grad is not None, weight
             assert torch.isfinite(parameter.grad).all(), weight
+            assert parameter.grad.any(), weight
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -91,11 +92,16 @@ def test_the_state_goes_round(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_do_not_see_each_other(name):
-    objective, data = build(name, (30,), (6,)), batch((30,), size=1)
-    alone = objective(data, torch.Generator().manual_seed(0), 0.5)
-    again = objective(data, torch.Generator().manual_seed(0), 0.5)
-    assert alone.metrics.keys() == again.metrics.keys()
-    assert all(value.dim() == 0 for value in alone.metrics.values())
+    objective, data = build(name, (30,), (6,)), batch((30,), size=3)
+    data.values.requires_grad_()
+    heads = [m for n, m in objective.named_modules() if n.endswith(("head", "final_layer"))]
+    seen = []
+    heads[-1].register_forward_hook(lambda _, __, outputs: seen.append(outputs))
+    objective(data, torch.Generator().manual_seed(0), 0.5)
+    weights = torch.randn(seen[0][0].shape, generator=torch.Generator().manual_seed(1))
+    (seen[0][0] * weights).sum().backward()
+    assert data.values.grad[0].any()
+    assert not data.values.grad[1:].any()
 
 
 CHANCE = [((3000,), (100,)), ((32, 32), (4, 4)), ((12, 12, 12), (4, 4, 4))]

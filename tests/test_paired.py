@@ -138,3 +138,18 @@ def test_confusions_of_another_shape_are_refused(shape: tuple[int, ...]) -> None
 def test_unequal_persons_are_refused() -> None:
     with pytest.raises(ValueError, match="takes the same seeds, persons and classes"):
         paired_difference(_random(0), _random(0, persons=6))
+
+
+def test_the_interval_over_seeds_is_students() -> None:
+    # Pooled differences 0.2 and 0.4: mean 0.3, standard error 0.1, t of 1 degree 12.7062.
+    found = paired_difference(_counts([[7], [9]]), _counts([[6], [7]]))
+    assert found.by_seed == pytest.approx((0.3, 0.3 - 1.27062, 0.3 + 1.27062), abs=1e-5)
+    assert paired_difference(_counts([[7]]), _counts([[6]])).by_seed[1:] == (None, None)
+
+
+def test_persons_of_one_true_class_have_no_figure_however_they_are_predicted() -> None:
+    two, wrong = [[9, 1], [1, 9]], [[19, 1], [0, 0]]
+    mine, other = np.array([[two, wrong]]), np.array([[two, ONE_CLASS]])
+    for left, right in ((mine, other), (mine, mine)):
+        found = paired_difference(left, right)
+        assert (found.persons, found.left_out, found.difference) == (1, 1, 0.0)

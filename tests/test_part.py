@@ -233,7 +233,7 @@ def test_overlap_by_hand():
     [
         (lambda: part(position="none", position_hint=0.5), "needs an encoder with positions"),
         (lambda: part(on_grid=True, scale=(0.5, 2)), "on_grid patches have one size"),
-        (lambda: part((6,), (6,), on_grid=True), "one patch has no relations"),
+        (lambda: part((6,), (6,), on_grid=True), "is the only one and has no relations"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(call, message):

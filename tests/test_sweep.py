@@ -38,6 +38,7 @@ def test_the_ablations_that_are_shipped_have_one_switch_each(name):
         ({}, "needs --over key=a,b,c or sweep.over"),
         ({"split.seed": [0, 1]}, "split.seed cannot be swept, since all variants share persons"),
         ({"seed": [0, 1]}, "seed cannot be swept"),
+        ({"finetune.subjects": [1, 2]}, "for their number take a curve"),
         ({"encoder.depht": [1]}, "unknown key 'depht'"),
         ({"pretrain.objective.pairs": [0]}, "greater than or equal to 1, got 0"),
     ],
@@ -59,6 +60,30 @@ def test_variants_share_persons_and_have_the_recipes_size(small_recipe):
     plan, _ = plan_sweep(recipe, open_experiment(recipe))
     assert (plan.sizes, plan.seeds) == ((3,), (0, 1))
     assert len({open_experiment(variant.recipe).split for variant in plan.variants}) == 1
+
+
+def test_keys_that_end_alike_are_told_apart(small_recipe):
+    recipe = Recipe.model_validate(small_recipe)
+    names = [
+        v.name for k in ("pretrain", "finetune") for v in variants_of(recipe, {f"{k}.lr": [1]})
+    ]
+    assert names == ["pretrain.lr=1", "finetune.lr=1"]
+    assert [v.name for v in variants_of(recipe, {"encoder.dim": [32]})] == ["dim=32"]
+
+
+def test_a_folder_of_another_key_is_refused_and_one_of_other_values_goes_on(small_recipe, tmp_path):
+    small_recipe |= {"sweep": {"over": {"finetune.lr": [1e-3]}, "repeats": 1}}
+    small_recipe["pretrain"]["steps"], small_recipe["finetune"]["epochs"] = 2, 1
+    run_sweep(Recipe.model_validate(small_recipe), tmp_path, Crew())
+    small_recipe["sweep"]["over"] = {"finetune.lr": [1e-2]}
+    found = run_sweep(Recipe.model_validate(small_recipe), tmp_path, Crew())
+    assert [row["method"] for row in found["table"]] == ["finetune.lr=0.01"]
+    assert len(list(tmp_path.glob("cells/finetune.lr=*-s3-*.json"))) == 2
+    small_recipe["sweep"]["over"] = {"pretrain.lr": [1e-3]}
+    with pytest.raises(
+        ValueError, match=r"sweep.over.* of another recipe|another recipe.*sweep.over"
+    ):
+        run_sweep(Recipe.model_validate(small_recipe), tmp_path, Crew())
 
 
 def test_a_sweep_makes_one_table_with_held_out_figures(small_recipe, tmp_path):

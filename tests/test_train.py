@@ -11,7 +11,7 @@ from biopart.nn import ViT
 from biopart.objectives import Classify, ClassifySettings, Part, PartSettings
 from biopart.recipe import ComputeSettings, Optimisation
 from biopart.run import Run
-from biopart.train import Task, fit, learning_rate, measure, parameter_groups, predict
+from biopart.train import Task, clip, fit, learning_rate, measure, parameter_groups, predict
 
 CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
 
@@ -211,6 +211,17 @@ def test_a_batch_reaches_the_objective_normalised(small_store):
     assert seen["values"].dtype == torch.float32
     torch.testing.assert_close(seen["values"].mean(-1), torch.zeros(16, 2), rtol=0, atol=1e-4)
     assert seen["progress"] == 0.5
+
+
+@pytest.mark.parametrize(("each", "after"), [(False, [0.6, 0.8]), (True, [1.0, 1.0])])
+def test_the_norm_is_clipped_as_a_whole_or_tensor_by_tensor(small_store, each, after):
+    given = task(small_store, clip=1.0, clip_each=each)
+    weights = [p for p in given.objective.parameters() if p.requires_grad][:2]
+    for weight, norm in zip(weights, (3.0, 4.0), strict=True):
+        weight.grad = torch.zeros_like(weight)
+        weight.grad.view(-1)[0] = norm
+    assert clip(given).item() == pytest.approx(5.0)
+    assert [w.grad.norm().item() for w in weights] == pytest.approx(after, rel=1e-4)
 
 
 def test_clipping_bounds_the_gradient(small_store):

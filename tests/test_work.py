@@ -1,4 +1,9 @@
 import json
+import os
+import platform
+import shutil
+import signal
+from dataclasses import replace
 
 import pytest
 
@@ -6,7 +11,7 @@ from biopart.recipe import Recipe
 from biopart.run import read_json
 from biopart.studies import work as working
 from biopart.studies.cells import Board, Cell, Plan, Variant
-from biopart.studies.work import attempt, work, work_together
+from biopart.studies.work import attempt, follow, work, work_together
 
 
 @pytest.fixture
@@ -84,6 +89,7 @@ def test_a_cell_that_fails_is_marked_with_its_reason_and_the_others_go_on(small_
     assert "ValueError" in board.reason(plan, Cell("broken", 0))
     assert board.reason(plan, Cell("broken", 0, 2)).startswith("its pretraining failed")
     assert board.reason(plan, Cell("plain", 0, 2)) is None
+    assert "in check_finite" in board.outcome(Cell("broken", 0))["traceback"]
 
 
 def test_a_pretraining_that_was_stopped_goes_on_from_its_checkpoint(small_plan, tmp_path):
@@ -96,3 +102,74 @@ def test_a_pretraining_that_was_stopped_goes_on_from_its_checkpoint(small_plan, 
     assert attempt(small_plan, board, cell, rows.append)
     assert rows == []
     assert (board.run(cell).path / "encoder.safetensors").read_bytes() == weights
+
+
+def test_a_process_that_is_killed_costs_its_cell_and_not_the_study(
+    small_plan, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(working, "LOOK_S", 0.02)
+    plan, board = Plan(small_plan.variants[1:], (2,), (0,)), Board(tmp_path)
+    killed = []
+
+    def kill_once():
+        if killed or not (held := list(tmp_path.glob("locks/*~*"))):
+            return
+        process = int(held[0].name.partition("~")[2].partition("@")[0])
+        os.kill(process, signal.SIGSTOP)  # so that it cannot end its cell in between
+        killed.extend(path.name.partition("~")[0] for path in tmp_path.glob("locks/*~*"))
+        os.kill(process, signal.SIGKILL if killed else signal.SIGCONT)
+
+    work_together(plan, board, jobs=1, threads=1, progress=kill_once)
+    (name,) = killed
+    reasons = {cell.name: board.reason(plan, cell) for cell in plan.cells}
+    assert reasons.pop(name) == "was killed by SIGKILL, as for want of memory"
+    assert set(reasons.values()) == {None}
+
+
+def test_a_process_that_dies_before_any_cell_ends_the_study_with_a_sentence(
+    small_plan, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(working, "_worker", os.abort)
+    message = "that had no cell yet .* call again with fewer --jobs"
+    with pytest.raises(ChildProcessError, match=message):
+        work_together(small_plan, Board(tmp_path), jobs=1, threads=1, progress=lambda: None)
+
+
+def test_what_was_done_since_a_process_died_over_it_is_kept(small_plan, tmp_path):
+    class Dead:
+        pid, exitcode = 123, -signal.SIGKILL
+
+        def join(self, timeout):
+            cell = small_plan.cells[0]
+            board.settle(cell, {"seconds": 1.0})  # by another process, once the lock was free
+
+    board = Board(tmp_path)
+    holder = f"{small_plan.cells[0].name}~123@{platform.node()}"
+    (tmp_path / "locks").mkdir()
+    (tmp_path / "locks" / holder).touch()
+    (again,) = follow(Dead(), small_plan, board, 1)
+    again.terminate()
+    assert board.outcome(small_plan.cells[0])["seconds"] == 1.0
+
+
+def test_a_store_that_was_moved_is_found_where_it_is_now(small_plan, tmp_path):
+    board, cell = Board(tmp_path), small_plan.cells[0]
+    assert attempt(small_plan, board, cell, lambda row: None)
+    store = small_plan.variants[0].recipe.data.store
+    moved = shutil.copytree(store, tmp_path / "moved.zarr")
+    written = (board.run(cell).path / "recipe.yaml").read_text()
+    (board.run(cell).path / "recipe.yaml").write_text(written.replace(str(store), "nowhere"))
+    variants = tuple(
+        replace(
+            v,
+            recipe=v.recipe.model_copy(
+                update={"data": v.recipe.data.model_copy(update={"store": moved})}
+            ),
+        )
+        for v in small_plan.variants
+    )
+    plan = Plan(variants, small_plan.sizes, small_plan.seeds)
+    work(plan, board)
+    assert {
+        plan_cell.name: board.reason(plan, plan_cell) for plan_cell in plan.cells
+    } == dict.fromkeys((plan_cell.name for plan_cell in plan.cells), None)

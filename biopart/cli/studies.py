@@ -81,7 +81,7 @@ def curve(
     with output.cells("curve") as progress:
         crew = Crew(jobs, retry=retry, say=output.say, progress=progress)
         if dry_run:
-            output.emit(announce(loaded, folder, crew))
+            output.emit(announce(loaded, folder, crew, runs=runs))
             return
         found = run_curve(loaded, folder, crew, runs=runs)
     output.emit(found, lines_of(found))

@@ -211,7 +211,8 @@ def score(
     -------
     dict
         Values ready for JSON: `kappa` (all windows pooled), `kappa_mean` (over the persons whose
-        kappa is defined; None if there is none), `kappa_by_person` {person: value or None},
+        kappa is defined; None if there is none), `kappa_by_person` {person: value, None where the
+        truth has fewer than two classes},
         `kappa_ci95` [low, high] of the pooled kappa (a point with one person), `accuracy`,
         `macro_f1` (over the classes in the truth), `f1` {class: value, None if the truth lacks
         it}, `classes` (names in the truth), `confusion` (L lists of L, rows = truth),
@@ -245,7 +246,10 @@ def score(
         _log.warning(
             "%d of %d bootstrap resamples had no defined kappa, left out", n_undefined, resamples
         )
-    by_person = {name: _kappa(truth[mine], predicted[mine]) for name, mine in rows.items()}
+    by_person = {
+        name: _kappa(truth[mine], predicted[mine]) if len(np.unique(truth[mine])) > 1 else None
+        for name, mine in rows.items()
+    }
     defined = [value for value in by_person.values() if value is not None]
     return {
         "kappa": _kappa(truth[known], predicted[known]),

@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import false_discovery_control, wilcoxon
+from scipy.stats import t as student
 
 from biopart.evaluation.metrics import kappa_of, mean_interval
 
 FEWEST = 6  # with 5 persons the smallest two-sided p is 2 / 2^5 = 0.0625
+RESAMPLES = 2000  # draws of a bootstrap
 _DUST = 1e-12  # kappas closer than this are equal; what is left is rounding
 
 Interval = tuple[float | None, float | None, float | None]
@@ -34,8 +36,12 @@ class Paired:
         Two-sided, Wilcoxon signed-rank over persons; None where no test is possible.
     pooled
         The same of the pooled kappa: mean over seeds, interval over persons and seeds.
+    by_seed
+        The same, with Student's interval over seeds alone (seeds - 1 degrees of freedom): an
+        effect of a seed on all persons at once shows in no test over persons, and a bootstrap of
+        few seeds is too narrow for it. Limits are None with one seed.
     persons, left_out, seeds
-        Persons who count, persons without a defined kappa in some cell, and seeds.
+        Persons who count, persons left out (one class, or no kappa in some cell), and seeds.
     """
 
     difference: float | None
@@ -43,12 +49,15 @@ class Paired:
     high: float | None
     p: float | None
     pooled: Interval
+    by_seed: Interval
     persons: int
     left_out: int
     seeds: int
 
 
-def curve_interval(confusions: NDArray[Any], *, seed: int = 0, resamples: int = 2000) -> Interval:
+def curve_interval(
+    confusions: NDArray[Any], *, seed: int = 0, resamples: int = RESAMPLES
+) -> Interval:
     """Give the pooled kappa, mean over seeds, with its interval over persons and seeds.
 
     Resamples without a defined kappa are left out. With one person or one seed, that unit adds
@@ -63,6 +72,11 @@ def curve_interval(confusions: NDArray[Any], *, seed: int = 0, resamples: int = 
     resamples
         Draws of the bootstrap; limits are its 2.5 and 97.5 percentiles.
 
+    Raises
+    ------
+    ValueError
+        If there is no seed or no person.
+
     Examples
     --------
     >>> curve_interval(np.array([[[[20, 5], [10, 15]]], [[[20, 5], [10, 15]]]]))
@@ -74,7 +88,7 @@ def curve_interval(confusions: NDArray[Any], *, seed: int = 0, resamples: int = 
 
 
 def paired_difference(
-    mine: NDArray[Any], other: NDArray[Any], *, seed: int = 0, resamples: int = 2000
+    mine: NDArray[Any], other: NDArray[Any], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Paired:
     """Compare two methods person by person and seed by seed: `mine` minus `other`.
 
@@ -106,11 +120,12 @@ def paired_difference(
             "takes the same seeds, persons and classes of both methods."
         )
     gaps = kappa_of(mine) - kappa_of(other)
-    defined = np.isfinite(gaps).all(axis=0)
+    # Where the truth has one class, kappa is 0 or undefined by what was predicted: no figure.
+    defined = (np.isfinite(gaps) & _has_classes(mine) & _has_classes(other)).all(axis=0)
     by_person = gaps[:, defined].mean(axis=0)
     known = len(by_person) > 0
     low, high = mean_interval(by_person, seed=seed, resamples=resamples) if known else (None, None)
-    whole = float((kappa_of(mine.sum(axis=1)) - kappa_of(other.sum(axis=1))).mean())
+    seeds = kappa_of(mine.sum(axis=1)) - kappa_of(other.sum(axis=1))
     drawn = _resampled(mine, seed=seed, resamples=resamples)
     drawn -= _resampled(other, seed=seed, resamples=resamples)
     return Paired(
@@ -118,11 +133,30 @@ def paired_difference(
         low=low,
         high=high,
         p=signed_rank(by_person),
-        pooled=_limits(whole, drawn),
+        pooled=_limits(float(seeds.mean()), drawn),
+        by_seed=student_interval(seeds),
         persons=int(defined.sum()),
         left_out=int((~defined).sum()),
         seeds=len(mine),
     )
+
+
+def student_interval(values: Sequence[float] | NDArray[Any]) -> Interval:
+    """Give a mean with Student's 95 % interval; without limits for one value.
+
+    Examples
+    --------
+    >>> student_interval([0.5]), student_interval([0.25, 0.25])
+    ((0.5, None, None), (0.25, 0.25, 0.25))
+    """
+    found = np.asarray(values, np.float64)
+    mean = float(found.mean())
+    if not np.isfinite(mean):
+        return None, None, None
+    if len(found) < 2:
+        return mean, None, None
+    half = float(student.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5)
+    return mean, mean - half, mean + half
 
 
 def signed_rank(differences: Sequence[float] | NDArray[Any]) -> float | None:
@@ -180,6 +214,12 @@ def _checked(confusions: NDArray[Any]) -> NDArray[np.float64]:
             "classes) with at least one seed and one person."
         )
     return counts
+
+
+def _has_classes(counts: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Tell where the truth holds two classes or more, (seeds, persons)."""
+    has: NDArray[np.bool_] = (counts.sum(axis=-1) > 0).sum(axis=-1) >= 2
+    return has
 
 
 def _resampled(counts: NDArray[np.float64], *, seed: int, resamples: int) -> NDArray[np.float64]:

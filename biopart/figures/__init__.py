@@ -9,6 +9,7 @@ from biopart.figures.drawing import PALETTE, save, to_html
 from biopart.figures.efficiency import Panel, comparison, sample_efficiency
 from biopart.figures.predictions import STAGES, confusion, hypnogram
 from biopart.figures.reconstructions import reconstruction
+from biopart.figures.swept import over_values
 from biopart.figures.training import training_curves
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "comparison",
     "confusion",
     "hypnogram",
+    "over_values",
     "reconstruction",
     "sample_efficiency",
     "save",

@@ -24,7 +24,8 @@ class DropPosSettings(Strict):
     """Settings of DropPos; the defaults are the paper's.
 
     The released code (Haochen-Wang409/DropPos) smooths over a 16 x 16 map whatever the grid and
-    normalises over its wrong axis; neither is wanted here.
+    normalises over its wrong axis; neither is wanted here. Sigma falls with every step, where the
+    paper's falls by epoch. Its clipping is the recipe's: ``clip: 5.0``, ``clip_each: true``.
     """
 
     name: Literal["droppos"] = Field("droppos", description="the objective")
@@ -74,7 +75,10 @@ class DropPos(nn.Module):
         if encoder.position == "none":
             raise ValueError("droppos needs an encoder with positions, e.g. position: sincos")
         if encoder.n_patches < 2:
-            raise ValueError("one patch has one position; choose smaller patches")
+            raise ValueError(
+                f"a patch of {encoder.patch} on a grid of {encoder.shape} is the only one and has "
+                "one position; choose smaller patches"
+            )
         self.encoder, self.settings = encoder, settings
         self.visible = part_of(encoder.n_patches, 1 - settings.mask_ratio)
         self.kept = int(self.visible * (1 - settings.drop_ratio) + 1e-9)

@@ -19,7 +19,11 @@ __all__ = ["Mp3", "Mp3Settings"]
 
 
 class Mp3Settings(Strict):
-    """Settings of MP3."""
+    """Settings of MP3.
+
+    Of the paper's three ways to give positions in fine-tuning, ``finetune.position`` has learned
+    ones and none; a relative bias that starts at zero is not offered.
+    """
 
     name: Literal["mp3"] = Field("mp3", description="the objective")
     masked: float = Field(
@@ -64,7 +68,10 @@ class Mp3(nn.Module):
         if settings.position_hint > 0 and encoder.position == "none":
             raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")
         if encoder.n_patches < 2:
-            raise ValueError("one patch has one position; choose smaller patches")
+            raise ValueError(
+                f"a patch of {encoder.patch} on a grid of {encoder.shape} is the only one and has "
+                "one position; choose smaller patches"
+            )
         self.encoder, self.settings = encoder, settings
         self.context = part_of(encoder.n_patches, 1 - settings.masked)
         self.head = nn.Linear(encoder.dim, encoder.n_patches)

@@ -84,7 +84,10 @@ class Part(nn.Module):
         self.axes = [axis for axis, extent in enumerate(encoder.shape) if extent > 1]
         self.count = encoder.n_patches if settings.on_grid else settings.patches
         if self.count < 2:
-            raise ValueError("one patch has no relations; choose smaller patches")
+            raise ValueError(
+                f"a patch of {encoder.patch} on a grid of {encoder.shape} is the only one and has "
+                "no relations; choose smaller patches"
+            )
         self.sized = settings.scale[0] != settings.scale[1]
         self.head = relative_encoder(
             settings.head,

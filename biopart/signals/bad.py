@@ -27,7 +27,7 @@ class BadSamples:
 def bad_samples(
     digital: NDArray[np.integer], channel: Channel, *, flat_s: float | None = 1.0
 ) -> BadSamples:
-    """Find missing samples, flat stretches of over 1 s and clipped ones of over 0.05 s.
+    """Find missing samples, flat stretches of over ``flat_s`` and clipped ones of over 0.05 s.
 
     Parameters
     ----------

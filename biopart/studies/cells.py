@@ -16,9 +16,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 from filelock import FileLock, Timeout
+from safetensors import SafetensorError
 
 from biopart.recipe import Recipe
 from biopart.run import Run, read_json, write_json
+
+# What a training may raise on data or settings that do not go (NaN, no memory, a damaged file), or
+# by a fault of ours: it costs a cell, whose file keeps the traceback, and never the study.
+FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError),
+    *(RuntimeError, SafetensorError, TypeError, ValueError),
+)
 
 Kind = Literal["pretrained", "scratch", "untrained_mean", "band_powers"]
 """How a variant comes to its figures: fine-tuned, from scratch, or a probe without training."""
@@ -142,7 +150,7 @@ class Board:
         """Take failed cells up again; return their names."""
         failed = [p for p in self.path.glob("cells/*.json") if "failed" in read_json(p)]
         for path in failed:
-            path.unlink()
+            path.unlink(missing_ok=True)  # another process may have been asked the same
         return sorted(path.stem for path in failed)
 
     @contextmanager

@@ -1,8 +1,9 @@
 """How long a study will take, from a few measured steps of each of its trainings."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from biopart.compute import open_fabric
-from biopart.studies.cells import Board, Cell, Kind, Plan
+from biopart.studies.cells import FAULTS, Board, Cell, Kind, Plan
 from biopart.train import Task, fit, predict
 from biopart.verbs import finetune as tuning
 from biopart.verbs.experiment import Experiment, open_experiment
@@ -21,7 +22,7 @@ ENOUGH_S = 2.0
 
 
 def estimate(plan: Plan, say: Callable[[str], None] = lambda line: None) -> dict[Cell, float]:
-    """Return the seconds that each cell of a study will take on this machine.
+    """Return the seconds that each cell of a study will take on this machine; NaN = not known.
 
     Steps of every variant are timed; looks at validation persons and predictions for the test
     are reckoned from the time of one batch. What a probe takes besides its features is not in it.
@@ -37,8 +38,13 @@ def estimate(plan: Plan, say: Callable[[str], None] = lambda line: None) -> dict
     for variant in plan.variants:
         say(f"timing {variant.name}")
         experiment = open_experiment(variant.recipe)
-        pretraining = _pretraining(experiment) if variant.kind == "pretrained" else 0.0
-        speed = _tuning(experiment, plan)
+        pretraining, speed = 0.0, Speed(math.nan, math.nan, {})
+        try:
+            speed = _tuning(experiment, plan)
+            pretraining = _pretraining(experiment) if variant.kind == "pretrained" else 0.0
+        except FAULTS as error:  # its cells will say so themselves; the others go on
+            say(f"{variant.name} cannot be timed: {' '.join(str(error).split())}")
+            pretraining = math.nan
         for cell in (cell for cell in plan.cells if cell.variant == variant.name):
             if cell.size is None:
                 seconds[cell] = pretraining
@@ -117,9 +123,20 @@ def _cell(experiment: Experiment, kind: Kind, persons: Sequence[str], speed: Spe
     return tuning_s + (probing if kind == "pretrained" else 0.0)
 
 
-def remaining(plan: Plan, board: Board, seconds: Mapping[Cell, float], jobs: int) -> float:
-    """Return the seconds that are left of a study, shared by so many processes."""
-    return sum(seconds[cell] for cell in plan.cells if board.is_open(plan, cell)) / jobs
+def remaining(left: Iterable[Cell], seconds: Mapping[Cell, float], jobs: int) -> float:
+    """Return the seconds that cells will take, shared by so many processes; unknown ones none."""
+    return known_sum(seconds[cell] for cell in left) / jobs
+
+
+def known_sum(seconds: Iterable[float]) -> float:
+    """Return the sum of the times that are known.
+
+    Examples
+    --------
+    >>> known_sum([1.0, math.nan, 2.0])
+    3.0
+    """
+    return sum(value for value in seconds if not math.isnan(value))
 
 
 @dataclass(frozen=True)
@@ -136,7 +153,8 @@ def standing(plan: Plan, board: Board, seconds: Mapping[Cell, float]) -> Standin
     """Return how far a study is."""
     reasons = [board.reason(plan, cell) is not None for cell in plan.cells]
     closed = [cell for cell in plan.cells if not board.is_open(plan, cell)]
-    share = sum(seconds[cell] for cell in closed) / max(sum(seconds.values()), 1e-9)
+    whole = known_sum(seconds.values())
+    share = known_sum(seconds[cell] for cell in closed) / max(whole, 1e-9)
     return Standing(len(closed) - sum(reasons), sum(reasons), len(plan.cells), share)
 
 
@@ -153,8 +171,10 @@ def spoken(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def overview(plan: Plan, board: Board, seconds: Mapping[Cell, float], jobs: int) -> dict[str, Any]:
-    """Return what a study is going to do: cells by variant, and the time that it needs."""
+def overview(
+    plan: Plan, left: Collection[Cell], seconds: Mapping[Cell, float], jobs: int
+) -> dict[str, Any]:
+    """Return what a study is going to do: cells by variant, and the time that those left need."""
     table = {}
     for variant in plan.variants:
         mine = [cell for cell in plan.cells if cell.variant == variant.name]
@@ -164,7 +184,8 @@ def overview(plan: Plan, board: Board, seconds: Mapping[Cell, float], jobs: int)
             "pretraining_s": max((seconds[c] for c in mine if c.size is None), default=0.0),
             "fine_tunings": len(tuned),
             "fine_tuning_s": float(np.mean(tuned)),
-            "left": sum(board.is_open(plan, cell) for cell in mine),
+            "left": sum(cell in left for cell in mine),
         }
-    left = remaining(plan, board, seconds, jobs)
-    return {"variants": table, "jobs": jobs, "seconds_left": left, "time_left": spoken(left)}
+    seconds_left = remaining(left, seconds, jobs)
+    times = {"seconds_left": seconds_left, "time_left": spoken(seconds_left)}
+    return {"variants": table, "jobs": jobs, **times}

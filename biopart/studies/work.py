@@ -5,8 +5,9 @@ import shutil
 import signal
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
@@ -14,9 +15,10 @@ from typing import Any
 
 from threadpoolctl import threadpool_limits
 
-from biopart.recipe import ComputeSettings
+from biopart.compute import cores, has_device
+from biopart.recipe import Recipe
 from biopart.run import Run, write_text
-from biopart.studies.cells import Board, Cell, Plan
+from biopart.studies.cells import FAULTS, Board, Cell, Plan
 from biopart.studies.estimate import Standing, estimate, remaining, spoken, standing
 from biopart.train import Row
 from biopart.verbs.finetune import finetune
@@ -25,8 +27,6 @@ from biopart.verbs.probe import probe
 
 PAUSE_S = 0.5  # between looks for a cell that is ready
 LOOK_S = 2.0  # between looks at the board: each reads what every cell came to
-# What a training raises on data or settings that do not go: NaN, no memory, a damaged file.
-FAULTS = (ArithmeticError, MemoryError, OSError, RuntimeError, ValueError)
 
 Progress = Callable[[], None]
 
@@ -61,7 +61,8 @@ def attempt(plan: Plan, board: Board, cell: Cell, report: Callable[[Row], None])
                 board.settle(cell, run_cell(plan, board, cell, report))
             except FAULTS as error:
                 text = " ".join(str(error).split()) or "no reason given"
-                board.settle(cell, {"failed": f"{type(error).__name__}: {text}"})
+                failed = f"{type(error).__name__}: {text}"
+                board.settle(cell, {"failed": failed, "traceback": traceback.format_exc()})
         return mine
 
 
@@ -74,24 +75,29 @@ def run_cell(plan: Plan, board: Board, cell: Cell, report: Callable[[Row], None]
         return {"seconds": time.perf_counter() - begun}
     if not (run.path / "recipe.yaml").is_file():
         write_text(run.path / "recipe.yaml", variant.seeded(cell.seed).to_yaml())
+    # The run may have been begun elsewhere, where the store lies under another path.
+    drawn: Any = {"subjects": cell.size, "seed": cell.seed, "store": variant.recipe.data.store}
     if variant.kind in ("untrained_mean", "band_powers"):
-        found = probe(run, subjects=cell.size, seed=cell.seed, features=[variant.kind])
+        found = probe(run, **drawn, features=[variant.kind])
         return {"result": found[variant.kind], "seconds": time.perf_counter() - begun}
     scratch = variant.kind == "scratch"
-    tuned = finetune(run, subjects=cell.size, seed=cell.seed, from_scratch=scratch, report=report)
+    tuned = finetune(run, **drawn, from_scratch=scratch, report=report)
     outcome: dict[str, Any] = {"run": str(tuned.path.relative_to(board.path))}
     outcome["result"] = tuned.result()
     if not scratch:
-        found = probe(run, subjects=cell.size, seed=cell.seed, features=["pretrained_mean"])
+        found = probe(run, **drawn, features=["pretrained_mean"])
         outcome["probe"] = found["pretrained_mean"]
     return {**outcome, "seconds": time.perf_counter() - begun}
 
 
 def pretrained(run: Run, plan: Plan, cell: Cell, report: Callable[[Row], None]) -> None:
-    """Pretrain, from the last checkpoint where a process was stopped on the way."""
+    """Pretrain, from the last checkpoint where a process was stopped on the way.
+
+    What was begun on a device that this machine lacks is begun anew.
+    """
     begun = (run.path / "recipe.yaml").is_file() and (run.path / "provenance.json").is_file()
-    if begun:
-        resume(run.path, report)
+    if begun and has_device(run.provenance()["chosen"]["device"]):
+        resume(run.path, report, store=plan.variant(cell).recipe.data.store)
         return
     if run.path.exists():
         shutil.rmtree(run.path)
@@ -104,8 +110,8 @@ class Crew:
 
     Attributes
     ----------
-    jobs, threads : int
-        Processes, and threads of each.
+    jobs : int
+        Processes.
     retry : bool
         Do failed cells again.
     say : callable
@@ -115,32 +121,34 @@ class Crew:
     """
 
     jobs: int = 1
-    threads: int = 1
     retry: bool = False
     say: Callable[[str], None] = lambda line: None
     progress: Callable[[Callable[[], Standing]], Progress] = lambda look: lambda: None
 
-    def sharing(self, compute: ComputeSettings) -> "Crew":
-        """Return a crew that shares the cores where threads are auto.
 
-        Two processes of one thread each do more than one of two threads, on small networks.
-        """
-        shared = max(1, len(os.sched_getaffinity(0)) // self.jobs)
-        threads = shared if compute.threads == "auto" else compute.threads
-        return replace(self, threads=threads)
+def sharing(recipe: Recipe, jobs: int) -> tuple[Recipe, int]:
+    """Let processes share the cores where threads are auto: the recipe, and threads of each.
+
+    Two processes of one thread each do more than one of two threads, on small networks.
+    """
+    compute = recipe.compute
+    threads = max(1, cores() // jobs) if compute.threads == "auto" else compute.threads
+    compute = compute.model_copy(update={"threads": threads})
+    return recipe.model_copy(update={"compute": compute}), threads
 
 
-def carry_out(plan: Plan, board: Board, crew: Crew) -> None:
+def carry_out(plan: Plan, board: Board, crew: Crew, threads: int) -> None:
     """Do what is left of a study, after saying how long it will take."""
     if crew.retry:
         crew.say(f"failed cells taken up again: {', '.join(board.forget_failures()) or 'none'}")
     if not any(board.is_open(plan, cell) for cell in plan.cells):
         return
     seconds = estimate(plan, crew.say)
-    left = spoken(remaining(plan, board, seconds, crew.jobs))
-    crew.say(f"about {left} to go, processes: {crew.jobs} with {crew.threads} threads each")
+    left = [cell for cell in plan.cells if board.is_open(plan, cell)]
+    time_left = spoken(remaining(left, seconds, crew.jobs))
+    crew.say(f"about {time_left} to go, processes: {crew.jobs} with {threads} threads each")
     display = crew.progress(lambda: standing(plan, board, seconds))
-    work_together(plan, board, jobs=crew.jobs, threads=crew.threads, progress=display)
+    work_together(plan, board, jobs=crew.jobs, threads=threads, progress=display)
 
 
 def work_together(plan: Plan, board: Board, *, jobs: int, threads: int, progress: Progress) -> None:
@@ -183,11 +191,15 @@ def follow(worker: SpawnProcess, plan: Plan, board: Board, threads: int) -> Iter
         yield worker
     elif worker.exitcode != 0:
         held = board.held_by(worker.pid or -1)
-        for cell in plan.cells:
-            if cell.name in held:
-                board.settle(cell, {"failed": _end(worker.exitcode)})
+        for cell in (cell for cell in plan.cells if cell.name in held):
+            with board.taken(cell) as mine:  # another process may have done it since
+                if mine:
+                    board.settle(cell, {"failed": _end(worker.exitcode)})
         if not held:
-            raise RuntimeError(f"a process of the study {_end(worker.exitcode)} before any cell")
+            raise ChildProcessError(
+                f"a process that had no cell yet {_end(worker.exitcode)}; the cells that are done "
+                "are kept: call again with fewer --jobs"
+            )
         yield start(plan, board, threads)
 
 

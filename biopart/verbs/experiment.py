@@ -12,6 +12,7 @@ from biopart.nn import ViT
 from biopart.nn.vit import Position
 from biopart.recipe import Recipe
 from biopart.store import load_card
+from biopart.store.attributes import ADDED
 
 PREPARED = ("band_hz", "filter_order", "filter_scope", "trim_s")
 
@@ -138,7 +139,8 @@ def card_notes(cohort: Cohort) -> list[str]:
         shipped = load_card(str(made_by.get("name"))).model_dump(mode="json")
     except FileNotFoundError:
         return []
-    keys = (*PREPARED, "sfreq_hz", "epoch_s", "labels", "aliases")
+    made_by = ADDED | made_by
+    keys = (*PREPARED, *ADDED, "sfreq_hz", "epoch_s", "labels", "aliases")
     return [
         f"the store was made with {key} {made_by.get(key)}; its card's is {shipped[key]}"
         for key in keys

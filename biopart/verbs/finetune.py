@@ -42,6 +42,7 @@ def finetune(
     seed: int | None = None,
     from_scratch: bool = False,
     changes: Sequence[str] = (),
+    store: Path | None = None,
     dry_run: bool = False,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Run:
@@ -60,6 +61,8 @@ def finetune(
         The supervised baseline: a new encoder.
     changes : sequence of str
         ``a.b=value`` settings that replace the recipe's.
+    store : Path, optional
+        Where the store lies now, if not where the run was begun.
     dry_run : bool
         Do everything on one batch, in a folder that is thrown away.
     report : callable
@@ -78,7 +81,7 @@ def finetune(
         If the run has no weights.
     """
     origin = run.pretrained()
-    recipe = stored_recipe(origin, changes)
+    recipe = stored_recipe(origin, changes, store)
     if dry_run:
         short = recipe.finetune.model_copy(update={"steps": 1})
         recipe = recipe.model_copy(update={"finetune": short})
@@ -93,7 +96,7 @@ def finetune(
         dry_run,
     )
     with tempfile.TemporaryDirectory() as folder:
-        name = finetuning_name(plan, stored_recipe(origin))
+        name = finetuning_name(plan, stored_recipe(origin, store=store))
         target = Run((Path(folder) if dry_run else origin.path) / "finetune" / name)
         _train(plan, target, report)
     return target

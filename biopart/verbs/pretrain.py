@@ -60,7 +60,12 @@ def pretrain(
     return run
 
 
-def resume(out: Path | None = None, report: Callable[[Row], None] = lambda row: None) -> Run:
+def resume(
+    out: Path | None = None,
+    report: Callable[[Row], None] = lambda row: None,
+    *,
+    store: Path | None = None,
+) -> Run:
     """Go on with a run from its last checkpoint, on the machine's choices made before.
 
     Parameters
@@ -69,10 +74,12 @@ def resume(out: Path | None = None, report: Callable[[Row], None] = lambda row: 
         The run folder; the newest run by default.
     report : callable
         Gets every logged row.
+    store : Path, optional
+        Where the store lies now, if not where the run was begun.
     """
     run = find_run(out).pretrained()
     before = run.provenance()
-    experiment = open_experiment(stored_recipe(run))
+    experiment = open_experiment(stored_recipe(run, store=store))
     if experiment.cohort.fingerprint != before["store_sha256"]:
         raise ValueError(
             f"{experiment.cohort.path} has changed since {run.path} was begun; start a new run"
@@ -83,9 +90,12 @@ def resume(out: Path | None = None, report: Callable[[Row], None] = lambda row: 
     return run
 
 
-def stored_recipe(run: Run, changes: Sequence[str] = ()) -> Recipe:
-    """Load the recipe of a run, with changes."""
-    return resolve(read_yaml(run.path / "recipe.yaml"), changes, f"recipe of {run.path}")
+def stored_recipe(run: Run, changes: Sequence[str] = (), store: Path | None = None) -> Recipe:
+    """Load the recipe of a run, with changes, and with the store where it lies now."""
+    values = read_yaml(run.path / "recipe.yaml")
+    if store is not None:
+        values.setdefault("data", {})["store"] = str(store)
+    return resolve(values, changes, f"recipe of {run.path}")
 
 
 def make_task(experiment: Experiment, compute: ComputeSettings) -> tuple[Task, Fabric]:

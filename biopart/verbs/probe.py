@@ -1,6 +1,7 @@
 """Linear probes: what a frozen encoder knows, beside an untrained one and band powers."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from biopart.compute import open_fabric
 from biopart.data import Source
-from biopart.evaluation.probes import BANDS, band_powers, linear_probe
+from biopart.evaluation.probes import card_features, linear_probe
 from biopart.grid import patchify
 from biopart.nn import ViT
 from biopart.nn.normalise import MISSING
@@ -31,6 +32,7 @@ def probe(
     subjects: int | None = None,
     seed: int | None = None,
     changes: Sequence[str] = (),
+    store: Path | None = None,
     features: Sequence[Features] = get_args(Features),
 ) -> dict[str, dict[str, Any]]:
     """Fit logistic regressions on the same persons that a fine-tuning would draw.
@@ -46,6 +48,8 @@ def probe(
         As for finetune; the recipe's by default.
     changes : sequence of str
         ``a.b=value`` settings that replace the recipe's.
+    store : Path, optional
+        Where the store lies now, if not where the run was begun.
     features : sequence of str
         Which of them; all by default.
 
@@ -56,7 +60,7 @@ def probe(
         ``probe/s<N>-seed<S>.json`` of the run.
     """
     origin = run.pretrained()
-    recipe = stored_recipe(origin, changes)
+    recipe = stored_recipe(origin, changes, store)
     experiment = open_experiment(recipe)
     subjects = recipe.finetune.subjects if subjects is None else subjects
     seed = recipe.seed if seed is None else seed
@@ -108,9 +112,7 @@ def _tokens(experiment: Experiment, encoder: ViT, pool: str) -> Feature:
 
 def _powers(experiment: Experiment) -> Feature:
     """Return a function from a source to band powers (W, F), of the bands that the card names."""
-    baseline = experiment.cohort.attributes["card"].get("baseline") or {}
-    wanted = {key: baseline[key] for key in ("level", "floor") if key in baseline}
-    bands = baseline.get("bands_hz") or BANDS
+    card, sfreq_hz = experiment.cohort.attributes["card"], experiment.cohort.sfreq_hz
 
     def features(source: Source) -> NDArray[np.float32]:
         parts = []
@@ -118,7 +120,7 @@ def _powers(experiment: Experiment) -> Feature:
             items = np.arange(start, min(start + 256, len(source)))
             values = bridged(source.__getitems__(items).values.numpy())
             values *= source.scales(items)[:, :, None]
-            parts.append(band_powers(values, experiment.cohort.sfreq_hz, bands, **wanted))
+            parts.append(card_features(values, sfreq_hz, card))
         return np.concatenate(parts)
 
     return features

@@ -1,15 +1,16 @@
 """The price of cutting patches and of a PART step."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from biopart.data import Batch
 from biopart.grid import Boxes, cut, random_boxes
 from biopart.nn import ViT
 from biopart.objectives import Part, PartSettings
+from biopart.studies.bench.objectives import bare_step, inputs_of, random_batch, step
 from biopart.studies.bench.turns import in_turns, limited
 
 Say = Callable[[str], None]
@@ -112,27 +113,13 @@ def bench_step(encoder: ViT, windows: int, repeats: int) -> dict[str, Any]:
     same positions. The optimiser is in neither; normalising, which any objective needs, neither.
     """
     objective = Part(encoder, PartSettings(patches=40, pairs=160, position_hint=0.8))
-    generator = torch.Generator().manual_seed(0)
-    values = torch.randn(windows, encoder.channels, *encoder.shape, generator=generator)
-    unknown = torch.full((windows,), -1)
-    batch = Batch(values, unknown, ["nobody"] * windows, ["random:0"] * windows)
-
-    def step() -> None:
-        objective.zero_grad(set_to_none=True)
-        objective(batch, generator.manual_seed(1), 0.0).loss.backward()
-
-    tokens: list[tuple[Any, ...]] = []
-    hook = encoder.register_forward_pre_hook(lambda _, inputs: tokens.append(inputs))
-    step()
-    hook.remove()
-    (inputs,) = tokens
-    gradient = torch.randn(windows, 41, encoder.dim, generator=generator)
-
-    def bare() -> None:
-        objective.zero_grad(set_to_none=True)
-        encoder(*inputs).backward(gradient)
-
-    timing = in_turns({"step": step, "encoder": bare}, repeats)
+    batch = random_batch(encoder, windows)
+    inputs, options = inputs_of(objective, encoder, batch)
+    calls: dict[str, Callable[[], object]] = {
+        "step": partial(step, objective, batch),
+        "encoder": partial(bare_step, encoder, inputs, options),
+    }
+    timing = in_turns(calls, repeats)
     figures = {
         "encoder_parameters": sum(p.numel() for p in encoder.parameters()),
         **timing.medians(),

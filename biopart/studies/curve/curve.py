@@ -7,51 +7,65 @@ from typing import Any
 
 from biopart import figures
 from biopart.recipe import Recipe
-from biopart.run import Run, origins, read_json, write_json
+from biopart.run import Run, origins, read_json, write_json, write_text
+from biopart.store.settings import checked
 from biopart.studies.cells import Board, Cell, Plan
 from biopart.studies.curve.page import picture, write_page
 from biopart.studies.curve.plan import plan_curve
-from biopart.studies.curve.table import (
-    Curve,
-    Finished,
-    differences,
-    rows,
-    summary,
-    verdict,
-    write_csv,
-)
+from biopart.studies.curve.table import Curve, Finished, rows, write_csv
+from biopart.studies.curve.verdict import verdict
 from biopart.studies.estimate import estimate, overview
-from biopart.studies.work import Crew, carry_out
+from biopart.studies.work import Crew, carry_out, sharing
 from biopart.verbs.experiment import open_experiment
 from biopart.verbs.pretrain import stored_recipe
 
 # What may differ between two calls into one folder: how much is done, and on which machine.
-FREE = {"compute": True, "seed": True, "data": {"store"}, "sweep": True}
-FREE_OF_CURVE = {"methods", "sizes", "repeats", "published"}
-KEPT = ("recipe.yaml", "provenance.json", "metrics.jsonl")
-WEIGHTS = ("encoder.safetensors", "objective.safetensors")
+FREE: dict[str, Any] = {"compute": True, "seed": True, "data": {"store"}}
+FREE_OF_CURVE = FREE | {"curve": {"methods", "sizes", "repeats", "published"}, "sweep": True}
+KEPT = ("provenance.json", "metrics.jsonl", "encoder.safetensors", "objective.safetensors")
 
 
-def open_board(file: Path, recipe: Recipe, fingerprint: str) -> Board:
-    """Open a study by the file that says what it is of; ValueError where that is another recipe."""
-    excluded: dict[str, Any] = {**FREE, "curve": FREE_OF_CURVE}
-    mine = {
-        "recipe": recipe.model_dump(mode="json", exclude=excluded),
-        "store_sha256": fingerprint,
-    }
+def open_board(
+    file: Path, recipe: Recipe, fingerprint: str, free: Mapping[str, Any] = FREE_OF_CURVE
+) -> Board:
+    """Open a study by the file that says what it is of, which is written where there is none.
+
+    Raises ValueError where the folder holds a study of another recipe: other than in ``free``.
+    """
     if not file.is_file():
-        write_json(file, mine)
+        write_json(file, identity(recipe, fingerprint, free))
+    check_board(file, recipe, fingerprint, free)
+    return Board(file.parent)
+
+
+def check_board(
+    file: Path, recipe: Recipe, fingerprint: str, free: Mapping[str, Any] = FREE_OF_CURVE
+) -> None:
+    """Refuse a folder that holds a study of another recipe, naming what differs."""
+    if not file.is_file():
+        return
     there = read_json(file)
+    excluded: Any = dict(free)
+    before = checked(Recipe, there["recipe"], f"the recipe in {file}")  # later keys: their defaults
+    there["recipe"] = before.model_dump(mode="json", exclude=excluded)
     differing = [
         f"{key} is {before!r} there and {now!r} here"
-        for key, (before, now) in compared(there, mine).items()
+        for key, (before, now) in compared(there, identity(recipe, fingerprint, free)).items()
     ]
     if differing:
         raise ValueError(
             f"{file.parent} holds a {file.stem} of another recipe: {'; '.join(differing)}; give "
             "another --out"
         )
-    return Board(file.parent)
+
+
+def identity(recipe: Recipe, fingerprint: str, free: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two calls must have alike to share a folder."""
+    excluded: Any = dict(free)
+    return {
+        "recipe": recipe.model_dump(mode="json", exclude=excluded),
+        "store_sha256": fingerprint,
+    }
 
 
 def compared(
@@ -74,50 +88,63 @@ def compared(
     return found
 
 
-def adopt(plan: Plan, board: Board, paths: Sequence[Path], fingerprint: str) -> list[str]:
-    """Take finished pretrainings into a curve; return what became of each.
+def fitting(plan: Plan, paths: Sequence[Path], fingerprint: str) -> dict[Cell, Path]:
+    """Return the cells of a curve that finished pretrainings stand for.
 
     A run is taken where its recipe is that of a method and seed of the curve: same store, split,
-    encoder and pretraining; ValueError for any other.
+    encoder and pretraining; ValueError for any other, with what differs from the nearest one.
     """
-    said = []
+    found = {}
     for path in paths:
         origin = Run(path).pretrained()
         recipe = stored_recipe(origin)
-        cell = next(
-            (
-                cell
-                for cell in plan.cells
-                if cell.size is None
-                and cell.seed == recipe.seed
-                and learnt_alike(plan.variant(cell).recipe, recipe)
-            ),
-            None,
-        )
-        if cell is None:
-            why = "its recipe is that of no method and seed of the curve"
-        elif not origin.encoder.is_file():
-            why = "it has no weights"
+        gaps = {
+            cell: learnt_otherwise(recipe, plan.variant(cell).seeded(cell.seed))
+            for cell in plan.cells
+            if cell.size is None
+        }
+        if not gaps:
+            raise ValueError(f"{path} cannot be taken: no method of the curve is pretrained")
+        cell, gap = min(gaps.items(), key=lambda item: len(item[1]))
+        why = [
+            f"its {key} is {its!r}, {cell.name} wants {ours!r}" for key, (its, ours) in gap.items()
+        ]
+        if not origin.encoder.is_file():
+            why.append("it has no weights")
         elif origin.provenance()["store_sha256"] != fingerprint:
-            why = "it has learnt from another store"
-        else:
-            why = None
-        if cell is None or why is not None:
-            raise ValueError(f"{path} cannot be taken as a pretraining of the curve: {why}")
-        if not board.is_done(cell):
+            why.append("it has learnt from another store")
+        if why:
+            raise ValueError(
+                f"{path} cannot be taken as a pretraining of the curve: {'; '.join(why)}"
+            )
+        found[cell] = path
+    return found
+
+
+def adopt(plan: Plan, board: Board, taken: Mapping[Cell, Path]) -> list[str]:
+    """Take finished pretrainings into a curve; return what became of each."""
+    for cell, path in taken.items():
+        origin = Run(path).pretrained()
+        with board.taken(cell) as mine:
+            if not mine:
+                continue
             board.run(cell).path.mkdir(parents=True, exist_ok=True)
-            for name in (*KEPT, *WEIGHTS):
+            for name in KEPT:
                 shutil.copy2(origin.path / name, board.run(cell).path / name)
+            # Its fine-tunings are the curve's, whatever the run's own recipe says of them.
+            recipe = plan.variant(cell).seeded(cell.seed)
+            write_text(board.run(cell).path / "recipe.yaml", recipe.to_yaml())
             board.settle(cell, {"seconds": None, "taken_from": str(path)})
-        said.append(f"{path} is taken as {cell.name}")
-    return said
+    return [f"{path} is taken as {cell.name}" for cell, path in taken.items()]
 
 
-def learnt_alike(one: Recipe, two: Recipe) -> bool:
-    """Tell whether two recipes pretrain one encoder on the same windows of the same persons."""
-    keys = {"data": {"card", "channels", "window_s", "normalise"}, "split": True, "encoder": True}
-    wanted: Any = {**keys, "pretrain": True}
-    return one.model_dump(include=wanted) == two.model_dump(include=wanted)
+def learnt_otherwise(one: Recipe, two: Recipe) -> dict[str, tuple[Any, Any]]:
+    """Return what differs where two recipes do not pretrain one encoder alike, by dotted key."""
+    data = {"card", "channels", "window_s", "normalise"}
+    wanted: Any = {"data": data, "split": True, "encoder": True, "pretrain": True, "seed": True}
+    return compared(
+        one.model_dump(mode="json", include=wanted), two.model_dump(mode="json", include=wanted)
+    )
 
 
 def run_curve(
@@ -141,30 +168,33 @@ def run_curve(
     dict
         ``summary``, ``differences``, ``verdict``, ``failed`` and the files written.
     """
-    recipe, crew = shared(recipe, crew)
+    recipe, threads = sharing(recipe, crew.jobs)
     experiment = open_experiment(recipe)
     plan, notes = plan_curve(recipe, experiment)
+    taken = fitting(plan, runs, experiment.cohort.fingerprint)
     board = open_board(out / "curve.json", recipe, experiment.cohort.fingerprint)
-    for note in (*notes, *adopt(plan, board, runs, experiment.cohort.fingerprint)):
+    for note in (*notes, *adopt(plan, board, taken)):
         crew.say(note)
-    carry_out(plan, board, crew)
+    carry_out(plan, board, crew, threads)
     curve = gather(plan, board, recipe, notes=notes, simulated=experiment.simulated)
     return answer(curve, out)
 
 
-def announce(recipe: Recipe, out: Path, crew: Crew) -> dict[str, Any]:
-    """Say what a curve would do and how long that takes, from a few timed steps of each method."""
-    recipe, crew = shared(recipe, crew)
-    plan, notes = plan_curve(recipe, open_experiment(recipe))
-    seconds = estimate(plan, crew.say)
-    return {**overview(plan, Board(out), seconds, crew.jobs), "notes": notes}
+def announce(recipe: Recipe, out: Path, crew: Crew, *, runs: Sequence[Path] = ()) -> dict[str, Any]:
+    """Say what ``run_curve`` would do and how long that takes, from a few timed steps.
 
-
-def shared(recipe: Recipe, crew: Crew) -> tuple[Recipe, Crew]:
-    """Let the processes of a crew share the cores, in the recipe too."""
-    crew = crew.sharing(recipe.compute)
-    compute = recipe.compute.model_copy(update={"threads": crew.threads})
-    return recipe.model_copy(update={"compute": compute}), crew
+    Writes nothing; refuses what ``run_curve`` would refuse.
+    """
+    recipe, _ = sharing(recipe, crew.jobs)
+    experiment = open_experiment(recipe)
+    plan, notes = plan_curve(recipe, experiment)
+    taken = fitting(plan, runs, experiment.cohort.fingerprint)
+    check_board(out / "curve.json", recipe, experiment.cohort.fingerprint)
+    board = Board(out)
+    left = {cell for cell in plan.cells if board.is_open(plan, cell)} - taken.keys()
+    if crew.retry:
+        left |= {cell for cell in plan.cells if board.reason(plan, cell) is not None}
+    return {**overview(plan, left, estimate(plan, crew.say), crew.jobs), "notes": notes}
 
 
 def gather(
@@ -175,7 +205,10 @@ def gather(
     finished = {}
     order = {variant.name: place for place, variant in enumerate(plan.variants)}
     for path in board.path.glob("cells/*.json"):
-        outcome = read_json(path)
+        try:
+            outcome = read_json(path)
+        except FileNotFoundError:  # a failed cell that another process takes up again
+            continue
         if "result" in outcome:
             cell = Cell(outcome["variant"], outcome["seed"], outcome["size"])
             result = outcome["result"] | {"seconds": outcome["seconds"]}
@@ -210,9 +243,10 @@ def answer(curve: Curve, out: Path, name: str = "curve") -> dict[str, Any]:
     if not curve.cells:
         return found
     write_csv(out / f"{name}.csv", rows(curve))
-    figures.save(picture(curve), out / f"{name}.png")
-    write_page(out / f"{name}.html", curve)
-    found |= {"summary": summary(curve), "differences": differences(curve)}
+    drawing = picture(curve)
+    figures.save(drawing, out / f"{name}.png")
+    write_page(out / f"{name}.html", curve, drawing)
+    found |= {"summary": curve.summary, "differences": curve.differences}
     files = {kind: str(out / f"{name}.{kind}") for kind in ("csv", "png", "html")}
     return {**found, "verdict": verdict(curve), "notes": list(curve.notes), "files": files}
 

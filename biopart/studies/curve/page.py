@@ -1,31 +1,17 @@
 """The picture and the page of a curve: what was found, how sure that is, and from what."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import yaml
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from biopart import figures
-from biopart.evaluation.paired import FEWEST, smallest_p
-from biopart.run import plain, write_text
+from biopart.evaluation.paired import FEWEST, RESAMPLES, smallest_p
+from biopart.studies import pages
 from biopart.studies.curve import clinical
-from biopart.studies.curve.table import (
-    BASELINES,
-    REFERENCE,
-    Curve,
-    Row,
-    differences,
-    probe_gains,
-    rows,
-    summary,
-    verdict,
-)
-
-BANNER = "Simulated recordings: no figure on this page is a result"
+from biopart.studies.curve.table import BASELINES, METHODS, REFERENCE, Curve, Row, rows
+from biopart.studies.curve.verdict import verdict
 
 
 def picture(curve: Curve) -> Figure:
@@ -33,7 +19,7 @@ def picture(curve: Curve) -> Figure:
 
     Raises ValueError where no cell has a defined kappa.
     """
-    means, gaps = summary(curve), differences(curve)
+    means, gaps = curve.summary, curve.differences
     supported = frozenset((row["method"], row["size"]) for row in gaps if row["supported"])
     panels = [
         figures.Panel(
@@ -57,8 +43,8 @@ def picture(curve: Curve) -> Figure:
         panels, xlabel=f"labelled {curve.unit}s in finetuning", baselines=tuple(BASELINES)
     )
     if curve.simulated:
-        figure.suptitle(BANNER, fontsize=10, color="#8a2d00")
-        figure.set_label(f"{BANNER}. {figure.get_label()}")
+        figure.suptitle(pages.BANNER, fontsize=10, color="#8a2d00")
+        figure.set_label(f"{pages.BANNER}. {figure.get_label()}")
     return figure
 
 
@@ -118,7 +104,7 @@ def drawn(curve: Curve) -> list[Row]:
     return table
 
 
-def warnings(curve: Curve) -> dict[str, list[str]]:
+def warned(curve: Curve) -> dict[str, list[str]]:
     """Return the warnings of cells, each with the names of its cells."""
     found: dict[str, list[str]] = {}
     for cell in curve.cells:
@@ -127,34 +113,29 @@ def warnings(curve: Curve) -> dict[str, list[str]]:
     return {text: names for text, names in found.items() if text not in curve.notes}
 
 
-def write_page(path: Path, curve: Curve) -> None:
-    """Write the page of a curve: one file that loads nothing."""
-    templates = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined)
-    environment.filters["yaml"] = _yaml
+def write_page(path: Path, curve: Curve, drawing: Figure) -> None:
+    """Write the page of a curve around its picture: one file that loads nothing."""
     n_persons = len(curve.test_persons)
     night = clinical.first_night(path.parent, curve)
-    text = environment.get_template("page.html.jinja").render(
-        banner=BANNER,
+    pages.write_page(
+        path,
+        Path(__file__).with_name("page.html.jinja"),
+        banner=pages.BANNER,
         curve=curve,
         reference=REFERENCE,
-        baselines=BASELINES,
+        explained=METHODS | BASELINES,
         said=verdict(curve),
-        picture=Markup(figures.to_html(picture(curve))),
-        means=summary(curve),
-        gaps=differences(curve),
-        gains=probe_gains(curve),
+        picture=Markup(figures.to_html(drawing)),
+        means=curve.summary,
+        gaps=curve.differences,
+        gains=curve.probe_gains,
         cells=rows(curve),
         drawn=drawn(curve),
-        warnings=warnings(curve),
+        warnings=warned(curve),
         agreement=clinical.of_curve(path.parent, curve),
         night=None if night is None else Markup(figures.to_html(night)),
         fewest=FEWEST,
+        resamples=RESAMPLES,
         smallest=smallest_p(n_persons),
         n_persons=n_persons,
     )
-    write_text(path, text)
-
-
-def _yaml(values: Mapping[str, Any]) -> str:
-    return yaml.safe_dump(plain(values), sort_keys=False, allow_unicode=True)

@@ -42,7 +42,9 @@ def plan_curve(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]
 def variants_of(recipe: Recipe) -> tuple[Variant, ...]:
     """Return the methods of a recipe's curve, and the baselines without training."""
     compared = tuple(
-        Variant(name, method_recipe(recipe, name), "scratch" if supervised(name) else "pretrained")
+        Variant(
+            name, method_recipe(recipe, name), "scratch" if is_supervised(name) else "pretrained"
+        )
         for name in recipe.curve.methods
     )
     baselines = (
@@ -52,17 +54,19 @@ def variants_of(recipe: Recipe) -> tuple[Variant, ...]:
     return compared + baselines
 
 
-def supervised(method: Method) -> bool:
+def is_supervised(method: Method) -> bool:
     """Tell whether a method does without pretraining."""
     return method.startswith("supervised")
 
 
 def method_recipe(recipe: Recipe, method: Method) -> Recipe:
-    """Return a recipe with what a method changes of it: its objective, or the positions."""
-    if method == "supervised":
-        return recipe
-    if method == "supervised-nopos":
-        tuning = recipe.finetune.model_copy(update={"position": "none"})
+    """Return a recipe with what a method changes of it: its objective, or how it is fine-tuned."""
+    if is_supervised(method):
+        # Layer decay is for weights that were pretrained; it would hold back new ones.
+        changes: dict[str, object] = {"layer_decay": 1.0}
+        if method == "supervised-nopos":
+            changes["position"] = "none"
+        tuning = recipe.finetune.model_copy(update=changes)
         return recipe.model_copy(update={"finetune": tuning})
     objective = objective_of(recipe, method.removesuffix("-grid"))
     if method == "part-grid":
@@ -108,7 +112,10 @@ def look_at_subsets(
             for name in absent:
                 lacking[name].append(f"s{size}-seed{seed}")
     if len(skipped) == len(sizes) * len(seeds):
-        raise ValueError("no subset has two classes; give larger --sizes or another split.seed")
+        raise ValueError(
+            "no subset of persons drawn has two classes; draw more persons (--sizes of a curve, "
+            "finetune.subjects of a sweep) or take another split.seed"
+        )
     said += [
         f"no window of {name} in the subsets {', '.join(subsets)}; {who_has_it(holders[name])}"
         for name, subsets in lacking.items()

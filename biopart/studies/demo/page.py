@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -21,6 +20,7 @@ from biopart.grid import place
 from biopart.nn import Normalise
 from biopart.objectives import Part
 from biopart.run import Run, write_text
+from biopart.studies import pages
 from biopart.verbs.evaluate import load
 from biopart.verbs.experiment import Experiment, open_experiment
 from biopart.verbs.pretrain import load_objective, stored_recipe
@@ -299,10 +299,9 @@ def write_page(
 
 def render(story: Story, images: Mapping[str, Markup], facts: Mapping[str, Any]) -> str:
     """Fill the page's template."""
-    templates = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=templates, autoescape=True, undefined=StrictUndefined)
     held_out = [row for row in story.metrics if "validation/r2" in row]
-    return environment.get_template("page.html.jinja").render(
+    return pages.render(
+        Path(__file__).with_name("page.html.jinja"),
         banner=BANNER,
         story=story,
         experiment=story.experiment,

@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from biopart import figures
-from biopart.run import write_text
+from biopart.studies import pages
 from biopart.studies.report.runs import Entry, Trial, Values, shown, written
 
 MAIN = ("loss", "r2", "r2_excess", "accuracy", "kappa")  # others are folded up
@@ -129,7 +128,7 @@ class Curves:
             figure = self.draw(name)
             if figure is not None:
                 main = name.rpartition("/")[2] in MAIN
-                yield spelled(name), main, Markup(figures.to_html(figure))
+                yield pages.spelled(name), main, Markup(figures.to_html(figure))
 
     def draw(self, name: str) -> Figure | None:
         """Draw one figure of all trainings that have it, dotted the level of chance.
@@ -150,7 +149,7 @@ class Curves:
             for step, value in found
         ]
         wanted = [f"{place}/{quantity}" for place in range(len(lines))]
-        figure = figures.training_curves(rows, wanted, labels={quantity: spelled(name)})
+        figure = figures.training_curves(rows, wanted, labels={quantity: pages.spelled(name)})
         axis = figure.axes[0]
         if (legend := axis.get_legend()) is not None:
             legend.remove()  # the page has one for all figures of a group
@@ -162,7 +161,9 @@ class Curves:
                 axis.axhline(level, color=self.looks[label][0], linestyle=":", linewidth=1)
         last = [f"{label} {found[-1][1]:.4g}" for label, found in lines.items()]
         more = f" and {len(last) - LONG} more" if len(last) > LONG else ""
-        figure.set_label(f"{spelled(name)} over steps; at last {', '.join(last[:LONG])}{more}")
+        figure.set_label(
+            f"{pages.spelled(name)} over steps; at last {', '.join(last[:LONG])}{more}"
+        )
         return figure
 
 
@@ -178,18 +179,6 @@ def chance(rows: Rows, name: str) -> float | None:
     logged = [row.get(f"{part}/chance_{quantity}") for row in rows]
     levels = [level for level in logged if level is not None]
     return float(np.mean(levels)) if levels else None
-
-
-def spelled(name: str) -> str:
-    """Return what a logged figure is called on the page.
-
-    Examples
-    --------
-    >>> spelled("train/loss"), spelled("validation/r2")
-    ('training loss', 'r2, held-out persons')
-    """
-    part, _, quantity = name.rpartition("/")
-    return f"training {quantity}" if part == "train" else f"{quantity}, held-out persons"
 
 
 def curves_of(entries: Sequence[Entry]) -> list[Curves]:
@@ -264,10 +253,9 @@ def write_page(path: Path, entries: Sequence[Entry]) -> None:
     entries : sequence of Entry
         Runs, in the order in which they stand side by side.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
-    text = environment.get_template("page.html.jinja").render(
+    pages.write_page(
+        path,
+        Path(__file__).with_name("page.html.jinja"),
         entries=entries,
         simulated=[entry.label for entry in entries if entry.simulated],
         settings=side_by_side(settings_of(entries)),
@@ -278,4 +266,3 @@ def write_page(path: Path, entries: Sequence[Entry]) -> None:
         classes_of=classes_of,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
     )
-    write_text(path, text)

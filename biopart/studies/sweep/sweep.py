@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,13 @@ import numpy as np
 import yaml
 
 from biopart import figures
-from biopart.recipe import Recipe, resolve
+from biopart.recipe import Recipe, SweepSettings, resolve
 from biopart.studies.cells import Board, Plan, Variant, file_name
-from biopart.studies.curve.curve import figure, gather, open_board, shared
+from biopart.studies.curve.curve import FREE, figure, gather, open_board
 from biopart.studies.curve.plan import look_at_subsets
-from biopart.studies.curve.table import Curve, rows, summary, write_csv
+from biopart.studies.curve.table import Curve, rows, write_csv
 from biopart.studies.sweep.page import picture, write_page
-from biopart.studies.work import Crew, carry_out
+from biopart.studies.work import Crew, carry_out, sharing
 from biopart.verbs.classes import check_test
 from biopart.verbs.experiment import Experiment, open_experiment
 
@@ -75,24 +76,59 @@ def variants_of(recipe: Recipe, over: Over) -> tuple[Variant, ...]:
                 f"{key} cannot be swept, since all variants share persons and windows; sweep "
                 f"a key under {', '.join(SWEPT)}"
             )
+    if "finetune.subjects" in over:
+        raise ValueError("all variants of a sweep share persons; for their number take a curve")
     variants = []
     for values in product(*over.values()):
         chosen = dict(zip(over, values, strict=True))
         changes = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
         changed = resolve(recipe.model_dump(mode="json"), changes, f"sweep of {recipe.name}")
-        variants.append(Variant(variant_name(chosen), changed))
+        variants.append(Variant(variant_name(chosen, recipe), changed))
     return tuple(variants)
 
 
-def variant_name(chosen: Mapping[str, Any]) -> str:
-    """Name a variant by its values.
+def variant_name(chosen: Mapping[str, Any], recipe: Recipe) -> str:
+    """Name a variant by its values, each under the shortest ending of its key that is its own.
 
     Examples
     --------
-    >>> variant_name({"pretrain.objective.pairs": 10, "encoder.depth": 2})
-    'pairs=10+depth=2'
+    >>> variant_name({"pretrain.objective.pairs": 10, "pretrain.lr": 0.1}, Recipe())
+    'pairs=10+pretrain.lr=0.1'
     """
-    return file_name("+".join(f"{key.rpartition('.')[2]}={value}" for key, value in chosen.items()))
+    keys = [key for key in dotted(recipe.model_dump(mode="json")) if key.startswith(SWEPT)]
+    return file_name("+".join(f"{own_ending(k, keys)}={value}" for k, value in chosen.items()))
+
+
+def own_ending(key: str, keys: Sequence[str]) -> str:
+    """Return the shortest dotted ending of a key that no other key has.
+
+    Examples
+    --------
+    >>> own_ending("pretrain.lr", ["pretrain.lr", "finetune.lr"]), own_ending("a.b", ["a.b", "a.c"])
+    ('pretrain.lr', 'b')
+    """
+    parts = key.split(".")
+    for start in reversed(range(len(parts))):
+        ending = ".".join(parts[start:])
+        if not any(f".{other}".endswith(f".{ending}") for other in keys if other != key):
+            return ending
+    return key
+
+
+def dotted(values: Mapping[str, Any], before: str = "") -> list[str]:
+    """Return the dotted keys of nested mappings.
+
+    Examples
+    --------
+    >>> dotted({"a": {"b": 1}, "c": 2})
+    ['a', 'a.b', 'c']
+    """
+    found = []
+    for key, value in values.items():
+        found.append(f"{before}{key}")
+        if isinstance(value, Mapping):
+            found += dotted(value, f"{before}{key}.")
+    return found
 
 
 def run_sweep(recipe: Recipe, out: Path, crew: Crew) -> dict[str, Any]:
@@ -112,28 +148,37 @@ def run_sweep(recipe: Recipe, out: Path, crew: Crew) -> dict[str, Any]:
     dict
         ``table`` with a row per variant, ``failed``, ``notes`` and the files written.
     """
-    recipe, crew = shared(recipe, crew)
+    recipe, threads = sharing(recipe, crew.jobs)
     experiment = open_experiment(recipe)
     plan, notes = plan_sweep(recipe, experiment)
-    board = open_board(out / "sweep.json", recipe, experiment.cohort.fingerprint)
+    # The folder is of the swept keys: cells are named by values, which say nothing without them.
+    keys = SweepSettings(over={key: [] for key in recipe.sweep.over})
+    same = recipe.model_copy(update={"sweep": keys})
+    fingerprint = experiment.cohort.fingerprint
+    board = open_board(out / "sweep.json", same, fingerprint, FREE | {"curve": True})
     for note in notes:
         crew.say(note)
-    carry_out(plan, board, crew)
+    carry_out(plan, board, crew, threads)
     curve = gather(plan, board, recipe, notes=notes, simulated=experiment.simulated)
-    return answer(curve, held_out(plan, board), out)
+    planned = {(cell.variant, cell.size, cell.seed) for cell in plan.cells}
+    cells = tuple(c for c in curve.cells if (c.method, c.size, c.seed) in planned)
+    curve = replace(curve, cells=cells)
+    return answer(recipe, curve, held_out(plan, board), out)
 
 
-def answer(curve: Curve, held: Mapping[str, Mapping[str, Any]], out: Path) -> dict[str, Any]:
+def answer(
+    recipe: Recipe, curve: Curve, held: Mapping[str, Mapping[str, Any]], out: Path
+) -> dict[str, Any]:
     """Write table, picture and page of a sweep; return what they say."""
     found: dict[str, Any] = {"failed": dict(curve.failed), "missing": list(curve.missing)}
     if not curve.cells:
         return found
     write_csv(out / "sweep.csv", rows(curve))
     table = tabulated(curve, held)
-    over = curve.settings["sweep"]["over"]
-    values = {variant_name({key: value}): value for key in over for value in over[key]}
+    over = recipe.sweep.over
+    values = {variant_name({key: value}, recipe): value for key in over for value in over[key]}
     places = [values.get(row["method"], row["method"]) for row in table]
-    drawing = picture(table, places, " and ".join(over))
+    drawing = picture(curve, table, places, " and ".join(over))
     figures.save(drawing, out / "sweep.png")
     write_page(out / "sweep.html", curve, table, drawing)
     files = {kind: str(out / f"sweep.{kind}") for kind in ("csv", "png", "html")}
@@ -145,7 +190,7 @@ def tabulated(curve: Curve, held: Mapping[str, Mapping[str, Any]]) -> list[dict[
 
     Held-out figures are means over the seeds' pretrainings; kappas as in a curve.
     """
-    return [{**held.get(row["method"], {}), **row} for row in summary(curve)]
+    return [{**held.get(row["method"], {}), **row} for row in curve.summary]
 
 
 def held_out(plan: Plan, board: Board) -> dict[str, dict[str, Any]]:
