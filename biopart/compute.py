@@ -6,6 +6,7 @@ import math
 import os
 import platform
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -15,9 +16,9 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from biopart.data import Batch, Source
+from biopart.data import Batch, ImageSource, Source, WindowSource
 from biopart.nn import ViT
 from biopart.nn.normalise import MISSING
 from biopart.recipe import ComputeSettings
@@ -102,16 +103,19 @@ def faster_precision(encoder: nn.Module, device: str) -> str:
     return "bfloat16" if seconds["bfloat16"] < 0.9 * seconds["float32"] else "float32"
 
 
-def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> "Source | ResidentSource":
+def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> "Source | Resident":
     """Hold a source on the device where the recipe asks for it, or where a GPU has room."""
     wanted = compute.resident
     if wanted == "auto":
         if fabric.device.type != "cuda":
             return source
-        numbers = np.unique(source.record).tolist()
-        size = sum(source.cohort.signal(source.cohort.records[n]).nbytes for n in numbers)
-        wanted = size < 0.5 * torch.cuda.mem_get_info(fabric.device)[0]
-    return ResidentSource(source, fabric.device) if wanted else source
+        wanted = source.nbytes < 0.5 * torch.cuda.mem_get_info(fabric.device)[0]
+    if not wanted:
+        return source
+    if isinstance(source, ImageSource):
+        return ResidentImages(source, fabric.device)
+    assert isinstance(source, WindowSource)
+    return ResidentWindows(source, fabric.device)
 
 
 def describe(fabric: Fabric, source: object) -> dict[str, Any]:
@@ -121,17 +125,42 @@ def describe(fabric: Fabric, source: object) -> dict[str, Any]:
         "device": str(fabric.device),
         "precision": "bfloat16" if mixed else "float32",
         "threads": torch.get_num_threads(),
-        "resident": isinstance(source, ResidentSource),
+        "resident": isinstance(source, Resident),
     }
 
 
-class ResidentSource:
-    """A source whose records lie on a device as one int16 tensor; one gather per batch."""
+class Resident(ABC):
+    """A source whose stored values lie on a device; one gather per batch."""
 
     def __init__(self, source: Source, device: torch.device | str) -> None:
+        self.source, self.device = source, torch.device(device)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw what is random about the items of an epoch."""
+        self.source.start_epoch(seed, epoch)
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Gather items on the device as one batch."""
+        items = np.asarray(indices, dtype=np.int64)
+        return self.source.batch_of(self.gather(items), items).to(self.device)
+
+    @abstractmethod
+    def gather(self, items: NDArray[np.int64]) -> Tensor:
+        """Return the stored values of items, on the device."""
+
+
+class ResidentWindows(Resident):
+    """Windows whose records lie on a device as one int16 tensor."""
+
+    source: WindowSource
+
+    def __init__(self, source: WindowSource, device: torch.device | str) -> None:
+        super().__init__(source, device)
         if source.context > 1:
             raise ValueError("a resident source gives single windows; give context=1")
-        self.source, self.device = source, torch.device(device)
         numbers = np.unique(source.record).tolist()
         lengths = [source.signal(number).shape[1] + source.size for number in numbers]
         shape = (len(source.picked), source.size + sum(lengths))
@@ -142,21 +171,31 @@ class ResidentSource:
             rows = torch.from_numpy(source.signal(number)[list(source.picked)])
             self._flat[:, start : start + rows.shape[1]] = rows
 
-    def __len__(self) -> int:
-        return len(self.source)
-
-    def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw where windows shorter than the epoch lie."""
-        self.source.start_epoch(seed, epoch)
-
-    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Gather items on the device as one batch."""
-        items = np.asarray(indices, dtype=np.int64)
+    def gather(self, items: NDArray[np.int64]) -> Tensor:
+        """Return int16 windows (B, C, T); what lies beyond a recording is missing."""
         offset = [[self._offset[number]] for number in self.source.record[items].tolist()]
         first = torch.from_numpy(self.source.starts(items) + offset).to(self.device)
         index = first + torch.arange(self.source.size, device=self.device)
-        values = self._flat[:, index].transpose(0, 1).contiguous()
-        return self.source.batch_of(values, items).to(self.device)
+        return self._flat[:, index].transpose(0, 1).contiguous()
+
+
+class ResidentImages(Resident):
+    """Images that lie on a device as one uint8 tensor, in the order of their items."""
+
+    source: ImageSource
+
+    def __init__(self, source: ImageSource, device: torch.device | str) -> None:
+        super().__init__(source, device)
+        shape = (len(source), len(source.picked), *source.shape)
+        self._images = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        for number in np.unique(source.record).tolist():  # one at a time, as above
+            mine = np.flatnonzero(source.record == number)
+            pixels = torch.from_numpy(source.pixels(mine))
+            self._images[torch.from_numpy(mine).to(self.device)] = pixels.to(self.device)
+
+    def gather(self, items: NDArray[np.int64]) -> Tensor:
+        """Return uint8 images (B, C, y, x)."""
+        return self._images[torch.from_numpy(items).to(self.device)]
 
 
 def compiled(encoder: ViT, compute: ComputeSettings) -> None:

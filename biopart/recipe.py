@@ -31,13 +31,22 @@ class DataSettings(Strict):
     store: Path = Field(Path("data/store.zarr"), description="folder of the prepared store")
     channels: list[str] | None = Field(None, description="channels in order; null = the store's")
     window_s: float | None = Field(None, gt=0, description="window in seconds; null = the epoch")
-    normalise: Normalisation = Field("window", description="window, or none: integers as stored")
+    normalise: Normalisation = Field(
+        "window",
+        description="window or image by itself; imagenet: colours by its mean and deviation; none",
+    )
 
 
 class SplitSettings(Strict):
-    """How many persons take which part; test persons depend on the seed alone."""
+    """How many persons take which part; test persons depend on the seed alone.
+
+    Of images, each counts as a person.
+    """
 
     test_persons: int = Field(200, ge=1, description="labelled persons for the final test")
+    test_part: str | None = Field(
+        None, description="part of a store of images that is the whole test; null = drawn"
+    )
     validation_persons: int = Field(100, ge=0, description="labelled persons for early stopping")
     pretrain_persons: int | None = Field(None, ge=1, description="null = all that are left")
     finetune_persons: int | None = Field(None, ge=1, description="null = all labelled ones left")
@@ -82,7 +91,7 @@ class PretrainSettings(Optimisation):
 class FinetuneSettings(Optimisation):
     """Fine-tuning and the supervised baseline."""
 
-    subjects: int = Field(10, ge=1, description="labelled persons")
+    subjects: int = Field(10, ge=1, description="labelled persons, or images per class")
     context: Literal[1] = Field(1, description="windows that a decision looks at")
     position: Position = Field(
         "learned", description="positions in fine-tuning: learned (new, random), sincos or none"

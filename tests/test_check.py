@@ -30,7 +30,7 @@ def test_a_store_is_counted_and_its_faults_are_named(empty_store):
     assert values["problems"] == [
         "n1: 3 labels do not fit its length",
         "n1: X is flat throughout",
-        "nobody has b",
+        "no window is of b",
     ]
 
 
@@ -107,7 +107,8 @@ def test_info_of_a_card_is_its_values(tmp_path):
     (tmp_path / "mine.yaml").write_text(about + "recordings: ['*.edf']\n")
     assert info(str(tmp_path / "mine.yaml"))["recordings"] == ["*.edf"]
     with pytest.raises(
-        FileNotFoundError, match=r"no file shhs; .*recipes are .*datasets are audio_digits, eegm"
+        FileNotFoundError,
+        match=r"no file shhs; .*recipes are .*datasets are audio_digits, cifar10, ",
     ):
         info("shhs")
 

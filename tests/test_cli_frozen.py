@@ -33,6 +33,11 @@ TABLE = {
         "--persons text",
         "--device text=auto",
     ],
+    "export": [
+        "RUN",
+        "--to safetensors|timm|onnx|hub!",
+        "--out path!",
+    ],
     "fetch": ["CARD", "--to directory!", "--records integer", "--set text..."],
     "finetune": [
         "--run directory",

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from biopart.compute import (
-    ResidentSource,
+    ResidentWindows,
     compiled,
     faster_precision,
     measured_precision,
@@ -55,7 +55,7 @@ def test_a_cohort_is_held_where_asked_and_mapped_on_a_cpu(small_store):
     source = open_cohort(small_store).source()
     fabric = open_fabric(ComputeSettings(device="cpu", precision="float32", threads=1))
     assert settle(source, ComputeSettings(), fabric) is source
-    assert isinstance(settle(source, ComputeSettings(resident=True), fabric), ResidentSource)
+    assert isinstance(settle(source, ComputeSettings(resident=True), fabric), ResidentWindows)
 
 
 @pytest.mark.slow

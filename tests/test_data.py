@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from biopart.compute import ResidentSource
+from biopart.compute import ResidentWindows
 from biopart.data import Batch, Cohort, Sampler, Source, Split, open_cohort, split_persons
 from biopart.store import Record, write_record
 
@@ -276,7 +276,7 @@ def test_reading_does_not_change_the_store(cohort: Cohort, tiny_store: Path) -> 
 )
 def test_a_resident_source_gives_identical_batches(cohort: Cohort, options: dict[str, Any]) -> None:
     mapped, source = cohort.source(**options), cohort.source(**options)
-    resident = ResidentSource(source, "cpu")
+    resident = ResidentWindows(source, "cpu")
     assert len(resident) == len(mapped)
     for epoch in range(3):
         items = np.random.default_rng(epoch).permutation(len(mapped))
@@ -291,7 +291,7 @@ def test_a_resident_source_gives_identical_batches(cohort: Cohort, options: dict
 
 def test_a_resident_source_gives_no_context(cohort: Cohort) -> None:
     with pytest.raises(ValueError, match="give context=1"):
-        ResidentSource(cohort.source(context=3), "cpu")
+        ResidentWindows(cohort.source(context=3), "cpu")
 
 
 def test_a_batch_moves_with_its_label(cohort: Cohort) -> None:

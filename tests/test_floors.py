@@ -32,7 +32,7 @@ FLOORS = {
     "figures": 1,
     "run": 1,
 }
-WITHOUT_TORCH = {"signals", "store", "evaluation"}
+WITHOUT_TORCH = {"images", "signals", "store", "evaluation"}
 TORCH = {"torch", "torchvision", "timm", "lightning_fabric", "lightning"}
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "misc", "base", "core", "manager"}
 

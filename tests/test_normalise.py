@@ -39,5 +39,15 @@ def test_flat_and_wholly_missing_channels_stay_finite():
 
 
 def test_an_unknown_way_is_refused():
-    with pytest.raises(ValueError, match="give 'window'"):
+    with pytest.raises(ValueError, match=r"give one of .'window', 'imagenet', 'none'"):
         Normalise("robust")
+
+
+def test_colours_are_normalised_by_imagenets_mean_and_deviation():
+    values = torch.tensor([255, 0, 102], dtype=torch.uint8).view(1, 3, 1, 1)
+    red, green, blue = Normalise("imagenet")(values).flatten().tolist()
+    assert red == pytest.approx((1 - 0.485) / 0.229)
+    assert green == pytest.approx(-0.456 / 0.224)
+    assert blue == pytest.approx((0.4 - 0.406) / 0.225, abs=1e-6)
+    with pytest.raises(ValueError, match="there are 1 channels, so set data"):
+        Normalise("imagenet")(values[:, :1])

@@ -44,7 +44,7 @@ def test_parts_that_need_no_network_load_no_torch(module: str) -> None:
 
 def test_public_names_are_listed_and_loaded_when_asked_for() -> None:
     assert set(dir(biopart)) == set(biopart.__all__)
-    assert biopart.open_cohort.__module__ == "biopart.data"
+    assert biopart.open_cohort.__module__ == "biopart.data.cohort"
 
 
 def test_an_unknown_public_name_is_refused() -> None:

@@ -27,6 +27,17 @@ def generator(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+class Zero(torch.nn.Module):
+    """A relative encoder that always predicts no translation."""
+
+    def __init__(self, outputs):
+        super().__init__()
+        self.outputs = outputs
+
+    def forward(self, tokens, pairs):
+        return torch.zeros(*pairs.shape[:2], self.outputs)
+
+
 class TrueTranslations(torch.nn.Module):
     """A relative encoder that knows: tokens are replaced by the centres of their boxes."""
 
@@ -75,11 +86,7 @@ def test_a_flipped_sign_is_not_hidden():
 @pytest.mark.parametrize("on_grid", [False, True])
 def test_predicting_zero_is_chance(shape, patch, on_grid):
     objective = part(shape, patch, on_grid=on_grid, pairs=200)
-    objective.head = type(
-        "Zero",
-        (torch.nn.Module,),
-        {"forward": lambda self, tokens, pairs: torch.zeros(*pairs.shape[:2], len(shape))},
-    )()
+    objective.head = Zero(len(shape))
     output = objective(batch(shape, size=256), generator())
     assert output.metrics["r2"].item() == pytest.approx(0, abs=0.03)
     expected = output.metrics["chance_mse"].item()
@@ -194,7 +201,7 @@ def test_relations_place_what_the_head_predicts(shape, patch):
     torch.testing.assert_close(relations, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("settings", [{}, {"scale": (0.5, 1.5)}])
+@pytest.mark.parametrize("settings", [{}, {"scale": (0.5, 1.5)}, {"focus": "energy"}])
 @pytest.mark.parametrize("head", ["cross_attention", "pairwise_mlp", "joint_mlp"])
 def test_a_height_1_image_gives_the_loss_of_the_signal(settings, head):
     signal = part(position="none", head=head, **settings)
@@ -233,6 +240,8 @@ def test_overlap_by_hand():
     [
         (lambda: part(position="none", position_hint=0.5), "needs an encoder with positions"),
         (lambda: part(on_grid=True, scale=(0.5, 2)), "on_grid patches have one size"),
+        (lambda: part(focus="energy", on_grid=True), "focus energy draws patches of one size off"),
+        (lambda: part(focus="energy", scale=(0.5, 2)), "focus energy draws patches of one size"),
         (lambda: part((6,), (6,), on_grid=True), "is the only one and has no relations"),
     ],
 )
@@ -244,3 +253,44 @@ def test_settings_that_contradict_each_other_are_refused(call, message):
 @pytest.mark.parametrize(("hint", "used"), [(0.0, False), (0.05, True)])
 def test_positions_are_used_where_there_are_hints(hint, used):
     assert PartSettings(position_hint=hint).uses_positions is used
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_focused_patches_lie_where_the_energy_is(shape, patch):
+    objective, drawn = part(shape, patch, focus="energy"), batch(shape)
+    drawn.values[:] = 0
+    drawn.values[(slice(None), 1, *[0] * len(shape))] = 5.0  # one corner, one channel
+    boxes = objective.draw_boxes(drawn.values, generator())
+    assert boxes.start.shape == (4, 8, len(shape))
+    assert (boxes.start == 0).all()  # the only place that covers the corner
+
+
+def test_chance_of_focused_patches_is_that_of_the_batch():
+    objective = part(focus="energy")
+    objective.head = Zero(1)
+    output = objective(batch(), generator())
+    assert output.metrics["r2"] == pytest.approx(0, abs=1e-6)
+    assert output.loss == pytest.approx(output.metrics["chance_loss"].item())
+
+
+def test_part_learns_on_a_volume():
+    """Each axis of a volume is a ramp in a channel of its own, with noise: places can be told."""
+    shape, patch = (8, 8, 8), (2, 2, 2)
+    torch.manual_seed(0)
+    objective = Part(ViT(shape, patch, 3, 48, 2, 4), PartSettings(patches=12, pairs=48))
+    ramps = torch.stack(torch.meshgrid(*[torch.linspace(-1.5, 1.5, 8)] * 3, indexing="ij"))
+    optimiser = torch.optim.AdamW(objective.parameters(), 2e-3)
+    noise = generator(1)
+
+    def look():
+        values = ramps + 0.1 * torch.randn(16, *ramps.shape, generator=noise)
+        return objective(Batch(values, torch.full((16,), -1), ["p"] * 16, ["k"] * 16), noise)
+
+    before = look().metrics["r2"].item()
+    for _ in range(50):
+        optimiser.zero_grad()
+        look().loss.backward()
+        optimiser.step()
+    after = look().metrics["r2"].item()
+    assert abs(before) < 0.1
+    assert after > 0.5

@@ -12,7 +12,7 @@ import xarray
 import zarr
 from numpy.typing import NDArray
 
-from biopart.store import Record, Store, create_store, finish_store, records, write_record
+from biopart.store import Record, Store, create_store, finish_store, write_record, writing
 
 LAYOUTS: tuple[Literal["training", "archive"], ...] = ("training", "archive")
 ABOUT: dict[str, Any] = {
@@ -192,14 +192,14 @@ def test_a_crash_before_renaming_leaves_nothing_to_be_seen(
     np.testing.assert_array_equal(rows(store), make_record(1).signal)
 
 
-@pytest.mark.parametrize("step", ["_write_signal", "_write_array"])
+@pytest.mark.parametrize("step", ["_write_grid", "_write"])
 def test_a_crash_while_replacing_leaves_the_old_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
     store = make_store(tmp_path)
     write_record(store, "r", make_record())
     with monkeypatch.context() as patch:
-        patch.setattr(records, step, crash)
+        patch.setattr(writing, step, crash)
         with pytest.raises(Crash):
             write_record(store, "r", make_record(1))
     np.testing.assert_array_equal(rows(store), make_record().signal)

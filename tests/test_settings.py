@@ -161,6 +161,18 @@ def test_a_path_comes_before_a_shipped_name(
 
 
 def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
-    names = "audio_digits, eegmat, mitdb, physionet2018, sleep_edf, ucddb_windows, wearable"
+    names = "audio_digits, cifar10, cifar100, cifar10_folders, eegmat, mitdb, physionet2018, "
+    names += "sleep_edf, ucddb_windows, wearable"
     with pytest.raises(FileNotFoundError, match=f"no file sleep; the shipped datasets are {names}"):
         find("sleep", "datasets")
+
+
+def test_a_file_is_loaded_with_changes_and_named_in_errors(tmp_path: Path) -> None:
+    class Size(settings.Strict):
+        size: int = 1
+
+    (tmp_path / "one.yaml").write_text("size: 2\n")
+    assert settings.load(Size, tmp_path / "one.yaml", "card").size == 2
+    assert settings.load(Size, tmp_path / "one.yaml", "card", ["size=5"]).size == 5
+    with pytest.raises(ValueError, match=r"card one\.yaml.*size.*got 'x'"):
+        settings.load(Size, tmp_path / "one.yaml", "card", ["size=x"])

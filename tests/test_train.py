@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from biopart import train
-from biopart.compute import ResidentSource, open_fabric
+from biopart.compute import ResidentWindows, open_fabric
 from biopart.data import Batch, StepOutput, open_cohort
 from biopart.nn import ViT
 from biopart.objectives import Classify, ClassifySettings, Part, PartSettings
@@ -126,7 +126,7 @@ def test_the_seed_decides_everything(small_store):
 
 def test_a_resident_cohort_trains_to_the_same_weights(small_store):
     mapped, held = task(small_store), task(small_store)
-    held = Task(held.objective, ResidentSource(held.source, "cpu"), held.settings, "window", 0)
+    held = Task(held.objective, ResidentWindows(held.source, "cpu"), held.settings, "window", 0)
     for job in (mapped, held):
         fit(job, open_fabric(CPU))
     assert same(weights(mapped.objective), weights(held.objective))

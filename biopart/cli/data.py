@@ -71,7 +71,7 @@ def fetch(
 
 @click.command()
 @click.argument("card")
-@click.option("--raw", type=FOLDER, required=True, help="Folder of raw recordings.")
+@click.option("--raw", type=FOLDER, required=True, help="Folder of raw recordings or images.")
 @click.option("--out", type=FOLDER, required=True, help="Store to make or complete.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option(
@@ -88,19 +88,23 @@ def prepare(
     changes: tuple[str, ...],
     output: Output,
 ) -> None:
-    """Prepare raw recordings into a store, as CARD says; a second call adds what is missing."""
+    """Prepare raw files into a store, as CARD says; a second call adds what is missing."""
     from dataclasses import asdict
 
-    from biopart.signals.ingest import ingest
+    from biopart.images import ingest_images
+    from biopart.signals import ingest
     from biopart.store import load_card
-
-    with wrong_use():
-        loaded = load_card(card, changes)
+    from biopart.store.image_card import is_image_card, load_image_card
 
     def on_record(name: str, reason: str | None) -> None:
         output.say(f"{name}: {reason or 'written'}")
 
-    report = ingest(loaded, raw, out, jobs=jobs, layout=layout, on_record=on_record)
+    with wrong_use():
+        images = is_image_card(card)
+        loaded: Any = load_image_card(card, changes) if images else load_card(card, changes)
+    report = (ingest_images if images else ingest)(
+        loaded, raw, out, jobs=jobs, layout=layout, on_record=on_record
+    )
     lines = [
         f"{out}: {len(report.written)} written, {len(report.kept)} there before, "
         f"{len(report.refused)} refused"

@@ -40,6 +40,7 @@ for _command in (
     training.finetune,
     training.evaluate,
     training.probe,
+    training.export,
     studies.curve,
     studies.sweep,
     studies.report,

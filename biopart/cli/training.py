@@ -1,6 +1,7 @@
-"""Commands that train and score: pretrain, finetune, evaluate, probe."""
+"""Commands that train, score and hand on: pretrain, finetune, evaluate, probe, export."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -120,6 +121,21 @@ def evaluate(
 
 
 @click.command()
+@click.argument("run", type=FOLDER)
+@click.option(
+    "--to", "target", type=click.Choice(["safetensors", "timm", "onnx", "hub"]), required=True
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder, or ONNX file.")
+@output_options
+def export(run: Path, target: Any, out: Path, output: Output) -> None:
+    """Write the weights of a RUN (its encoder) or RUN/finetune/NAME (the classifier) for others."""
+    from biopart.run import find_run
+    from biopart.verbs.export import export as write
+
+    output.emit(write(find_run(run), target, out))
+
+
+@click.command()
 @run_option
 @click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
 @click.option("--seed", type=click.IntRange(0), help="Draws the persons; default: the recipe's.")
@@ -138,5 +154,5 @@ def probe(
 
     results = fit_probes(find_run(run_path), subjects=subjects, seed=seed, changes=changes)
     shown = ("kappa", "kappa_ci95", "kappa_mean", "macro_f1", "accuracy")
-    lines = readable({name: {k: r[k] for k in shown} for name, r in results.items()})
+    lines = readable({n: {k: r[k] for k in shown if k in r} for n, r in results.items()})
     output.emit(results, lines)

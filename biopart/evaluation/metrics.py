@@ -264,6 +264,63 @@ def score(
     }
 
 
+def score_images(
+    truth: NDArray[Any],
+    predicted: NDArray[Any],
+    label_names: Sequence[str],
+    *,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, Any]:
+    """Score predicted classes of images, each a unit of chance of its own.
+
+    Parameters
+    ----------
+    truth, predicted
+        Class indices (W,); images whose truth is -1 are not counted.
+    label_names
+        Names of the L classes, by index.
+    seed, resamples
+        Of the bootstrap over images.
+
+    Returns
+    -------
+    dict
+        Values ready for JSON: as of `score`, without what is of persons; `accuracy_ci95` and
+        `kappa_ci95` resample images, `n_images` with a known truth.
+
+    Raises
+    ------
+    ValueError
+        If lengths differ, an index has no name, or the truth holds fewer than two classes.
+
+    Examples
+    --------
+    >>> found = score_images(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), ["cat", "dog"])
+    >>> found["kappa"], found["accuracy"], found["n_images"]
+    (0.5, 0.75, 4)
+    """
+    truth, predicted = np.asarray(truth), np.asarray(predicted)
+    _check_lengths(truth=truth, predicted=predicted)
+    known = truth >= 0
+    _check_classes(truth[known], predicted[known], label_names)
+    counts = _confusion(truth[known], predicted[known], len(label_names))
+    # To draw images with replacement is to draw cells of the confusion matrix by their shares.
+    total = int(counts.sum())
+    drawn = np.random.default_rng(seed).multinomial(total, counts.ravel() / total, size=resamples)
+    again = drawn.reshape(resamples, *counts.shape)
+    kappas, accuracies = kappa_of(again), np.trace(again, axis1=1, axis2=2) / total
+    ends = [2.5, 97.5]
+    return {
+        "kappa": _kappa(truth[known], predicted[known]),
+        "kappa_ci95": np.percentile(kappas[np.isfinite(kappas)], ends).tolist(),
+        **_class_figures(truth[known], predicted[known], label_names),
+        "accuracy_ci95": np.percentile(accuracies, ends).tolist(),
+        "confusion": counts.tolist(),
+        "n_images": total,
+    }
+
+
 def _class_figures(
     truth: NDArray[Any], predicted: NDArray[Any], label_names: Sequence[str]
 ) -> dict[str, Any]:

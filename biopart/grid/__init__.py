@@ -1,6 +1,7 @@
 """Geometry of patches on grids with any number of axes."""
 
 from biopart.grid.boxes import Boxes, grid_boxes, random_boxes
+from biopart.grid.focus import energy, focused_boxes, inside
 from biopart.grid.patches import cut, patchify, unpatchify
 from biopart.grid.relations import asymmetry, chance_mse, log_scale, place, spread, translation
 
@@ -9,7 +10,10 @@ __all__ = [
     "asymmetry",
     "chance_mse",
     "cut",
+    "energy",
+    "focused_boxes",
     "grid_boxes",
+    "inside",
     "log_scale",
     "patchify",
     "place",

@@ -1,11 +1,14 @@
 """From stored integers to the values that a network sees."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-Normalisation = Literal["window", "none"]
+Normalisation = Literal["window", "imagenet", "none"]
+
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and deviation of red, green and blue over ImageNet, of 1 = white; timm's default."""
 
 MISSING = -32768
 """The int16 value that marks a missing sample in a store (its ``_FillValue``)."""
@@ -16,26 +19,30 @@ class Normalise(nn.Module):
 
     Parameters
     ----------
-    how : "window" or "none"
+    how : "window", "imagenet" or "none"
         "window": each channel by its own mean and standard deviation over the grid, whatever the
-        scale of the stored integers. "none": values as they are.
+        scale of the stored integers. "imagenet": colours (B, 3, y, x) of 0 to 255 by ImageNet's
+        mean and deviation. "none": values as they are.
     """
 
     def __init__(self, how: Normalisation) -> None:
         super().__init__()
-        if how not in ("window", "none"):
-            raise ValueError(f"normalise is {how!r}; give 'window' or 'none'")
+        if how not in get_args(Normalisation):
+            raise ValueError(f"normalise is {how!r}; give one of {get_args(Normalisation)}")
         self.how = how
 
     def forward(self, values: Tensor) -> Tensor:
         """Normalise integers or floats (B, C, *S) -> float32 of the same shape."""
         gaps = values.isnan() if values.is_floating_point() else values == MISSING
-        if values.dtype == torch.uint8 or not bool(gaps.any()):
+        exact = torch.compiler.is_exporting()  # there no branch may depend on the values
+        if values.dtype == torch.uint8 or not (exact or bool(gaps.any())):
             floats, known = values.float(), None
         else:
             floats, known = values.float().masked_fill(gaps, 0.0), ~gaps
         if self.how == "none":
             return floats
+        if self.how == "imagenet":
+            return coloured(floats)
         axes = tuple(range(2, floats.dim()))
         if known is None:
             centred = floats - floats.mean(axes, keepdim=True)
@@ -45,3 +52,18 @@ class Normalise(nn.Module):
             centred = (floats - floats.sum(axes, keepdim=True) / count) * known
             deviation = (centred.square().sum(axes, keepdim=True) / count).sqrt()
         return centred / deviation.clamp(min=1e-6)
+
+
+def coloured(values: Tensor) -> Tensor:
+    """Normalise colours (B, 3, *S) of 0 to 255 by ImageNet's mean and deviation.
+
+    Raises ValueError where there are not three channels.
+    """
+    if values.shape[1] != 3:
+        raise ValueError(
+            f"normalise imagenet takes red, green and blue; there are {values.shape[1]} channels, "
+            "so set data.normalise=window"
+        )
+    shape = (1, 3, *[1] * (values.dim() - 2))
+    mean, deviation = (values.new_tensor(figures).view(shape) for figures in IMAGENET)
+    return (values / 255 - mean) / deviation

@@ -166,7 +166,7 @@ class ViT(nn.Module):
             if unknown is not None and positions is not None:
                 tokens = tokens + unknown * positions.isnan().any(-1, keepdim=True)
             cls = cls + self.pos_embed[:, :1]
-        tokens = torch.cat([cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        tokens = torch.cat([cls.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
         mask = None if context is None else F.pad(context, (1, 0), value=True)[:, None, None, :]
         for block in self.blocks:
             tokens = block(tokens, attn_mask=mask)

@@ -8,7 +8,17 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from biopart.data import Batch, StepOutput
-from biopart.grid import Boxes, chance_mse, cut, grid_boxes, log_scale, random_boxes, translation
+from biopart.grid import (
+    Boxes,
+    chance_mse,
+    cut,
+    energy,
+    focused_boxes,
+    grid_boxes,
+    log_scale,
+    random_boxes,
+    translation,
+)
 from biopart.nn import ViT, relative_encoder
 from biopart.nn.relative import Head, take
 from biopart.store.settings import Strict
@@ -33,6 +43,9 @@ class PartSettings(Strict):
     scale: tuple[float, float] = Field(
         (1.0, 1.0), description="smallest and largest side, in patch sizes, drawn per axis"
     )
+    focus: Literal["none", "energy"] = Field(
+        "none", description="draw patches uniformly, or in proportion to the energy they cover"
+    )
 
     @property
     def uses_positions(self) -> bool:
@@ -45,6 +58,11 @@ class PartSettings(Strict):
         if not (0 < low < high or low == high == 1):
             raise ValueError(
                 f"scale is {list(self.scale)}; give [1, 1] for one size or 0 < smallest < largest"
+            )
+        if self.focus != "none" and (self.on_grid or low != high):
+            raise ValueError(
+                f"focus {self.focus} draws patches of one size off the grid; leave on_grid false "
+                "and scale at [1, 1]"
             )
         return self
 
@@ -89,6 +107,7 @@ class Part(nn.Module):
                 "no relations; choose smaller patches"
             )
         self.sized = settings.scale[0] != settings.scale[1]
+        self.uniform = not self.sized and settings.focus == "none"
         self.head = relative_encoder(
             settings.head,
             encoder.dim,
@@ -121,7 +140,7 @@ class Part(nn.Module):
             moved = predicted[..., :n] * self.span
             metrics = self._metrics(moved, truth, overlap(reference, target))
             chance_loss = (truth / self.span).square().mean()
-            if not self.sized:
+            if self.uniform:
                 chance_loss = (self.chance / self.span.square()).mean()
             metrics |= self._by_hints(moved, truth, take(hinted[..., None], pairs.flatten(1)))
         if self.sized:
@@ -178,6 +197,8 @@ class Part(nn.Module):
         if self.settings.on_grid:
             tiles = grid_boxes(shape, patch).to(device)
             return Boxes(*(x.expand(len(values), -1, -1) for x in (tiles.start, tiles.size)))
+        if self.settings.focus == "energy":
+            return focused_boxes(energy(values), self.count, patch, generator=generator)
         options = {"scale": self.settings.scale, "generator": generator, "device": device}
         return random_boxes(len(values), self.count, shape, patch, **options)  # type: ignore[arg-type]
 
@@ -229,8 +250,8 @@ class Part(nn.Module):
         }
 
     def _chance(self, truth: Tensor) -> Tensor:
-        """Return the error of predicting 0: exact for one size, of the batch for several."""
-        chance: Tensor = truth.square().mean() if self.sized else self.chance.mean()
+        """Return the error of predicting 0: exact for uniform draws of one size, else measured."""
+        chance: Tensor = self.chance.mean() if self.uniform else truth.square().mean()
         return chance
 
 

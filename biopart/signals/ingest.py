@@ -4,7 +4,7 @@ import csv
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +14,8 @@ from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
 from biopart.signals.simulate import MARKER
 from biopart.store import Card, Store, create_store, finish_store, write_record
-from biopart.store.records import Layout
-
-
-@dataclass
-class Report:
-    """What an ingest did: records written, there before, and refused with the reason."""
-
-    written: list[str] = field(default_factory=list)
-    kept: list[str] = field(default_factory=list)
-    refused: dict[str, str] = field(default_factory=dict)
-    warnings: dict[str, list[str]] = field(default_factory=dict)
-    left_out: dict[str, list[str]] = field(default_factory=dict)
+from biopart.store.report import Report
+from biopart.store.writing import Layout
 
 
 def find_recordings(raw: Path, card: Card) -> dict[str, Path]:

@@ -19,7 +19,7 @@ from biopart.signals.labels import labels
 from biopart.signals.montage import Derivation, montage
 from biopart.signals.recording import Channel, Recording, to_physical, unit_name
 from biopart.store.card import Card
-from biopart.store.records import MISSING, Record
+from biopart.store.contents import MISSING, Record
 
 MICROVOLT = {"uV": 1.0, "mV": 1e3, "V": 1e6}
 PLAUSIBLE_UV = (0.5, 1000.0)

@@ -7,7 +7,16 @@ from biopart.store.label_rules import STAGES
 
 NAMES = {"title", "licence", "citation", "origin", "baseline"}  # of a card; they change no value
 ADDED = {"pad_to_epoch": False, "flat_s": 1.0}  # what a store meant whose card lacks these keys
-ROOT_KEYS = ("format_version", "card", "epoch_s", "sfreq_hz", "label_names", "channels")
+ROOT_KEYS = (
+    "format_version",
+    "card",
+    "epoch_s",
+    "sfreq_hz",
+    "label_names",
+    "channels",
+    "axes",
+    "shape",
+)
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

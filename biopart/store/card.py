@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from biopart.store.label_rules import Labels, NoLabels, check_glob, compiled
-from biopart.store.settings import Strict, apply_change, checked, find, read_yaml
+from biopart.store.settings import Strict, find, load
 
 
 class Origin(Strict):
@@ -228,8 +228,4 @@ def load_card(name: str | Path, changes: Sequence[str] = ()) -> Card:
     ValueError
         If a key is unknown or a value has the wrong type.
     """
-    path = find(name, "datasets")
-    values = read_yaml(path)
-    for change in changes:
-        apply_change(values, change)
-    return checked(Card, values, f"card {path.name}")
+    return load(Card, find(name, "datasets"), "card", changes)

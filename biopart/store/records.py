@@ -1,218 +1,27 @@
-"""A cohort of recordings as one zarr v3 group, in two layouts behind one class.
+"""A cohort of recordings, or a collection of images, as one zarr v3 group in two layouts.
 
 ``training``: one uncompressed chunk per record, memory-mapped. ``archive``: sharded and
-compressed (blosc lz4 with bitshuffle), for object stores. A record appears whole or not at all:
-it is written beside and renamed.
+compressed (blosc lz4 with bitshuffle), for object stores. One class reads both.
 """
 
 import hashlib
-import json
-import os
-import re
-import shutil
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import xarray
 import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
 
-from biopart.store.attributes import differences, holds_stages
+from biopart.store.contents import Images, Record, unpacked
 
 FORMAT_VERSION = 1
-MISSING = -32768
-Layout = Literal["training", "archive"]
+IMAGE_AXES = ("channel", "y", "x")
 # What zarr, xarray, numpy and json raise on files that are damaged or gone.
 _UNREADABLE = (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError)
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a store holds of one recording.
-
-    Attributes
-    ----------
-    signal : int16 (channel, time)
-        Physical value = signal * scale; -32768 = missing.
-    scale : float (channel,)
-        One value per channel.
-    label : int8 (epoch,)
-        Codes of the cohort's label names, -1 = unknown.
-    bad : int64 (segment, 2)
-        Start and stop sample of NaN, flat or clipped stretches.
-    attributes : dict
-        person, age, sex, source file's name and hash, what the montage did, what was left out.
-    units : str
-        Unit of the physical values.
-    """
-
-    signal: NDArray[np.int16]
-    scale: NDArray[np.float64]
-    label: NDArray[np.int8]
-    bad: NDArray[np.int64]
-    attributes: dict[str, Any] = field(default_factory=dict)
-    units: str = "uV"
-
-
-def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Create an empty store, or check that an existing one was made the same way.
-
-    A store that holds no record yet takes the new attributes.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of the store.
-    attributes : mapping
-        card, epoch_s, sfreq_hz, label_names, channels.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds a store made by another card or format, or something else.
-    """
-    wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
-    if path.is_file():
-        raise ValueError(f"{path} is a file; give the folder of a store")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    if not path.is_dir() or not any(path.iterdir()):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
-        beside.replace(path)
-        return
-    store = Store(path)
-    if not len(store):
-        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
-        (beside / "zarr.json").replace(path / "zarr.json")
-        beside.rmdir()
-        return
-    changed = differences(store.attributes, wanted)
-    if changed:
-        raise ValueError(
-            f"{path} is a store that was made with another {', '.join(changed)}; "
-            "give another --out or remove it"
-        )
-
-
-def write_record(path: Path, name: str, record: Record, *, layout: Layout = "training") -> None:
-    """Write one record into a store, whole or not at all, replacing one of its name.
-
-    Parameters
-    ----------
-    path : Path
-        Folder of the store.
-    name : str
-        Name of the record: one folder name.
-    record : Record
-        Arrays and attributes; the hash of the arrays is added to these.
-    layout : "training" or "archive"
-        One raw chunk, or compressed shards.
-
-    Raises
-    ------
-    ValueError
-        If the name is no folder name, or the arrays do not fit the store's channels.
-    """
-    if not name or Path(name).name != name or name.startswith("."):
-        raise ValueError(f"a record's name must be a plain folder name; got {name!r}")
-    store = Store(path)
-    _check(name, record, store.channels)
-    beside = path / f".{name}.{os.getpid()}.part"
-    _remove_leftovers(path, name)
-    varied = len(set(record.scale.tolist())) > 1
-    attributes = {**record.attributes, "sha256": _digest(record)}
-    group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
-    _write_signal(group, record, 1.0 if varied else float(record.scale[0]), layout)
-    if varied:
-        _write_array(group, "scale", record.scale, ("channel",))
-    for label in ("label", "stage") if holds_stages(store.attributes) else ("label",):
-        _write_array(group, label, record.label, ("epoch",))
-    _write_array(group, "bad", record.bad.reshape(-1, 2), ("segment", "bound"))
-    if (path / name).exists():
-        (path / name).rename(path / f".{name}.replaced.part")
-    beside.rename(path / name)
-    _remove_leftovers(path, name)
-
-
-def finish_store(path: Path) -> None:
-    """Gather all metadata at the root, so that xarray and object stores open it in one read.
-
-    Records written later are seen by Store at once, and by xarray after the next call. What a
-    writer that was stopped left behind is removed, so nobody else may be writing.
-    """
-    _remove_leftovers(path, "*")
-    with warnings.catch_warnings():
-        # zarr notes that v3 has no standard for this yet; xarray.open_zarr warns without it.
-        warnings.filterwarnings("ignore", message="Consolidated metadata")
-        zarr.consolidate_metadata(path, zarr_format=3)
-
-
-def _remove_leftovers(path: Path, name: str) -> None:
-    """Remove what writers of a record (``*`` = of any) that were stopped left in a store."""
-    writers = re.compile(rf"\.{'.+' if name == '*' else re.escape(name)}\.(\d+|replaced)\.part")
-    for leftover in path.glob(".*.part"):
-        if writers.fullmatch(leftover.name):
-            shutil.rmtree(leftover)
-
-
-def _check(name: str, record: Record, channels: Sequence[str]) -> None:
-    """Refuse arrays that are not int16, or not one row and one scale per channel."""
-    signal, scale = record.signal, record.scale
-    rows = len(channels)
-    if signal.dtype != np.int16 or signal.ndim != 2 or len(signal) != rows or len(scale) != rows:
-        raise ValueError(
-            f"record {name} has a signal {signal.dtype} {signal.shape} and {len(scale)} scales; "
-            f"the store takes int16 (channel, time) of {', '.join(channels)}"
-        )
-
-
-def _digest(record: Record) -> str:
-    """Return the SHA-256 of a record's arrays."""
-    digest = hashlib.sha256(repr(record.signal.shape).encode())
-    arrays = (record.signal, record.scale, record.label, record.bad)
-    for values, dtype in zip(arrays, ("<i2", "<f8", "i1", "<i8"), strict=True):
-        digest.update(np.ascontiguousarray(values, dtype).data)
-    return digest.hexdigest()
-
-
-def _write_signal(group: zarr.Group, record: Record, factor: float, layout: Layout) -> None:
-    """Write the signal as one raw chunk, or as one shard of compressed ten-minute chunks."""
-    channels, samples = record.signal.shape
-    options: dict[str, Any] = {"chunks": (channels, max(samples, 1)), "compressors": None}
-    if layout == "archive":
-        chunk = min(60_000, max(samples, 1))
-        options = {
-            "chunks": (channels, chunk),
-            "shards": (channels, -(-samples // chunk) * chunk),
-            "compressors": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
-        }
-    array = group.create_array(
-        "signal",
-        shape=record.signal.shape,
-        dtype="int16",
-        fill_value=MISSING,
-        dimension_names=("channel", "time"),
-        attributes={"scale_factor": factor, "_FillValue": MISSING, "units": record.units},
-        **options,
-    )
-    array[:] = record.signal
-
-
-def _write_array(
-    group: zarr.Group, name: str, values: NDArray[Any], dimensions: Sequence[str]
-) -> None:
-    """Write a small array as one chunk."""
-    array = group.create_array(
-        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions
-    )
-    array[...] = values
 
 
 class Store:
@@ -269,7 +78,8 @@ class Store:
     def __getitem__(self, record: str) -> xarray.Dataset:
         """Open one record as an xarray.Dataset in physical units, lazily where one scale will do.
 
-        A ``scale`` per channel is multiplied in, and is not among the variables.
+        A ``scale`` per channel is multiplied in, and is not among the variables. A pack of images
+        has their names as a coordinate.
         """
         with self._named(record):
             data: xarray.Dataset = xarray.open_zarr(
@@ -278,7 +88,21 @@ class Store:
         if "scale" in data:
             physical = (data["signal"] * data["scale"]).assign_attrs(data["signal"].attrs)
             data = data.assign(signal=physical).drop_vars("scale")
+        if self.holds_images:
+            data = data.drop_vars("name").assign_coords(name=("image", list(self.names(record))))
         return data.assign_coords(channel=("channel", list(self.channels)))
+
+    @property
+    def holds_images(self) -> bool:
+        """Whether the store's records are packs of images."""
+        return tuple(self.attributes.get("axes", ())) == IMAGE_AXES
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents S of one grid: of an epoch in samples, of an image in pixels (y, x)."""
+        if self.holds_images:
+            return tuple(self.attributes["shape"])
+        return (self.epoch_samples,)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -302,7 +126,9 @@ class Store:
 
     @cached_property
     def persons(self) -> dict[str, str]:
-        """Person of each record."""
+        """Person of each record; of a pack of images, whose units are its images, nobody."""
+        if self.holds_images:
+            return {}
         return {record: str(self.about(record)["person"]) for record in self.records}
 
     @cached_property
@@ -319,17 +145,34 @@ class Store:
 
     def digest(self, record: str) -> str:
         """Return the SHA-256 of a record's arrays as they are; ``about`` has the written one's."""
+        if self.holds_images:
+            return Images(self.images(record), self.label(record), self.names(record)).digest()
         arrays = self.signal(record), self.scale(record), self.label(record), self.bad(record)
-        return _digest(Record(*arrays))
+        return Record(*arrays).digest()
 
     def signal(self, record: str) -> NDArray[np.int16]:
         """Return the stored integers (channel, time): memory-mapped in the training layout."""
+        values: NDArray[np.int16] = self._grid(record, "signal", "<i2")
+        return values
+
+    def images(self, record: str) -> NDArray[np.uint8]:
+        """Return a pack's pixels (image, channel, y, x): memory-mapped in the training layout."""
+        values: NDArray[np.uint8] = self._grid(record, "image", "u1")
+        return values
+
+    def names(self, record: str) -> tuple[str, ...]:
+        """Return the names of a pack's images."""
         with self._named(record):
-            array = self._array(record, "signal")
-            raw = self._raw_chunk(record)
+            return unpacked(np.asarray(self._array(record, "name")[:], dtype=np.uint8))
+
+    def _grid(self, record: str, name: str, dtype: str) -> NDArray[Any]:
+        """Return signal or images, mapped where they are one raw chunk of a local folder."""
+        with self._named(record):
+            array = self._array(record, name)
+            raw = self._raw_chunk(record, name)
             if raw is not None and not array.compressors and array.chunks == array.shape:
-                return np.memmap(raw, dtype="<i2", mode="r", shape=array.shape)
-            return np.asarray(array[:], dtype=np.int16)
+                return np.memmap(raw, dtype=dtype, mode="r", shape=array.shape)
+            return np.asarray(array[...], dtype=dtype)
 
     def length(self, record: str) -> int:
         """Return the number of samples of a record."""
@@ -345,10 +188,10 @@ class Store:
                 return factor * np.asarray(self._array(record, "scale")[:], dtype=np.float64)
             return np.full(len(self.channels), factor)
 
-    def label(self, record: str) -> NDArray[np.int8]:
-        """Return the label of each epoch, -1 = unknown."""
+    def label(self, record: str) -> NDArray[Any]:
+        """Return the label of each epoch (int8) or image (int16), -1 = unknown."""
         with self._named(record):
-            return np.asarray(self._array(record, "label")[:], dtype=np.int8)
+            return np.asarray(self._array(record, "label")[:])
 
     def bad(self, record: str) -> NDArray[np.int64]:
         """Return start and stop of bad stretches in samples, (segment, 2)."""
@@ -373,9 +216,10 @@ class Store:
     def _array(self, record: str, name: str) -> zarr.Array[Any]:
         return zarr.open_array(self.group.store, path=f"{record}/{name}", mode="r")
 
-    def _raw_chunk(self, record: str) -> Path | None:
-        """Return the file of the single raw chunk, where the store is a local folder."""
+    def _raw_chunk(self, record: str, name: str) -> Path | None:
+        """Return the file of an array's single raw chunk, where the store is a local folder."""
         if not isinstance(self.path, Path):
             return None
-        chunk = self.path / record / "signal" / "c" / "0" / "0"
+        first = ["0"] * len(self._array(record, name).shape)
+        chunk = self.path.joinpath(record, name, "c", *first)
         return chunk if chunk.is_file() else None

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -111,3 +112,11 @@ def checked(model: type[Model], values: dict[str, Any], what: str) -> Model:
             got = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
             faults.append(f"{key}: {message}{got}" if key else f"{message}{got}")
         raise ValueError(f"{what}: {'; '.join(faults)}") from None
+
+
+def load(model: type[Model], path: Path, what: str, changes: Sequence[str] = ()) -> Model:
+    """Read a YAML file, apply ``key=value`` settings and check it; ``what`` names it in errors."""
+    values = read_yaml(path)
+    for change in changes:
+        apply_change(values, change)
+    return checked(model, values, f"{what} {path.name}")

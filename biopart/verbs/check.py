@@ -9,7 +9,7 @@ import numpy as np
 from biopart.evaluation.leak import position_leak
 from biopart.run import Run
 from biopart.store import Store
-from biopart.store.records import MISSING
+from biopart.store.contents import MISSING
 
 LEAK_WINDOWS = 60
 
@@ -20,40 +20,60 @@ def check_store(store: Store) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``records``, ``persons``, ``windows``, ``labels`` {name: windows}, ``bad_share`` (share of
-        samples marked), ``problems`` (sentences; empty = nothing found) and ``remarks``.
+        ``records``; of recordings ``persons``, ``windows`` and ``bad_share`` (share of samples
+        marked), of images ``images``; ``labels`` {name: how many}, ``problems`` (sentences; empty
+        = nothing found) and ``remarks``.
     """
     problems, remarks = [], []
     labels: Counter[str] = Counter()
     persons = set()
-    windows = bad = samples = 0
+    items = bad = samples = 0
     names = store.label_names
     for record in store:
         try:
-            problems += _faults(store, record)
+            problems += _changed(store, record)
             label, about = store.label(record), store.about(record)
-            windows, samples = windows + len(label), samples + store.length(record)
-            bad += int(np.diff(store.bad(record)).sum())
+            if not store.holds_images:
+                problems += _faults(store, record)
+                persons.add(str(about["person"]))
+                samples += store.length(record)
+                bad += int(np.diff(store.bad(record)).sum())
         except ValueError as error:
             problems.append(str(error))
             continue
-        persons.add(str(about["person"]))
+        items += len(label)
         labels.update(names[code] for code in label[label >= 0].tolist())
         remarks += [f"{record}: {warning}" for warning in about.get("warnings", [])]
+        remarks += [f"{record}: {n} is left out, {why}" for n, why in about.get("bad", {}).items()]
         if names and not (label >= 0).any():
-            remarks.append(f"{record}: no epoch is labelled")
+            remarks.append(f"{record}: nothing is labelled")
     if not len(store):
         problems.append("the store holds no record")
-    problems += [f"nobody has {name}" for name in names if labels[name] == 0]
+    kind = "image is of" if store.holds_images else "window is of"
+    problems += [f"no {kind} {name}" for name in names if labels[name] == 0]
+    counts = {"images": items}
+    if not store.holds_images:
+        counts = {"persons": len(persons), "windows": items}
+    shares = {} if store.holds_images else {"bad_share": bad / max(samples, 1)}
+    found = {"problems": problems, "remarks": remarks}
     return {
         "records": len(store),
-        "persons": len(persons),
-        "windows": windows,
-        "labels": {name: labels[name] for name in names},
-        "bad_share": bad / max(samples, 1),
-        "problems": problems,
-        "remarks": remarks,
+        **counts,
+        "labels": {n: labels[n] for n in names},
+        **shares,
+        **found,
     }
+
+
+def _changed(store: Store, record: str) -> list[str]:
+    """Say where a record's arrays are not those that were written."""
+    written = store.about(record).get("sha256")
+    if written is None or written == store.digest(record):
+        return []
+    return [
+        f"{record}: its arrays differ from those that were written (sha256); remove its folder and "
+        "prepare it again"
+    ]
 
 
 def _faults(store: Store, record: str) -> list[str]:
@@ -68,12 +88,6 @@ def _faults(store: Store, record: str) -> list[str]:
             faults.append(f"{record}: {channel} is flat throughout")
     if (signal[:, :: store.epoch_samples] == MISSING).all():
         faults.append(f"{record}: every epoch begins with a missing sample")
-    written = store.about(record).get("sha256")
-    if written is not None and written != store.digest(record):
-        faults.append(
-            f"{record}: its arrays differ from those that were written (sha256); remove its "
-            "folder and prepare it again"
-        )
     return faults
 
 
@@ -95,6 +109,8 @@ def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str
         As evaluation.leak.position_leak: area under the curve and interval over persons for
         ``first``, ``last`` and ``edge``, and ``leaks``.
     """
+    if store.holds_images:
+        raise ValueError("position leaks are measured on recordings; this store holds images")
     epoch, patch = store.epoch_samples, round(patch_s * store.sfreq_hz)
     count = epoch // patch
     if count < 3:

@@ -35,7 +35,7 @@ def check_classes(experiment: Experiment, source: Source) -> list[str]:
     ]
 
 
-def check_test(test: Source) -> list[str]:
+def check_test(experiment: Experiment, test: Source) -> list[str]:
     """Warn of classes that the test persons lack; refuse fewer than two before any training."""
     holders = class_holders(test)
     absent = [name for name, persons in holders.items() if not persons]
@@ -44,7 +44,7 @@ def check_test(test: Source) -> list[str]:
             f"the test persons ({', '.join(sorted(set(test.persons)))}) have fewer than two "
             "classes; raise split.test_persons or take another split.seed"
         )
-    others = class_holders(test.cohort.source(labelled=True, keep_bad=True))
+    others = class_holders(experiment.cohort.source(labelled=True, keep_bad=True))
     return [
         f"no window of {name} among the test persons; {who_has_it(others[name])}" for name in absent
     ]

@@ -68,7 +68,7 @@ def evaluate(
     tuned = run.finetuned()
     model, about = load_classifier(tuned.model)
     cohort = open_cohort(store)
-    known = sorted(set(cohort.persons.values()))
+    known = sorted({person for people in cohort.people.values() for person in people})
     wanted = known if persons is None else sorted(set(persons))
     absent = [person for person in wanted if person not in known]
     if absent or not wanted:
@@ -81,7 +81,7 @@ def evaluate(
     fabric = open_fabric(
         checked(ComputeSettings, {"device": device, "precision": "float32"}, "option --device")
     )
-    window_s = model.encoder.shape[0] / cohort.sfreq_hz
+    window_s = None if cohort.holds_images else model.encoder.shape[0] / cohort.sfreq_hz
     source = cohort.source(
         about["channels"], window_s, labelled=True, keep_bad=True, persons=wanted
     )
@@ -98,9 +98,9 @@ def evaluate(
 def check_fit(about: dict[str, Any], cohort: Cohort) -> None:
     """Refuse a store that was made otherwise than the one a model was trained on."""
     card = cohort.attributes["card"]
-    wanted = {key: about[key] for key in ("sfreq_hz", "epoch_s", "label_names")} | about["prepared"]
-    found = {"sfreq_hz": cohort.sfreq_hz, "label_names": list(cohort.label_names)}
-    found |= {"epoch_s": cohort.attributes["epoch_s"]}
+    keys = ("sfreq_hz", "epoch_s", "label_names")
+    wanted = {key: about[key] for key in keys} | about["prepared"]
+    found = {key: cohort.attributes.get(key) for key in keys}
     found |= {key: card.get(key) for key in about["prepared"]}
     differing = [
         f"{key} {wanted[key]} and {found[key]}" for key in wanted if wanted[key] != found[key]

@@ -1,6 +1,6 @@
 """What every experiment starts from: its store, its persons, its windows, its encoder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -11,10 +11,12 @@ from biopart.data import Cohort, Source, Split, open_cohort, split_persons
 from biopart.nn import ViT
 from biopart.nn.vit import Position
 from biopart.recipe import Recipe
-from biopart.store import load_card
+from biopart.store import Card, load_card
 from biopart.store.attributes import ADDED
+from biopart.store.image_card import ImageCard, load_image_card
 
 PREPARED = ("band_hz", "filter_order", "filter_scope", "trim_s")
+IMAGES_PREPARED = ("size", "fit")
 
 
 @dataclass(frozen=True)
@@ -49,9 +51,10 @@ class Experiment:
 
     @property
     def prepared(self) -> dict[str, Any]:
-        """How the store's signals were made: what a model must find again elsewhere."""
+        """How the store's values were made: what a model must find again elsewhere."""
         card = self.cohort.attributes["card"]
-        return {key: card.get(key) for key in PREPARED}
+        keys = IMAGES_PREPARED if self.cohort.holds_images else PREPARED
+        return {key: card.get(key) for key in keys}
 
     @cached_property
     def notes(self) -> list[str]:
@@ -65,10 +68,10 @@ class Experiment:
 
     @cached_property
     def shape(self) -> tuple[int, ...]:
-        """Extents S of a window in samples."""
+        """Extents S of a window in samples, or of an image in pixels."""
         window_s = self.recipe.data.window_s
-        if window_s is None:
-            return (self.cohort.epoch_samples,)
+        if window_s is None or self.cohort.holds_images:
+            return self.cohort.shape
         return (round(window_s * self.cohort.sfreq_hz),)
 
     def encoder(self, position: Position, seed: int) -> ViT:
@@ -92,8 +95,8 @@ class Experiment:
             "recipe": self.recipe.name,
             "seen": sorted(set(seen)),
             "channels": list(self.channels),
-            "sfreq_hz": self.cohort.sfreq_hz,
-            "epoch_s": self.cohort.attributes["epoch_s"],
+            "sfreq_hz": self.cohort.attributes.get("sfreq_hz"),
+            "epoch_s": self.cohort.attributes.get("epoch_s"),
             "label_names": list(self.cohort.label_names),
             "normalise": self.recipe.data.normalise,
             "prepared": self.prepared,
@@ -118,29 +121,38 @@ def open_experiment(recipe: Recipe) -> Experiment:
             f"recipe {recipe.name} wants a store made by card {data.card}; {data.store} was made "
             f"by {made_by}"
         )
-    labelled = {cohort.persons[r] for r in cohort if (cohort.label(r) >= 0).any()}
-    settings = recipe.split
+    settings, part = recipe.split, recipe.split.test_part
     split = split_persons(
-        sorted(set(cohort.persons.values())),
-        sorted(labelled),
-        test=settings.test_persons,
+        sorted({person for people in cohort.people.values() for person in people}),
+        cohort.labelled,
+        test=settings.test_persons if part is None else cohort.part(part),
         validation=settings.validation_persons,
         pretrain=settings.pretrain_persons,
         finetune=settings.finetune_persons,
         seed=settings.seed,
+        classes=classes_of(cohort) if cohort.holds_images else None,
     )
     return Experiment(recipe, cohort, split)
+
+
+def classes_of(cohort: Cohort) -> dict[str, int]:
+    """Return the class of every labelled image."""
+    source = cohort.source(labelled=True)
+    return dict(zip(source.persons, source.labels.tolist(), strict=True))
 
 
 def card_notes(cohort: Cohort) -> list[str]:
     """Say where a store was made with other values than the shipped card of its name has."""
     made_by = cohort.attributes["card"]
+    load: Callable[[str], Card | ImageCard] = load_image_card if cohort.holds_images else load_card
     try:
-        shipped = load_card(str(made_by.get("name"))).model_dump(mode="json")
+        shipped = load(str(made_by.get("name"))).model_dump(mode="json")
     except FileNotFoundError:
         return []
     made_by = ADDED | made_by
     keys = (*PREPARED, *ADDED, "sfreq_hz", "epoch_s", "labels", "aliases")
+    if cohort.holds_images:
+        keys = (*IMAGES_PREPARED, "parts", "max_bad")
     return [
         f"the store was made with {key} {made_by.get(key)}; its card's is {shipped[key]}"
         for key in keys

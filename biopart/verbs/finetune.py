@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.data import Source
-from biopart.evaluation.metrics import balanced_weights, kappa_of, score
+from biopart.evaluation.metrics import balanced_weights, kappa_of, score, score_images
 from biopart.nn import ViT
 from biopart.nn.weights import (
     load_encoder,
@@ -161,7 +161,11 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     refuse_seen([*split.test, *split.validation], plan.pretrained_on)
     source = plan.source(plan.persons)
     test = experiment.source(split.test, labelled=True, keep_bad=True)
-    warnings = [*experiment.notes, *check_classes(experiment, source), *check_test(test)]
+    warnings = [
+        *experiment.notes,
+        *check_classes(experiment, source),
+        *check_test(experiment, test),
+    ]
     fabric = open_fabric(plan.compute, lambda: experiment.encoder(recipe.finetune.position, 0))
     objective = build(experiment, source, plan.seed)
     if plan.origin is not None:
@@ -202,17 +206,18 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
 
 
 def save_predictions(path: Path, test: Source, logits: NDArray[np.float32]) -> None:
-    """Write what was predicted for each test window, in the source's order.
+    """Write what was predicted for each test window or image, in the source's order.
 
-    Tensors ``record`` and ``epoch`` (W,), ``truth`` and ``predicted`` (W,), ``probability``
-    (W, classes); the metadata name the records that ``record`` numbers, and the classes.
+    Tensors ``record`` and ``epoch`` (``image`` of a pack of images) (W,), ``truth`` and
+    ``predicted`` (W,), ``probability`` (W, classes); the metadata name the records that ``record``
+    numbers, and the classes.
     """
     odds = torch.from_numpy(logits)
     tensors = {
         "record": torch.from_numpy(test.record).int(),
-        "epoch": torch.from_numpy(test.epoch).int(),
-        "truth": torch.from_numpy(test.labels).char(),
-        "predicted": odds.argmax(1).char(),
+        "image" if test.cohort.holds_images else "epoch": torch.from_numpy(test.place).int(),
+        "truth": torch.from_numpy(test.labels).short(),
+        "predicted": odds.argmax(1).short(),
         "probability": odds.softmax(1),
     }
     about = {"records": list(test.cohort.records), "classes": list(test.cohort.label_names)}
@@ -283,8 +288,13 @@ def look(objective: Classify, source: Source, fabric: Fabric, recipe: Recipe) ->
 
 
 def scored(source: Source, predicted: NDArray[np.int64]) -> dict[str, Any]:
-    """Score predictions of a source; count the windows that touch bad stretches."""
+    """Score predictions of a source; count the windows that touch bad stretches.
+
+    Images are scored as such: none is like another because of a person.
+    """
     names = source.cohort.label_names
+    if source.cohort.holds_images:
+        return score_images(source.labels, predicted, names)
     result = score(source.labels, predicted, source.persons, names)
     return result | {
         "n_windows_bad": int(source.bad.sum()),

@@ -7,6 +7,7 @@ from typing import Any
 from biopart.recipe import Recipe, load_recipe
 from biopart.run import Run
 from biopart.store import Store, load_card
+from biopart.store.image_card import is_image_card, load_image_card
 from biopart.store.settings import find, read_yaml
 from biopart.verbs.check import is_run, is_store
 
@@ -32,29 +33,32 @@ def info(what: str) -> dict[str, Any]:
         except FileNotFoundError as no_card:
             both = f"{no_recipe}; {str(no_card).partition('; ')[2]}"
             raise FileNotFoundError(both) from None
+    if is_image_card(found):
+        return load_image_card(found).model_dump(mode="json")
     if "recordings" in read_yaml(found):
         return load_card(found).model_dump(mode="json")
     return load_recipe(what).model_dump(mode="json")
 
 
 def store_info(store: Store) -> dict[str, Any]:
-    """Describe a store: its card, its persons and how many windows have which label."""
+    """Describe a store: its card, and how many windows of whom, or images, have which label."""
     labels: Counter[str] = Counter()
-    samples = 0
     for record in store:
         codes = store.label(record).tolist()
         labels.update(store.label_names[code] if code >= 0 else "unlabelled" for code in codes)
-        samples += store.signal(record).shape[1]
+    card = store.attributes["card"]
+    about = {"store": str(store.path), **{key: card[key] for key in ("title", "licence")}}
+    about |= {"card": card["name"], "simulated": store.attributes.get("simulated", False)}
+    about |= {"records": len(store), "channels": list(store.channels)}
+    if store.holds_images:
+        parts: Counter[str] = Counter()
+        for record in store:
+            parts[store.about(record)["part"]] += len(store.label(record))
+        return {**about, "size": list(store.shape), "parts": dict(parts), "images": dict(labels)}
     return {
-        "store": str(store.path),
-        "card": store.attributes["card"]["name"],
-        "title": store.attributes["card"]["title"],
-        "licence": store.attributes["card"]["licence"],
-        "simulated": store.attributes.get("simulated", False),
-        "records": len(store),
+        **about,
         "persons": len(set(store.persons.values())),
-        "hours": samples / store.sfreq_hz / 3600,
-        "channels": list(store.channels),
+        "hours": sum(store.length(record) for record in store) / store.sfreq_hz / 3600,
         "sfreq_hz": store.sfreq_hz,
         "epoch_s": store.attributes["epoch_s"],
         "windows": dict(labels),

@@ -1,4 +1,4 @@
-"""Linear probes: what a frozen encoder knows, beside an untrained one and band powers."""
+"""Linear probes: what a frozen encoder knows, beside an untrained one and no network at all."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from biopart.compute import open_fabric
-from biopart.data import Source
+from biopart.data import Source, WindowSource
 from biopart.evaluation.probes import card_features, linear_probe
 from biopart.grid import patchify
 from biopart.nn import ViT
@@ -22,7 +23,8 @@ from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
 from biopart.verbs.finetune import scored
 from biopart.verbs.pretrain import stored_recipe
 
-Features = Literal["pretrained_mean", "pretrained_cls", "untrained_mean", "band_powers"]
+Features = Literal["pretrained_mean", "pretrained_cls", "untrained_mean", "band_powers", "pixels"]
+PIXELS = 8  # per side, to which an image is averaged for the probe without a network
 Feature = Callable[[Source], NDArray[np.float32]]
 
 
@@ -33,12 +35,13 @@ def probe(
     seed: int | None = None,
     changes: Sequence[str] = (),
     store: Path | None = None,
-    features: Sequence[Features] = get_args(Features),
+    features: Sequence[Features] | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Fit logistic regressions on the same persons that a fine-tuning would draw.
 
     Features: mean of the patch tokens and [CLS] of the pretrained encoder, the mean of an
-    untrained one, and band powers without any network.
+    untrained one, and without any network band powers of a window, or an image averaged to 8 x 8
+    pixels.
 
     Parameters
     ----------
@@ -51,12 +54,12 @@ def probe(
     store : Path, optional
         Where the store lies now, if not where the run was begun.
     features : sequence of str
-        Which of them; all by default.
+        Which of them; all that the store allows by default.
 
     Returns
     -------
     dict
-        Scores as in result.json by feature; all four are also written to
+        Scores as in result.json by feature; if all, they are also written to
         ``probe/s<N>-seed<S>.json`` of the run.
     """
     origin = run.pretrained()
@@ -69,21 +72,30 @@ def probe(
     test = experiment.source(experiment.split.test, labelled=True, keep_bad=True)
     weight: Literal["balanced"] | None = "balanced" if recipe.finetune.class_weights else None
     results: dict[str, dict[str, Any]] = {}
-    for name in features:
+    everything = features_of(experiment)
+    for name in everything if features is None else features:
         feature = _feature(name, experiment, origin, seed)
         predicted = linear_probe(
             feature(train), train.labels, feature(test), seed=seed, class_weight=weight
         )
         results[name] = scored(test, predicted) | {"train_persons": list(persons)}
-    if len(results) == len(get_args(Features)):
+    if set(results) == set(everything):
         write_json(origin.path / "probe" / f"s{subjects}-seed{seed}.json", results)
     return results
+
+
+def features_of(experiment: Experiment) -> tuple[Features, ...]:
+    """Return the features that a store allows."""
+    without = "band_powers" if experiment.cohort.holds_images else "pixels"
+    return tuple(name for name in get_args(Features) if name != without)
 
 
 def _feature(name: Features, experiment: Experiment, origin: Run, seed: int) -> Feature:
     """Return the function from a source to features (W, F) that a name means."""
     if name == "band_powers":
         return _powers(experiment)
+    if name == "pixels":
+        return _pixels
     if name == "untrained_mean":
         position = experiment.recipe.encoder.position
         return _tokens(experiment, experiment.encoder(position, seed), "mean")
@@ -115,6 +127,8 @@ def _powers(experiment: Experiment) -> Feature:
     card, sfreq_hz = experiment.cohort.attributes["card"], experiment.cohort.sfreq_hz
 
     def features(source: Source) -> NDArray[np.float32]:
+        if not isinstance(source, WindowSource):
+            raise ValueError("band powers are features of recordings; images have none")
         parts = []
         for start in range(0, len(source), 256):
             items = np.arange(start, min(start + 256, len(source)))
@@ -124,6 +138,17 @@ def _powers(experiment: Experiment) -> Feature:
         return np.concatenate(parts)
 
     return features
+
+
+def _pixels(source: Source) -> NDArray[np.float32]:
+    """Return the means of 8 x 8 (at most) parts of images as features (W, C * 64), 1 = white."""
+    parts = []
+    for start in range(0, len(source), 256):
+        items = range(start, min(start + 256, len(source)))
+        values = source.__getitems__(items).values.float() / 255
+        height, width = (min(side, PIXELS) for side in values.shape[2:])
+        parts.append(adaptive_avg_pool2d(values, (height, width)).flatten(1).numpy())
+    return np.concatenate(parts)
 
 
 def bridged(values: NDArray[np.int16]) -> NDArray[np.float32]:

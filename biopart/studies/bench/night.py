@@ -15,7 +15,7 @@ import zarr
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
-from biopart.data import Sampler, open_cohort
+from biopart.data import Sampler, WindowSource, open_cohort
 from biopart.signals import open_recording, prepare_recording
 from biopart.signals.ingest import ingest_one
 from biopart.store import Card, Record, Store, create_store, write_record
@@ -176,6 +176,7 @@ def bench_batches(
         record = Record(values, np.ones(len(values)), label, bad, {"person": f"night{night}"})
         write_record(path, f"night{night}", record)
     source = open_cohort(path).source()
+    assert isinstance(source, WindowSource)
     items = list(Sampler(len(source), 256, seed=0).batches(epoch=0))
     every = np.concatenate(items)
     slices = [source.signal(n)[:, e * 3000 : e * 3000 + 3000] for n, e in _places(source, every)]
@@ -190,4 +191,4 @@ def bench_batches(
 
 def _places(source: Any, items: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Return record number and epoch of items."""
-    return list(zip(source.record[items].tolist(), source.epoch[items].tolist(), strict=True))
+    return list(zip(source.record[items].tolist(), source.place[items].tolist(), strict=True))

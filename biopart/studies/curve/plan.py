@@ -24,7 +24,7 @@ def plan_curve(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]
         If the test persons have fewer than two classes.
     """
     test = experiment.source(experiment.split.test, labelled=True, keep_bad=True)
-    notes = [*experiment.notes, *check_test(test)]
+    notes = [*experiment.notes, *check_test(experiment, test)]
     there = len(experiment.split.finetune)
     sizes = tuple(dict.fromkeys(min(size, there) for size in sorted(recipe.curve.sizes)))
     notes += [

@@ -55,7 +55,7 @@ def plan_sweep(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]
     split, settings = experiment.split, recipe.sweep
     test = experiment.source(split.test, labelled=True, keep_bad=True)
     size = min(recipe.finetune.subjects, len(split.finetune))
-    notes = [*experiment.notes, *check_test(test)]
+    notes = [*experiment.notes, *check_test(experiment, test)]
     if size < recipe.finetune.subjects:
         notes.append(f"{recipe.finetune.subjects} subjects were asked for; {size} are there")
     seeds = tuple(range(recipe.seed, recipe.seed + settings.repeats))

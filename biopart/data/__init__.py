@@ -1,0 +1,27 @@
+"""From a prepared cohort to batches: items, person-wise splits and the order of an epoch.
+
+A cohort knows records, a source knows windows or images, a sampler knows only how many there
+are. Values stay as they are stored until they are on the device.
+"""
+
+from biopart.data.batch import Batch, StepOutput, Windows
+from biopart.data.cohort import Cohort, open_cohort
+from biopart.data.images import ImageSource
+from biopart.data.sampler import Sampler
+from biopart.data.source import Source
+from biopart.data.split import Split, split_persons
+from biopart.data.windows import WindowSource
+
+__all__ = [
+    "Batch",
+    "Cohort",
+    "ImageSource",
+    "Sampler",
+    "Source",
+    "Split",
+    "StepOutput",
+    "WindowSource",
+    "Windows",
+    "open_cohort",
+    "split_persons",
+]

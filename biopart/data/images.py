@@ -1,0 +1,77 @@
+"""Images of a store."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from biopart.data.batch import Batch
+from biopart.data.source import Source, unopened
+from biopart.store import Store
+
+
+class ImageSource(Source):
+    """Images by item number; see Cohort.source. Each is a person of its own, of its name."""
+
+    def __init__(self, cohort: Store, picked: tuple[int, ...], table: NDArray[np.int64]) -> None:
+        super().__init__(cohort, picked, table)
+        self._packs: dict[int, NDArray[np.uint8]] = {}
+        packs = {n: cohort.names(cohort.records[n]) for n in np.unique(self.record).tolist()}
+        places = zip(self.record.tolist(), self.place.tolist(), strict=True)
+        self._names = [packs[number][place] for number, place in places]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Height and width in pixels."""
+        return self.cohort.shape
+
+    @property
+    def persons(self) -> list[str]:
+        """Name of each image."""
+        return self._names
+
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """Whether an item touches a bad stretch: no image does."""
+        return np.zeros(len(self), dtype=bool)
+
+    def head(self, count: int) -> "ImageSource":
+        """Return a source of the first items only."""
+        return ImageSource(self.cohort, self.picked, self._first[:, :count])
+
+    def keys(self, indices: Sequence[int]) -> list[str]:
+        """Return the names of items."""
+        return [self._names[index] for index in indices]
+
+    def pack(self, number: int) -> NDArray[np.uint8]:
+        """Return the pixels (image, channel, y, x) of a pack by its number, opened once."""
+        if number not in self._packs:
+            pixels = self.cohort.images(self.cohort.records[number])
+            self._packs[number] = unopened(pixels, torch.uint8)
+        return self._packs[number]
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw nothing: an image is whole."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the images take in memory."""
+        return len(self) * len(self.picked) * math.prod(self.shape)
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Read items as one batch: uint8 (B, C, y, x)."""
+        items = np.asarray(indices, dtype=np.int64)
+        return self.batch_of(torch.from_numpy(self.pixels(items)), items)
+
+    def pixels(self, items: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return the pixels of items, (B, C, y, x)."""
+        values = np.empty((len(items), len(self.picked), *self.shape), np.uint8)
+        numbers = self.record[items]
+        every = self.picked == tuple(range(len(self.cohort.channels)))
+        for number in np.unique(numbers).tolist():
+            mine = np.flatnonzero(numbers == number)
+            pixels = self.pack(number)[self.place[items[mine]]]
+            values[mine] = pixels if every else pixels[:, self.picked]
+        return values

@@ -1,0 +1,97 @@
+"""Items of a cohort by number."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from biopart.data.batch import Batch
+from biopart.store import Store
+
+Stored = TypeVar("Stored", np.int16, np.uint8)
+
+
+class Source(ABC):
+    """Windows of recordings or images by item number; see Cohort.source.
+
+    Parameters
+    ----------
+    cohort : Store
+        Where they lie.
+    picked : tuple of int
+        Numbers of the channels wanted, in order.
+    table : int64 (3, items)
+        Record number, place in the record (epoch or image) and label of every item.
+    """
+
+    def __init__(self, cohort: Store, picked: tuple[int, ...], table: NDArray[np.int64]) -> None:
+        self.cohort, self.picked = cohort, picked
+        self.record, self.place, self.labels = table
+
+    def __len__(self) -> int:
+        return len(self.record)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels."""
+        return tuple(self.cohort.channels[index] for index in self.picked)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Extents S of an item."""
+
+    @property
+    @abstractmethod
+    def persons(self) -> list[str]:
+        """Person of each item; of an image its name."""
+
+    @property
+    @abstractmethod
+    def bad(self) -> NDArray[np.bool_]:
+        """Whether an item touches a bad stretch."""
+
+    @property
+    @abstractmethod
+    def nbytes(self) -> int:
+        """Bytes that the records of the items take in memory."""
+
+    @abstractmethod
+    def head(self, count: int) -> "Source":
+        """Return a source of the first items only."""
+
+    @abstractmethod
+    def keys(self, indices: Sequence[int]) -> list[str]:
+        """Name items."""
+
+    @abstractmethod
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw what is random about the items of an epoch, from (seed, epoch, item) alone."""
+
+    @abstractmethod
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Read items as one batch, as they are stored."""
+
+    def batch_of(self, values: Tensor, items: NDArray[np.int64]) -> Batch:
+        """Put labels, persons and keys beside values."""
+        label = torch.from_numpy(self.labels[items])
+        persons = [self.persons[item] for item in items.tolist()]
+        return Batch(values, label, persons, self.keys(items.tolist()))
+
+    @property
+    def _first(self) -> NDArray[np.int64]:
+        """Return the table that this source was made of."""
+        return np.stack([self.record, self.place, self.labels])
+
+
+def unopened(values: NDArray[Stored], dtype: torch.dtype) -> NDArray[Stored]:
+    """Return a mapped array without an open file: np.memmap keeps one, of 1,024 as a rule."""
+    if not isinstance(values, np.memmap):
+        return values
+    file = torch.from_file(str(values.filename), size=values.size, dtype=dtype)
+    mapped: NDArray[Stored] = file.numpy().reshape(values.shape)
+    return mapped

@@ -1,0 +1,114 @@
+"""Person-wise division of a cohort."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Split:
+    """Persons by their part in an experiment, and what was asked for but not there.
+
+    Of images, each is a person of its own and ``classes`` has the class of each labelled one.
+    """
+
+    test: tuple[str, ...]
+    validation: tuple[str, ...]
+    pretrain: tuple[str, ...]
+    finetune: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    classes: Mapping[str, int] | None = None
+
+    @property
+    def most(self) -> int:
+        """Largest subset: labelled persons, or images of the rarest class."""
+        if self.classes is None:
+            return len(self.finetune)
+        counts = Counter(self.classes[name] for name in self.finetune)
+        return min(counts.values(), default=0)
+
+    def subset(self, count: int, seed: int) -> tuple[str, ...]:
+        """Draw persons, or so many images of each class, for a finetuning, nested by count.
+
+        Raises ValueError above what is labelled.
+        """
+        if not 1 <= count <= self.most:
+            what = "subjects were" if self.classes is None else "images per class were"
+            there = "labelled persons" if self.classes is None else "of the rarest class"
+            raise ValueError(
+                f"{count} {what} asked for; {self.most} {there} are left beside test and validation"
+            )
+        order = np.random.default_rng([seed, 2]).permutation(len(self.finetune))
+        drawn = tuple(self.finetune[index] for index in order)
+        if self.classes is None:
+            return drawn[:count]
+        of_class = [self.classes[name] for name in drawn]
+        rank, met = [], Counter[int]()
+        for one in of_class:
+            rank.append(met[one])
+            met[one] += 1
+        return tuple(name for name, place in zip(drawn, rank, strict=True) if place < count)
+
+
+def split_persons(
+    everyone: Sequence[str],
+    labelled: Sequence[str],
+    *,
+    test: int | Sequence[str],
+    validation: int,
+    pretrain: int | None = None,
+    finetune: int | None = None,
+    seed: int = 0,
+    classes: Mapping[str, int] | None = None,
+) -> Split:
+    """Divide persons; test and validation persons are labelled and outside everything else.
+
+    Parameters
+    ----------
+    everyone, labelled : sequence of str
+        All persons, and those with labels.
+    test : int or sequence of str
+        Persons wanted, or who they are where they are fixed.
+    validation, pretrain, finetune : int
+        Persons wanted; None = all that are left. A count larger than what exists takes what is
+        there, with a note.
+    seed : int
+        The test persons depend on it alone.
+    classes : mapping, optional
+        Class of each labelled image; subsets then count images per class.
+
+    Raises
+    ------
+    ValueError
+        If test and validation leave no labelled person.
+    """
+    fixed = frozenset[str]() if isinstance(test, int) else frozenset(test)
+    known = sorted(set(labelled) - fixed)
+    order = [known[i] for i in np.random.default_rng(seed).permutation(len(known))]
+    if not isinstance(test, int):
+        order = sorted(fixed & set(labelled)) + order
+        test = len(order) - len(known)
+    if test < 1 or test + validation >= len(order):
+        raise ValueError(
+            f"{test} test and {validation} validation persons leave none of {len(order)} labelled "
+            "persons to train on; lower split.test_persons or split.validation_persons"
+        )
+    held = set(order[: test + validation])
+    pool = order[test + validation :]
+    rest = sorted(set(everyone) - held - fixed)
+    rest = [rest[i] for i in np.random.default_rng([seed, 1]).permutation(len(rest))]
+    notes = [
+        f"{wanted} {name} persons were asked for, {len(found)} are there"
+        for name, wanted, found in (("pretrain", pretrain, rest), ("finetune", finetune, pool))
+        if wanted is not None and wanted > len(found)
+    ]
+    return Split(
+        tuple(order[:test]),
+        tuple(order[test : test + validation]),
+        tuple(rest[:pretrain]),
+        tuple(pool[:finetune]),
+        tuple(notes),
+        classes,
+    )

@@ -1,0 +1,138 @@
+"""Windows of recordings."""
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from biopart.data.batch import Batch
+from biopart.data.source import Source, unopened
+from biopart.store import Store
+from biopart.store.contents import MISSING
+
+
+class WindowSource(Source):
+    """Windows of recordings by item number; see Cohort.source.
+
+    Parameters
+    ----------
+    size : int
+        Samples of a window.
+    context : int
+        Windows around each epoch.
+    """
+
+    def __init__(
+        self,
+        cohort: Store,
+        picked: tuple[int, ...],
+        size: int,
+        *,
+        context: int,
+        table: NDArray[np.int64],
+    ) -> None:
+        super().__init__(cohort, picked, table)
+        self.size, self.context = size, context
+        self._offset = np.full(len(self), (cohort.epoch_samples - size) // 2)
+        self._signals: dict[int, NDArray[np.int16]] = {}
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Extents S of a window."""
+        return (self.size,)
+
+    @cached_property
+    def persons(self) -> list[str]:
+        """Person of each item."""
+        names = [self.cohort.persons[record] for record in self.cohort.records]
+        return [names[number] for number in self.record.tolist()]
+
+    @property
+    def bad(self) -> NDArray[np.bool_]:
+        """Whether an item's window touches a bad stretch or leaves the recording."""
+        bad = np.zeros(len(self), dtype=bool)
+        for number in np.unique(self.record).tolist():
+            mine = self.record == number
+            record = self.cohort.records[number]
+            epochs = int(self.place[mine].max()) + 1
+            bad[mine] = touches_bad(self.cohort, record, epochs, self.size)[self.place[mine]]
+        return bad
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that the records of the windows take in memory."""
+        return sum(self.signal(number).nbytes for number in np.unique(self.record).tolist())
+
+    def head(self, count: int) -> "WindowSource":
+        """Return a source of the first items only."""
+        table = self._first[:, :count]
+        return WindowSource(self.cohort, self.picked, self.size, context=self.context, table=table)
+
+    def keys(self, indices: Sequence[int]) -> list[str]:
+        """Return ``record:epoch`` of items."""
+        records = self.cohort.records
+        return [f"{records[self.record[i]]}:{self.place[i]}" for i in indices]
+
+    def scales(self, indices: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return physical value per stored unit of items, (B, C)."""
+        numbers = self.record[indices].tolist()
+        table = {
+            n: self.cohort.scale(self.cohort.records[n])[list(self.picked)] for n in set(numbers)
+        }
+        return np.stack([table[number] for number in numbers]).astype(np.float32)
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw where windows shorter than the epoch lie; depends on (seed, epoch, item) alone."""
+        room = self.cohort.epoch_samples - self.size
+        if room > 0:
+            generator = np.random.default_rng([seed, epoch, 1])
+            self._offset = generator.integers(0, room + 1, size=len(self))
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Read items as one batch, windows as they are stored."""
+        items = np.asarray(indices, dtype=np.int64)
+        values = np.empty((len(items), self.context, len(self.picked), self.size), np.int16)
+        every = self.picked == tuple(range(len(self.cohort.channels)))
+        numbers = self.record[items].tolist()
+        starts = self.starts(items).tolist()
+        for row, (number, first) in enumerate(zip(numbers, starts, strict=True)):
+            signal = self.signal(number)
+            for place, start in enumerate(first):
+                inside = signal[:, max(start, 0) : max(start + self.size, 0)]
+                window = values[row, place]
+                if inside.shape[1] < self.size:
+                    window.fill(MISSING)
+                    left = max(-start, 0)
+                    window[:, left : left + inside.shape[1]] = inside[self.picked, :]
+                elif every:
+                    window[...] = inside
+                else:
+                    np.take(inside, self.picked, axis=0, out=window)
+        grids = values if self.context > 1 else values[:, 0]
+        return self.batch_of(torch.from_numpy(grids), items)
+
+    def starts(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the first sample of each window of items, (B, L)."""
+        around = np.arange(self.context) - (self.context - 1) // 2
+        first = (self.place[items][:, None] + around) * self.cohort.epoch_samples
+        starts: NDArray[np.int64] = first + self._offset[items][:, None]
+        return starts
+
+    def signal(self, number: int) -> NDArray[np.int16]:
+        """Return the stored integers (channel, time) of a record by its number, opened once."""
+        if number not in self._signals:
+            signal = self.cohort.signal(self.cohort.records[number])
+            self._signals[number] = unopened(signal, torch.int16)
+        return self._signals[number]
+
+
+def touches_bad(store: Store, record: str, epochs: int, size: int) -> NDArray[np.bool_]:
+    """Tell which epochs have a window that may touch a bad stretch or leave the recording."""
+    epoch = store.epoch_samples
+    first = np.arange(epochs) * epoch + min(0, (epoch - size) // 2)
+    touches = np.zeros(epochs, dtype=bool)
+    for start, stop in store.bad(record):
+        touches |= (first < stop) & (first + max(epoch, size) > start)
+    return touches | (first < 0) | (first + size > store.length(record))

@@ -1,0 +1,65 @@
+"""A model that takes values as they are, in the layout of Hugging Face's hub."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from huggingface_hub import PyTorchModelHubMixin
+from torch import Tensor, nn
+
+from biopart.nn.classifier import Classifier, Pool, tile
+from biopart.nn.normalise import Normalisation, Normalise
+from biopart.nn.vit import ViT
+
+
+class HubModel(
+    nn.Module,
+    PyTorchModelHubMixin,
+    library_name="biopart",
+    tags=["self-supervised-learning", "vision-transformer"],
+):
+    """Normalise, encode and, where there are classes, classify.
+
+    ``HubModel.from_pretrained(FOLDER)`` reads what ``biopart export --to hub`` wrote.
+
+    Parameters
+    ----------
+    encoder : mapping
+        Arguments of the ViT.
+    normalise : "window", "imagenet" or "none"
+        What is done to values before.
+    classes : sequence of str
+        Names of the classes; none = the model gives tokens.
+    pool : "cls" or "mean"
+        What is classified.
+    channels : sequence of str
+        Names of the channels, in order.
+    sfreq_hz : float, optional
+        Sampling rate of a signal.
+    """
+
+    def __init__(
+        self,
+        encoder: Mapping[str, Any],
+        normalise: Normalisation,
+        *,
+        classes: Sequence[str] = (),
+        pool: Pool = "cls",
+        channels: Sequence[str] = (),
+        sfreq_hz: float | None = None,
+    ) -> None:
+        super().__init__()
+        self.classes, self.channels, self.sfreq_hz = tuple(classes), tuple(channels), sfreq_hz
+        self.normalise = Normalise(normalise)
+        vit = ViT(**encoder)
+        self.net: nn.Module = Classifier.on(vit, len(classes), pool=pool) if classes else vit
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Return logits (B, classes), or tokens (B, 1 + K, D) with [CLS] first.
+
+        Values (B, C, *S) are integers as stored or floats in any scale, NaN = missing.
+        """
+        normalised = self.normalise(values)
+        if not self.classes:
+            normalised = tile(normalised, self.net.patch)  # type: ignore[arg-type]
+        found: Tensor = self.net(normalised)
+        return found

@@ -1,0 +1,165 @@
+"""What a store holds under one name: a recording, or a pack of images."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+MISSING = -32768
+
+Arrays = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a store holds of one recording.
+
+    Attributes
+    ----------
+    signal : int16 (channel, time)
+        Physical value = signal * scale; -32768 = missing.
+    scale : float (channel,)
+        One value per channel.
+    label : int8 (epoch,)
+        Codes of the cohort's label names, -1 = unknown.
+    bad : int64 (segment, 2)
+        Start and stop sample of NaN, flat or clipped stretches.
+    attributes : dict
+        person, age, sex, source file's name and hash, what the montage did, what was left out.
+    units : str
+        Unit of the physical values.
+    """
+
+    grid: ClassVar = "signal"
+
+    signal: NDArray[np.int16]
+    scale: NDArray[np.float64]
+    label: NDArray[np.int8]
+    bad: NDArray[np.int64]
+    attributes: dict[str, Any] = field(default_factory=dict)
+    units: str = "uV"
+
+    @property
+    def factor(self) -> float:
+        """Physical value per stored unit where all channels share one, else 1."""
+        return 1.0 if len(set(self.scale.tolist())) > 1 else float(self.scale[0])
+
+    def arrays(self) -> Arrays:
+        """Return its arrays by name, with the names of their axes; the grid comes first."""
+        arrays: Arrays = {"signal": (("channel", "time"), self.signal)}
+        if len(set(self.scale.tolist())) > 1:
+            arrays["scale"] = (("channel",), self.scale)
+        arrays["label"] = (("epoch",), self.label)
+        arrays["bad"] = (("segment", "bound"), self.bad.reshape(-1, 2))
+        return arrays
+
+    def attributes_of_grid(self) -> dict[str, Any]:
+        """Return the attributes by which xarray decodes the signal."""
+        return {"scale_factor": self.factor, "_FillValue": MISSING, "units": self.units}
+
+    def check(self, name: str, channels: Sequence[str]) -> None:
+        """Refuse arrays that are not int16, or not one row and one scale per channel."""
+        signal, scale = self.signal, self.scale
+        rows = len(channels)
+        shaped = (signal.ndim, len(signal), len(scale)) == (2, rows, rows)
+        if signal.dtype != np.int16 or not shaped:
+            raise ValueError(
+                f"record {name} has a signal {signal.dtype} {signal.shape} and {len(scale)} "
+                f"scales; the store takes int16 (channel, time) of {', '.join(channels)}"
+            )
+
+    def digest(self) -> str:
+        """Return the SHA-256 of its arrays."""
+        digest = hashlib.sha256(repr(self.signal.shape).encode())
+        arrays = (self.signal, self.scale, self.label, self.bad)
+        for values, dtype in zip(arrays, ("<i2", "<f8", "i1", "<i8"), strict=True):
+            digest.update(np.ascontiguousarray(values, dtype).data)
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Images:
+    """What a store holds of one pack of images of one size.
+
+    Attributes
+    ----------
+    image : uint8 (image, channel, y, x)
+        Pixels.
+    label : int16 (image,)
+        Codes of the store's label names, -1 = unknown.
+    names : tuple of str
+        Name of each image, unique in the store.
+    attributes : dict
+        part (train, test), source, what was left out.
+    """
+
+    grid: ClassVar = "image"
+
+    image: NDArray[np.uint8]
+    label: NDArray[np.int16]
+    names: tuple[str, ...]
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+    def arrays(self) -> Arrays:
+        """Return its arrays by name, with the names of their axes; the grid comes first."""
+        return {
+            "image": (("image", "channel", "y", "x"), self.image),
+            "label": (("image",), self.label),
+            "name": (("image", "byte"), packed(self.names)),
+        }
+
+    def attributes_of_grid(self) -> dict[str, Any]:
+        """Return the attributes of the pixels: none."""
+        return {}
+
+    def check(self, name: str, channels: Sequence[str]) -> None:
+        """Refuse pixels that are not uint8 (image, channel, y, x), a label and a name for each."""
+        image, count = self.image, len(self.image)
+        shaped = image.ndim == 4 and image.shape[1] == len(channels)
+        if image.dtype != np.uint8 or not shaped or not count:
+            raise ValueError(
+                f"pack {name} has images {image.dtype} {image.shape}; the store takes uint8 "
+                f"(image, channel, y, x) of {', '.join(channels)}, at least one"
+            )
+        if (len(self.label), len(set(self.names))) != (count, count) or len(self.names) != count:
+            raise ValueError(
+                f"pack {name} has {count} images, {len(self.label)} labels and "
+                f"{len(set(self.names))} different names; each image needs one of both"
+            )
+
+    def digest(self) -> str:
+        """Return the SHA-256 of its arrays."""
+        digest = hashlib.sha256(repr((self.image.shape, self.names)).encode())
+        digest.update(np.ascontiguousarray(self.image).data)
+        digest.update(np.ascontiguousarray(self.label, "<i2").data)
+        return digest.hexdigest()
+
+
+def packed(names: Sequence[str]) -> NDArray[np.uint8]:
+    """Write names as UTF-8 in rows of bytes, filled up with zeros: (name, byte).
+
+    zarr v3 has no settled type for text yet; bytes are read by everything.
+
+    Examples
+    --------
+    >>> packed(["ab", "c"]).tolist()
+    [[97, 98], [99, 0]]
+    """
+    encoded = np.array([name.encode() for name in names], dtype=np.bytes_)
+    return encoded.view(np.uint8).reshape(len(names), -1)
+
+
+def unpacked(rows: NDArray[np.uint8]) -> tuple[str, ...]:
+    """Read names that ``packed`` wrote.
+
+    Examples
+    --------
+    >>> unpacked(packed(["ab", "c", "Aß"]))
+    ('ab', 'c', 'Aß')
+    """
+    width = rows.shape[1]
+    texts = np.ascontiguousarray(rows).view(f"S{width}").ravel().tolist()
+    return tuple(text.decode() for text in texts)

@@ -1,0 +1,85 @@
+"""Data set cards of images: where they lie, how large they are, which part they belong to."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from biopart.store.records import IMAGE_AXES
+from biopart.store.settings import Strict, find, load, read_yaml
+
+COLOURS = (["red", "green", "blue"], ["grey"])
+
+
+class ImageCard(Strict):
+    """One data set of images."""
+
+    name: str
+    title: str
+    licence: str
+    citation: str
+    images: Literal["folders", "cifar10", "cifar100"] = Field(
+        description="a folder per class below each part's, or CIFAR's own files, binary or python"
+    )
+    parts: dict[str, str] = Field(
+        {"train": "train", "test": "test"},
+        min_length=1,
+        description="part of the store -> its folder below the raw one; CIFAR's files name theirs",
+    )
+    size: tuple[int, int] = Field(description="height and width in pixels")
+    channels: list[str] = Field(["red", "green", "blue"], description="or [grey]")
+    fit: Literal["crop", "squash"] | None = Field(
+        None,
+        description="images of another size: the largest centred part of the right proportions, "
+        "or the whole, resized; null = they are bad",
+    )
+    max_bad: int = Field(0, ge=0, description="images that may be bad; one more stops")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ImageCard":
+        if self.channels not in COLOURS:
+            raise ValueError(f"channels is {self.channels}; give [red, green, blue] or [grey]")
+        if min(self.size) < 1:
+            raise ValueError(f"size is {list(self.size)}; give height and width in pixels")
+        if self.images != "folders" and (self.size != (32, 32) or len(self.channels) != 3):
+            raise ValueError(f"{self.images} has 32 x 32 images of three channels; leave these out")
+        for folder in self.parts.values():
+            if Path(folder).is_absolute() or ".." in Path(folder).parts:
+                raise ValueError(f"parts has {folder!r}; give folders below the raw one")
+        return self
+
+    def store_attributes(self, classes: Sequence[str]) -> dict[str, Any]:
+        """Return the attributes of a store that this card makes."""
+        return {
+            "card": self.model_dump(mode="json"),
+            "label_names": list(classes),
+            "channels": list(self.channels),
+            "axes": list(IMAGE_AXES),
+            "shape": list(self.size),
+        }
+
+
+def is_image_card(name: str | Path) -> bool:
+    """Tell a card of images from one of recordings; FileNotFoundError where there is none."""
+    return "images" in read_yaml(find(name, "datasets"))
+
+
+def load_image_card(name: str | Path, changes: Sequence[str] = ()) -> ImageCard:
+    """Load a card of images by its path or by the name of a shipped one.
+
+    Parameters
+    ----------
+    name : str or Path
+        ``datasets/cifar10.yaml`` or ``cifar10``.
+    changes : sequence of str
+        ``key=value`` settings that replace the card's, e.g. ``max_bad=3``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such card.
+    ValueError
+        If a key is unknown or a value has the wrong type.
+    """
+    return load(ImageCard, find(name, "datasets"), "card", changes)

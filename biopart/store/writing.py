@@ -1,0 +1,162 @@
+"""Writing a store: a record appears whole or not at all, since it is written beside and renamed."""
+
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import zarr
+from numpy.typing import NDArray
+from zarr.codecs import BloscCodec
+
+from biopart.store.attributes import differences, holds_stages
+from biopart.store.contents import MISSING, Images, Record
+from biopart.store.records import FORMAT_VERSION, Store
+
+Layout = Literal["training", "archive"]
+ALONG = {"signal": "time", "image": "image"}  # the axis that an archive cuts into chunks
+CHUNKS = {"signal": 60_000, "image": 1_000}  # ten minutes at 100 Hz; images
+
+
+def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
+    """Create an empty store, or check that an existing one was made the same way.
+
+    A store that holds no record yet takes the new attributes.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store.
+    attributes : mapping
+        card, label_names, channels; of recordings epoch_s and sfreq_hz, of images axes and shape.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds a store made by another card or format, or something else.
+    """
+    wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
+    if path.is_file():
+        raise ValueError(f"{path} is a file; give the folder of a store")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    if not path.is_dir() or not any(path.iterdir()):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
+        beside.replace(path)
+        return
+    store = Store(path)
+    if not len(store):
+        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
+        (beside / "zarr.json").replace(path / "zarr.json")
+        beside.rmdir()
+        return
+    changed = differences(store.attributes, wanted)
+    if changed:
+        raise ValueError(
+            f"{path} is a store that was made with another {', '.join(changed)}; "
+            "give another --out or remove it"
+        )
+
+
+def write_record(
+    path: Path, name: str, record: Record | Images, *, layout: Layout = "training"
+) -> None:
+    """Write one record into a store, whole or not at all, replacing one of its name.
+
+    Parameters
+    ----------
+    path : Path
+        Folder of the store.
+    name : str
+        Name of the record: one folder name.
+    record : Record or Images
+        Arrays and attributes; the hash of the arrays is added to these.
+    layout : "training" or "archive"
+        One raw chunk, or compressed shards.
+
+    Raises
+    ------
+    ValueError
+        If the name is no folder name, or the arrays do not fit the store's channels.
+    """
+    if not name or Path(name).name != name or name.startswith("."):
+        raise ValueError(f"a record's name must be a plain folder name; got {name!r}")
+    store = Store(path)
+    record.check(name, store.channels)
+    beside = path / f".{name}.{os.getpid()}.part"
+    _remove_leftovers(path, name)
+    attributes = {**record.attributes, "sha256": record.digest()}
+    group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
+    for key, (dimensions, values) in record.arrays().items():
+        if key == record.grid:
+            _write_grid(group, record, layout)
+        else:
+            _write(group, key, values, dimensions)
+        if key == "label" and holds_stages(store.attributes):
+            _write(group, "stage", values, dimensions)
+    if (path / name).exists():
+        (path / name).rename(path / f".{name}.replaced.part")
+    beside.rename(path / name)
+    _remove_leftovers(path, name)
+
+
+def finish_store(path: Path) -> None:
+    """Gather all metadata at the root, so that xarray and object stores open it in one read.
+
+    Records written later are seen by Store at once, and by xarray after the next call. What a
+    writer that was stopped left behind is removed, so nobody else may be writing.
+    """
+    _remove_leftovers(path, "*")
+    with warnings.catch_warnings():
+        # zarr notes that v3 has no standard for this yet; xarray.open_zarr warns without it.
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        zarr.consolidate_metadata(path, zarr_format=3)
+
+
+def _remove_leftovers(path: Path, name: str) -> None:
+    """Remove what writers of a record (``*`` = of any) that were stopped left in a store."""
+    writers = re.compile(rf"\.{'.+' if name == '*' else re.escape(name)}\.(\d+|replaced)\.part")
+    for leftover in path.glob(".*.part"):
+        if writers.fullmatch(leftover.name):
+            shutil.rmtree(leftover)
+
+
+def _write_grid(group: zarr.Group, record: Record | Images, layout: Layout) -> None:
+    """Write signal or images as one raw chunk, or as one shard of compressed chunks."""
+    dimensions, values = record.arrays()[record.grid]
+    options: dict[str, Any] = {
+        "chunks": tuple(max(n, 1) for n in values.shape),
+        "compressors": None,
+    }
+    if layout == "archive":
+        axis = dimensions.index(ALONG[record.grid])
+        length = max(values.shape[axis], 1)
+        chunk = min(CHUNKS[record.grid], length)
+        extent = values.shape[:axis], values.shape[axis + 1 :]
+        options = {
+            "chunks": (*extent[0], chunk, *extent[1]),
+            "shards": (*extent[0], -(-length // chunk) * chunk, *extent[1]),
+            "compressors": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
+        }
+    array = group.create_array(
+        record.grid,
+        shape=values.shape,
+        dtype=values.dtype,
+        fill_value=MISSING if record.grid == "signal" else 0,
+        dimension_names=dimensions,
+        attributes=record.attributes_of_grid(),
+        **options,
+    )
+    array[...] = values
+
+
+def _write(group: zarr.Group, name: str, values: NDArray[Any], dimensions: Sequence[str]) -> None:
+    """Write a small array as one chunk."""
+    array = group.create_array(
+        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions
+    )
+    array[...] = values

@@ -1,0 +1,218 @@
+"""Weights of a run for other tools: safetensors, timm, ONNX, Hugging Face's hub."""
+
+import importlib.util
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biopart.nn import ViT
+from biopart.nn.hub import HubModel
+from biopart.nn.normalise import IMAGENET
+from biopart.nn.weights import load_tensors, save_tensors
+from biopart.run import Run, write_json, write_text
+
+Target = Literal["safetensors", "timm", "onnx", "hub"]
+TOLERANCE = 1e-4  # of ONNX Runtime's output against ours, relative to the largest value
+_ABOUT_US = "Made by biopart. For research; not a medical device."
+
+
+def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
+    """Write the weights of a run for another tool.
+
+    Parameters
+    ----------
+    run : Run
+        A pretraining, whose encoder is written, or a fine-tuning, whose classifier is.
+    to : str
+        "safetensors": a folder with the weights and what builds them. "timm": a folder that
+        ``timm.create_model("local-dir:FOLDER", pretrained=True)`` opens; two axes only. "onnx": a
+        file for windows or images of any number, normalisation included. "hub": a folder that
+        ``biopart.nn.hub.HubModel.from_pretrained`` opens.
+    out : Path
+        Where to.
+
+    Returns
+    -------
+    dict
+        ``files``, and of ONNX the largest ``difference`` to our own output.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the run has no weights yet.
+    ValueError
+        If timm is asked for something else than images, ONNX Runtime comes to another result, or
+        ``out`` is there already.
+    ModuleNotFoundError
+        If the extra ``onnx`` is not installed.
+    """
+    if out.exists():
+        raise ValueError(f"{out} is there already; give another --out or remove it")
+    tuned = (run.path / "model.safetensors").is_file()
+    tensors, about = load_tensors(run.model if tuned else run.encoder)
+    if to == "timm":
+        return _to_timm(tensors, about, out)
+    if to == "safetensors":
+        out.mkdir(parents=True)
+        save_tensors(out / "model.safetensors", tensors, about)
+        write_json(out / "config.json", about)
+        return {"files": [str(out / "model.safetensors"), str(out / "config.json")]}
+    model = whole_model(tensors, about)
+    if to == "hub":
+        model.save_pretrained(out)
+        write_text(out / "README.md", card(about))
+        names = ("model.safetensors", "config.json", "README.md")
+        return {"files": [str(out / name) for name in names]}
+    return _to_onnx(model, out)
+
+
+def whole_model(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> HubModel:
+    """Build the model of a file, normalisation included."""
+    classes = about["label_names"] if "n_outputs" in about else ()
+    model = HubModel(
+        about["encoder"],
+        about["normalise"],
+        classes=classes,
+        pool=about.get("pool", "cls"),
+        channels=about["channels"],
+        sfreq_hz=about.get("sfreq_hz"),
+    )
+    model.net.load_state_dict(dict(tensors))
+    return model.eval()
+
+
+def _to_timm(tensors: Mapping[str, Tensor], about: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """Write timm's own folder: config.json and model.safetensors."""
+    encoder = about["encoder"]
+    if len(encoder["shape"]) != 2:
+        raise ValueError(
+            f"timm's ViT is of images; this encoder's grid is {tuple(encoder['shape'])}, so take "
+            "--to safetensors, hub or onnx"
+        )
+    classes = about["label_names"] if "n_outputs" in about else []
+    state = {name.removeprefix("encoder."): value for name, value in tensors.items()}
+    for kind in ("weight", "bias"):
+        if classes:
+            state[f"head.{kind}"] = state.pop(f"final_layer.{kind}")
+    mean, deviation = IMAGENET if about["normalise"] == "imagenet" else ((0, 0, 0), (1, 1, 1))
+    arguments = {
+        "img_size": encoder["shape"],
+        "patch_size": encoder["patch"],
+        "in_chans": encoder["channels"],
+        "embed_dim": encoder["dim"],
+        "depth": encoder["depth"],
+        "num_heads": encoder["heads"],
+        "pos_embed": "none" if encoder["position"] == "none" else "learn",
+        "global_pool": {"cls": "token", "mean": "avg"}[about.get("pool", "cls")],
+        "fc_norm": False,  # the norm comes before the mean, as in ours
+    }
+    config = {
+        "architecture": "vit_base_patch16_224",
+        "num_classes": len(classes),
+        "num_features": encoder["dim"],
+        "global_pool": arguments["global_pool"],
+        "model_args": arguments,
+        "label_names": classes,
+        "pretrained_cfg": {
+            "input_size": [encoder["channels"], *encoder["shape"]],
+            "fixed_input_size": True,
+            "mean": mean,
+            "std": deviation,
+            "num_classes": len(classes),
+            "pool_size": None,
+            "first_conv": "patch_embed.proj",
+            "classifier": "head",
+            "license": None,
+        },
+        "biopart": dict(about),
+    }
+    out.mkdir(parents=True)
+    save_tensors(out / "model.safetensors", state, about)
+    write_json(out / "config.json", config)
+    note = []
+    if about["normalise"] == "window":
+        note = ["each image was normalised by its own mean and deviation, which timm does not do"]
+    names = ("model.safetensors", "config.json")
+    return {"files": [str(out / name) for name in names], "notes": note}
+
+
+def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
+    """Write one ONNX file whose batch is free, and compare ONNX Runtime's output with ours."""
+    absent = [m for m in ("onnx", "onnxruntime", "onnxscript") if not importlib.util.find_spec(m)]
+    if absent:
+        raise ModuleNotFoundError(
+            f'{", ".join(absent)} not installed; get them with: pip install "biopart[onnx]"'
+        )
+    import onnxruntime
+
+    encoder = cast(ViT, model.net.encoder if model.classes else model.net)
+    shape = (encoder.channels, *encoder.shape)
+    generator = torch.Generator().manual_seed(0)
+    values = 40 * torch.randn(2, *shape, generator=generator)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.onnx.export(
+        model,
+        (values,),
+        out,
+        input_names=["values"],
+        output_names=["logits" if model.classes else "tokens"],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
+    difference = 0.0
+    for count in (1, 3):
+        given = 40 * torch.randn(count, *shape, generator=generator)
+        given[0, 0].flatten()[:5] = torch.nan
+        with torch.no_grad():
+            expected = model(given).numpy()
+        (found,) = session.run(None, {"values": given.numpy()})
+        scale = max(float(np.abs(expected).max()), 1.0)
+        difference = max(difference, float(np.abs(found - expected).max()) / scale)
+    if not difference <= TOLERANCE:
+        raise ValueError(
+            f"ONNX Runtime differs from PyTorch by {difference:.2g} of the largest value, more "
+            f"than {TOLERANCE:g}; {out} is not to be used"
+        )
+    return {"files": [str(out)], "difference": difference}
+
+
+def card(about: Mapping[str, Any]) -> str:
+    """Write a model card: what it was trained on, what it takes and gives."""
+    encoder = about["encoder"]
+    shape = (encoder["channels"], *encoder["shape"])
+    classes = about["label_names"] if "n_outputs" in about else []
+    gives = f"logits of {', '.join(classes)}" if classes else "tokens, [CLS] first"
+    rate = f" at {about['sfreq_hz']:g} Hz" if about.get("sfreq_hz") else ""
+    simulated = "\n**Trained on simulated recordings: for trying the software only.**\n"
+    return f"""---
+library_name: biopart
+tags: [self-supervised-learning, vision-transformer]
+---
+
+# {about["recipe"]}
+{simulated if about["simulated"] else ""}
+{_ABOUT_US}
+
+- takes values (batch, {", ".join(map(str, shape))}){rate}, channels
+  {", ".join(about["channels"])}; normalises by itself ({about["normalise"]})
+- gives {gives}
+- {encoder["depth"]} blocks of width {encoder["dim"]}, patches of {encoder["patch"]}
+- {len(about["seen"])} persons or images were seen in training; config.json of
+  `biopart export --to safetensors` names them
+
+```python
+from biopart.nn.hub import HubModel
+
+model = HubModel.from_pretrained("FOLDER")
+```
+
+How the data were prepared: `{json.dumps(about["prepared"])}`
+"""

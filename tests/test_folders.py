@@ -1,0 +1,134 @@
+"""Images in folders of classes: order, colours, sizes, and what is wrong with a file."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from biopart.images.folders import decode, find_folders
+from biopart.store.image_card import ImageCard
+
+
+def card(**values: Any) -> ImageCard:
+    about = {"name": "n", "title": "t", "licence": "l", "citation": "c", "images": "folders"}
+    return ImageCard.model_validate({**about, "size": (4, 5), **values})
+
+
+def save(path: Path, colour: Any = (10, 20, 30), mode: str = "RGB", size: Any = (5, 4)) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path)
+    return path
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    """train: two cats and a dog, test: a cat and a dog; hidden files and texts among them."""
+    for number, name in enumerate(["train/cat/b.png", "train/cat/deep/a.PNG", "train/dog/c.png"]):
+        save(tmp_path / name, (number, 0, 0))
+    save(tmp_path / "test/cat/d.png", (3, 0, 0))
+    save(tmp_path / "test/dog/e.png", (4, 0, 0))
+    (tmp_path / "train/cat/notes.txt").write_text("no image")
+    (tmp_path / "train/cat/._b.png").write_bytes(b"resource fork")
+    (tmp_path / "train/.cache").mkdir()
+    return tmp_path
+
+
+def test_images_stand_by_class_with_their_path_as_name(raw: Path) -> None:
+    found = find_folders(card(), raw)
+    assert found.classes == ("cat", "dog")
+    train = found.parts["train"]
+    assert train.names == ("train/cat/b.png", "train/cat/deep/a.PNG", "train/dog/c.png")
+    assert train.labels.tolist() == [0, 0, 1]
+    read = train.read(1, 3, jobs=1)
+    assert (read.pixels.shape, read.kept.tolist(), read.bad) == ((2, 3, 4, 5), [1, 2], {})
+    assert read.pixels[:, 0, 0, 0].tolist() == [1, 2]
+
+
+def test_a_bad_image_is_named_and_the_others_are_read(raw: Path) -> None:
+    whole = (raw / "train/cat/b.png").read_bytes()
+    (raw / "train/cat/b.png").write_bytes(whole[: len(whole) // 2])
+    read = find_folders(card(), raw).parts["train"].read(0, 3, jobs=2)
+    assert list(read.bad) == ["train/cat/b.png"]
+    assert read.kept.tolist() == [1, 2]
+
+
+def test_a_pixel_stands_where_it_is_in_the_image(tmp_path: Path) -> None:
+    values = np.arange(60, dtype=np.uint8).reshape(4, 5, 3)
+    Image.fromarray(values).save(tmp_path / "a.png")
+    decoded = decode(tmp_path / "a.png", card())
+    assert isinstance(decoded, np.ndarray)
+    assert decoded[2, 3, 4] == values[3, 4, 2]
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "suffix", "expected"),
+    [
+        ("CMYK", (0, 255, 255, 0), "tif", (255, 0, 0)),  # no cyan, all magenta and yellow: red
+        ("L", 7, "png", (7, 7, 7)),
+        ("RGBA", (1, 2, 3, 0), "png", (1, 2, 3)),
+        ("P", 0, "gif", (0, 0, 0)),
+    ],
+)
+def test_other_colours_become_red_green_and_blue(
+    tmp_path: Path, mode: str, colour: Any, suffix: str, expected: tuple[int, ...]
+) -> None:
+    decoded = decode(save(tmp_path / f"a.{suffix}", colour, mode), card())
+    assert isinstance(decoded, np.ndarray)
+    assert tuple(decoded[:, 0, 0].tolist()) == expected
+
+
+def test_grey_is_the_luma_of_a_colour(tmp_path: Path) -> None:
+    decoded = decode(save(tmp_path / "a.png", (255, 0, 0)), card(channels=["grey"]))
+    assert isinstance(decoded, np.ndarray)
+    assert decoded.shape == (1, 4, 5)
+    assert decoded[0, 0, 0] == round(255 * 0.299)  # ITU-R 601-2
+
+
+@pytest.mark.filterwarnings("error")
+def test_corrupt_exif_does_not_matter(tmp_path: Path) -> None:
+    Image.new("RGB", (5, 4), (9, 9, 9)).save(tmp_path / "a.jpg", exif=b"Exif\x00\x00II*\x00\xff")
+    assert isinstance(decode(tmp_path / "a.jpg", card()), np.ndarray)
+
+
+@pytest.mark.parametrize(
+    ("mode", "colour", "message"),
+    [("I;16", 700, "more than 8 bits per channel"), ("RGB", (1, 1, 1), "is 8 x 9, not 4 x 5")],
+)
+def test_what_cannot_be_taken_says_why(
+    tmp_path: Path, mode: str, colour: Any, message: str
+) -> None:
+    assert message in str(decode(save(tmp_path / "a.png", colour, mode, (9, 8)), card()))
+    (tmp_path / "b.png").write_text("no image")
+    assert "cannot identify image file" in str(decode(tmp_path / "b.png", card()))
+
+
+def test_another_size_is_cropped_or_squashed_where_the_card_says_so(tmp_path: Path) -> None:
+    image = Image.new("RGB", (30, 8), (0, 0, 0))
+    image.paste((200, 200, 200), (10, 0, 20, 8))  # the middle 10 x 8 of 30 x 8
+    image.save(tmp_path / "a.png")
+    cropped, squashed = (decode(tmp_path / "a.png", card(fit=fit)) for fit in ("crop", "squash"))
+    assert isinstance(cropped, np.ndarray)
+    assert isinstance(squashed, np.ndarray)
+    assert (cropped == 200).all()  # 4 x 5 of 8 x 10
+    assert squashed[0, 2, 0] == 0
+    assert int(squashed[0, 2, 2]) == pytest.approx(200, abs=20)  # bicubic overshoots
+
+
+def test_parts_of_different_classes_are_refused_with_what_is_missing(raw: Path) -> None:
+    save(raw / "train/owl/f.png")
+    with pytest.raises(ValueError, match="part test has no image of owl, which train has a folder"):
+        find_folders(card(), raw)
+
+
+def test_a_class_without_an_image_is_refused(raw: Path) -> None:
+    (raw / "test/dog/e.png").unlink()
+    with pytest.raises(ValueError, match="part test has no image of dog"):
+        find_folders(card(), raw)
+
+
+def test_a_part_without_classes_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "train").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"train holds no folder of a class; n needs one"):
+        find_folders(card(), tmp_path)

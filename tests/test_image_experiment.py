@@ -1,0 +1,124 @@
+"""The whole path on images: the signal's commands, with images per class for persons."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from biopart.images import ingest_images
+from biopart.recipe import Recipe
+from biopart.store import Images, create_store, write_record
+from biopart.store.image_card import ImageCard
+from biopart.verbs.evaluate import evaluate, load
+from biopart.verbs.experiment import open_experiment
+from biopart.verbs.finetune import finetune
+from biopart.verbs.pretrain import pretrain
+from biopart.verbs.probe import probe
+
+CARD = ImageCard(name="dots", title="t", licence="l", citation="c", images="folders", size=(8, 8))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Red and blue images by turns: 30 to train on and 10 to test."""
+    path = tmp_path_factory.mktemp("images") / "dots.zarr"
+    create_store(path, CARD.store_attributes(["red", "blue"]))
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 30), ("test", 10)):
+        image = rng.integers(0, 100, (count, 3, 8, 8)).astype(np.uint8)
+        label = (np.arange(count) % 2).astype(np.int16)
+        for one, code in zip(image, label, strict=True):
+            one[2 * code] += 120
+        names = tuple(f"{part}/{number}" for number in range(count))
+        write_record(path, part, Images(image, label, names, {"part": part}))
+    return path
+
+
+def recipe_of(store: Path, **changes: object) -> Recipe:
+    values = {
+        "data": {"store": str(store), "normalise": "imagenet"},
+        "split": {"test_part": "test", "validation_persons": 6},
+        "encoder": {"patch": [2, 2], "dim": 16, "depth": 1, "heads": 2},
+        "pretrain": {"objective": {"name": "part", "patches": 9, "pairs": 12}, "steps": 3}
+        | {"batch": 8, "warmup_epochs": 0, "validation_windows": 6},
+        "finetune": {"subjects": 5, "steps": 40, "batch": 10, "lr": 3e-3, "layer_decay": 1.0}
+        | {"warmup_epochs": 0, "patience": None},
+        "compute": {"precision": "float32", "threads": 1},
+    }
+    return Recipe.model_validate(values | changes)
+
+
+def test_the_test_part_is_the_test_and_subsets_count_images_per_class(store: Path) -> None:
+    experiment = open_experiment(recipe_of(store))
+    split = experiment.split
+    assert sorted(split.test) == sorted(f"test/{number}" for number in range(10))
+    assert not set(split.test) & {*split.validation, *split.pretrain, *split.finetune}
+    assert (len(split.validation), len(split.pretrain), len(split.finetune)) == (6, 24, 24)
+    small, large = split.subset(2, seed=1), split.subset(5, seed=1)
+    assert set(small) < set(large)
+    for count, drawn in ((2, small), (5, large)):
+        codes = [int(name.removeprefix("train/")) % 2 for name in drawn]
+        assert np.bincount(codes).tolist() == [count, count]
+    rarest = min(np.bincount([int(name.removeprefix("train/")) % 2 for name in split.finetune]))
+    assert split.most == rarest
+    with pytest.raises(ValueError, match=rf"99 images per class were asked for; {rarest} of the"):
+        split.subset(99, seed=0)
+
+
+def test_a_part_that_is_not_there_is_refused_with_those_that_are(store: Path) -> None:
+    with pytest.raises(ValueError, match="has no part 'val'; its parts: test, train"):
+        open_experiment(recipe_of(store, split={"test_part": "val"}))
+
+
+def test_an_encoder_is_pretrained_tuned_probed_and_scored_on_images(
+    store: Path, tmp_path: Path
+) -> None:
+    run = pretrain(recipe_of(store), out=tmp_path / "run")
+    tuned = finetune(run)
+    result = tuned.result()
+    assert result["n_images"] == 10
+    assert len(result["train_persons"]) == 10  # five of each of two classes
+    assert result["accuracy"] == np.trace(result["confusion"]) / 10
+    assert result["accuracy"] > 0.7  # the colours differ by far more than their noise
+    found = probe(run, subjects=5)
+    assert list(found) == ["pretrained_mean", "pretrained_cls", "untrained_mean", "pixels"]
+    assert found["pixels"]["accuracy"] == 1.0
+    logits = load(tuned)(
+        open_experiment(recipe_of(store)).source(["test/0"]).__getitems__([0]).values
+    )
+    assert logits.shape == (1, 2)
+    names = [f"test/{number}" for number in range(10)]
+    again = evaluate(tuned, store, names, device="cpu")
+    assert again["confusion"] == result["confusion"]
+    with pytest.raises(ValueError, match="the model has seen train/"):
+        evaluate(tuned, store, device="cpu")
+
+
+def test_a_store_of_another_size_does_not_fit_a_model(store: Path, tmp_path: Path) -> None:
+    run = pretrain(recipe_of(store), out=tmp_path / "run")
+    tuned = finetune(run, changes=["finetune.steps=1"])
+    card = CARD.model_copy(update={"size": (4, 4)})
+    create_store(tmp_path / "s.zarr", card.store_attributes(["red", "blue"]))
+    image = np.zeros((2, 3, 4, 4), np.uint8)
+    pack = Images(image, np.array([0, 1], np.int16), ("a", "b"), {"part": "test"})
+    write_record(tmp_path / "s.zarr", "test", pack)
+    with pytest.raises(ValueError, match=r"size \[8, 8\] and \[4, 4\]"):
+        evaluate(tuned, tmp_path / "s.zarr", device="cpu")
+
+
+def test_part_leaves_chance_on_real_images(real_data: Path, tmp_path: Path) -> None:
+    """At chance R2 over 18,432 pairs is 0 with a standard error of at most 0.01: three of them."""
+    card = ImageCard.model_validate(CARD.model_dump() | {"size": [32, 32], "name": "small"})
+    ingest_images(card, real_data / "images_cifar10", tmp_path / "s.zarr")
+    recipe = recipe_of(
+        tmp_path / "s.zarr",
+        encoder={"patch": [4, 4], "dim": 64, "depth": 2, "heads": 2},
+        pretrain={"objective": {"name": "part", "patches": 36, "pairs": 72}, "steps": 100}
+        | {"batch": 32, "lr": 2e-3, "warmup_epochs": 0, "validation_windows": 256},
+        split={"test_part": "test", "validation_persons": 256},
+    )
+    rows = pretrain(recipe, out=tmp_path / "run").metrics()
+    last = [row["validation/r2"] for row in rows if "validation/r2" in row][-1]
+    assert last > 0.03
+    assert json.loads((tmp_path / "run" / "provenance.json").read_text())["windows"] == 9744
