@@ -112,12 +112,14 @@ class CurveSettings(Strict):
         list(get_args(Method)), min_length=1, description="pretrainings and supervised baselines"
     )
     sizes: list[Annotated[int, Field(ge=1)]] = Field(
-        [1, 2, 5, 10], min_length=1, description="labelled persons in fine-tuning"
+        [1, 2, 5, 10], min_length=1, description="labelled persons, or images per class"
     )
     repeats: int = Field(
         5, ge=1, description="seeds; each draws subset, pretraining and fine-tuning anew"
     )
-    unit: Literal["person"] = Field("person", description="what sizes count")
+    unit: Literal["person", "per_class"] = Field(
+        "person", description="what sizes count: persons, or images per class of a store of images"
+    )
     objectives: list[Objective] = Field(
         [], description="settings of compared objectives that differ from their defaults"
     )

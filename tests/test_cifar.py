@@ -83,6 +83,8 @@ class Evil:
         (pickle.dumps({"label_names": Evil()}), r"it asks for builtins\.print"),
         (pickle.dumps({b"label_names": np.array([Evil()], object)}), "it asks for"),
         (pickle.dumps([1, 2]), "holds no dictionary"),
+        (pickle.dumps({"other": 1}), "has no list of names under 'label_names'"),
+        (pickle.dumps({"label_names": 7}), "has no list of names under 'label_names'"),
         (b"\x80\x02}", "is no file of CIFAR"),
         (b"", "is no file of CIFAR"),
     ],
@@ -95,6 +97,46 @@ def test_a_pickle_of_anything_else_is_refused_before_it_runs(
     with pytest.raises(ValueError, match=message):
         find_cifar(load_image_card("cifar10"), tmp_path)
     assert "harm" not in capsys.readouterr().out
+
+
+def build(*parts: bytes) -> bytes:
+    """Put the opcodes of a pickle of protocol 2 together."""
+    return b"\x80\x02" + b"".join(parts) + b"."
+
+
+NDARRAY, DTYPE = b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        # ndarray((1,), "O", eight bytes): an object at an address of the file's choice.
+        (NDARRAY + b"((K\x01tU\x01OU\x08AAAAAAAAtR", "it names a type by a tuple"),
+        # An attribute of a class that find_class gives, by BUILD's second dictionary.
+        (b"c_codecs\nencode\n(N}X\x07\x00\x00\x00__new__K\x01stb", r"it sets _Bytes\.__new__"),
+        (b"](U\x01ab", "is no file of CIFAR"),  # BUILD on a list
+        (b"c_codecs\nencode\n(K\x01K\x02tR", "has no list of numbers under its labels"),
+    ],
+)
+def test_stand_ins_keep_numpy_out_of_reach(tmp_path: Path, value: bytes, message: str) -> None:
+    write_cifar10(tmp_path, "python")
+    values, _ = rows(1)
+    inner = pickle.dumps(values, protocol=2)[2:-1]
+    content = build(b"}(U\x04data", inner, b"U\x06labels", value, b"u")
+    (tmp_path / "data_batch_2").write_bytes(content)
+    with pytest.raises(ValueError, match=message):
+        find_cifar(load_image_card("cifar10"), tmp_path)
+
+
+def test_a_dtype_grown_after_the_array_reads_nothing_beyond_it(tmp_path: Path) -> None:
+    write_cifar10(tmp_path, "python")
+    values = pickle.dumps(np.zeros((4, 3072), "S4"), protocol=2)[2:-1]
+    labels = pickle.dumps([0, 1, 2, 0], protocol=2)[2:-1]
+    (tmp_path / "data_batch_2").write_bytes(
+        build(b"}(U\x04data", values, b"U\x06labels", labels, b"u")
+    )
+    with pytest.raises(ValueError, match="an array of something else than numbers"):
+        find_cifar(load_image_card("cifar10"), tmp_path)
 
 
 def test_our_pickles_are_as_deep_as_the_published_ones(tmp_path: Path) -> None:

@@ -169,6 +169,20 @@ def test_wrong_options_are_one_sentence(values, tmp_path, options, status, text)
     assert "Traceback" not in answer.output
 
 
+def test_ctrl_c_ends_with_the_status_of_an_interrupt_and_says_how_to_go_on(
+    values, tmp_path, monkeypatch
+):
+    def stop(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("biopart.studies.curve.run_curve", stop)
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
+    arguments = ["curve", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "c")]
+    answer = CliRunner().invoke(main, arguments)
+    assert answer.exit_code == 130
+    assert "the same command goes on with the cells that are left" in answer.output
+
+
 def test_the_command_prints_its_answer_as_json(values, tmp_path):
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
     arguments = ["curve", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "c"), "--json"]

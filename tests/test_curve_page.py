@@ -132,8 +132,12 @@ def test_page_names_failed_and_missing_cells_notes_and_warnings(tmp_path: Path) 
             "No method shares a size and a seed with PART.",
         ),
         ({"part": EIGHT}, (5,), "No method shares a size and a seed with PART."),
-        ({"part": [4], "mae": [6]}, (5,), "Each test of 1 persons can reach p = 1 at best."),
-        ({"part": EIGHT, "mae": BETTER}, (5,), "Each test of 8 persons can reach p = 0.0078"),
+        ({"part": [4], "mae": [6]}, (5,), "Each test, of 1 test person, can reach p = 1 at best."),
+        (
+            {"part": EIGHT, "mae": BETTER},
+            (5,),
+            "Each test, of 8 test persons, can reach p = 0.0078",
+        ),
     ],
 )
 def test_page_of_an_uncommon_curve_is_whole(

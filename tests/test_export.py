@@ -77,6 +77,16 @@ def test_timm_loads_a_classifier_and_gives_its_logits(tmp_path: Path, pool: str)
         torch.testing.assert_close(found, load(run)(pixels()), rtol=1e-4, atol=1e-5)
 
 
+def test_timm_s_own_transforms_give_what_a_model_without_normalisation_saw(tmp_path: Path) -> None:
+    run = image_run(tmp_path, "cls", "none")
+    export(run, "timm", tmp_path / "out")
+    model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    mean, deviation = (torch.tensor(model.pretrained_cfg[k]).view(3, 1, 1) for k in ("mean", "std"))
+    with torch.no_grad():
+        found = model((pixels() / 255 - mean) / deviation)
+        torch.testing.assert_close(found, load(run)(pixels()), rtol=1e-4, atol=1e-4)
+
+
 def test_timm_loads_an_encoder_and_gives_its_tokens(tmp_path: Path) -> None:
     run = image_run(tmp_path, "cls", "window").pretrained()
     (note,) = export(run, "timm", tmp_path / "out")["notes"]
@@ -162,3 +172,12 @@ def test_a_signal_is_refused_for_timm_and_a_name_that_is_taken_too(
         main([*("export", str(signal_run.path)), *("--to", "hub"), *("--out", str(tmp_path))])
     assert ended.value.code == 1
     assert "is there already; give another --out or remove it" in capsys.readouterr().err
+    assert not list(tmp_path.glob(".*"))  # nothing half done is left
+
+
+def test_without_its_extra_onnx_is_refused_with_the_command_that_installs_it(
+    signal_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'install what it needs: pip install "biopart\[onnx\]"'):
+        export(signal_run, "onnx", tmp_path / "model.onnx")

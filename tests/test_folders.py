@@ -32,6 +32,7 @@ def raw(tmp_path: Path) -> Path:
     (tmp_path / "train/cat/notes.txt").write_text("no image")
     (tmp_path / "train/cat/._b.png").write_bytes(b"resource fork")
     (tmp_path / "train/.cache").mkdir()
+    save(tmp_path / "train/cat/.checkpoints/b.png")
     return tmp_path
 
 

@@ -10,6 +10,8 @@ from biopart.images import ingest_images
 from biopart.recipe import Recipe
 from biopart.store import Images, create_store, write_record
 from biopart.store.image_card import ImageCard
+from biopart.studies.curve.curve import run_curve
+from biopart.studies.work import Crew
 from biopart.verbs.evaluate import evaluate, load
 from biopart.verbs.experiment import open_experiment
 from biopart.verbs.finetune import finetune
@@ -78,7 +80,8 @@ def test_an_encoder_is_pretrained_tuned_probed_and_scored_on_images(
     tuned = finetune(run)
     result = tuned.result()
     assert result["n_images"] == 10
-    assert len(result["train_persons"]) == 10  # five of each of two classes
+    assert result["n_train_images"] == 10  # five of each of two classes
+    assert "train_persons" not in result
     assert result["accuracy"] == np.trace(result["confusion"]) / 10
     assert result["accuracy"] > 0.7  # the colours differ by far more than their noise
     found = probe(run, subjects=5)
@@ -91,8 +94,10 @@ def test_an_encoder_is_pretrained_tuned_probed_and_scored_on_images(
     names = [f"test/{number}" for number in range(10)]
     again = evaluate(tuned, store, names, device="cpu")
     assert again["confusion"] == result["confusion"]
-    with pytest.raises(ValueError, match="the model has seen train/"):
-        evaluate(tuned, store, device="cpu")
+    unseen = evaluate(tuned, store, device="cpu")
+    assert unseen["n_images"] == 10  # all of the training part were pretrained on or validate
+    with pytest.raises(ValueError, match=r"seen train/0, train/1, .* and 10 more in pretraining"):
+        evaluate(tuned, store, [f"train/{n}" for n in range(30)], device="cpu")
 
 
 def test_a_store_of_another_size_does_not_fit_a_model(store: Path, tmp_path: Path) -> None:
@@ -122,3 +127,23 @@ def test_part_leaves_chance_on_real_images(real_data: Path, tmp_path: Path) -> N
     last = [row["validation/r2"] for row in rows if "validation/r2" in row][-1]
     assert last > 0.03
     assert json.loads((tmp_path / "run" / "provenance.json").read_text())["windows"] == 9744
+
+
+def test_a_curve_over_images_per_class_compares_blocks_of_test_images(
+    store: Path, tmp_path: Path
+) -> None:
+    curve = {"methods": ["part", "supervised"], "sizes": [2, 4, 99], "repeats": 2}
+    recipe = recipe_of(store, curve=curve | {"unit": "per_class"}, name="dots")
+    found = run_curve(recipe, tmp_path / "curve", Crew())
+    methods = {row["method"]: row for row in found["summary"]}
+    assert list(methods) == ["part", "supervised", "untrained", "pixels"]
+    assert methods["pixels"]["accuracy"] == 1.0
+    most = open_experiment(recipe).split.most
+    assert [row["size"] for row in found["summary"] if row["method"] == "part"] == [2, 4, most]
+    text = (tmp_path / "curve" / "curve.html").read_text()
+    assert "Test blocks: 2; seeds per method and size: 2." in text
+    assert "a new draw of labelled images per class" in text
+    assert "dealt class by class to 2 blocks" in text
+    assert f"99 labelled images per class were asked for; {most} are left" in text
+    with pytest.raises(ValueError, match="sizes count images per class, so set curve"):
+        run_curve(recipe_of(store, curve=curve), tmp_path / "other", Crew())

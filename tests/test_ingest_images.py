@@ -55,6 +55,35 @@ def test_bad_images_are_left_out_up_to_the_number_that_may_be(raw: Path, tmp_pat
         ingest_images(CARD, raw, tmp_path / "t.zarr")
 
 
+def test_bad_images_of_packs_that_are_there_count_too(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "PACK", 4)
+    (raw / "train/cat/1.png").write_text("no image")
+    (raw / "test/dog/0.png").write_text("no image")
+    for _ in range(2):  # the first call leaves the packs before the second bad image
+        with pytest.raises(ValueError, match="2 images are bad, 1 may be"):
+            ingest_images(CARD, raw, tmp_path / "s.zarr")
+    more = CARD.model_copy(update={"max_bad": 2})
+    report = ingest_images(more, raw, tmp_path / "s.zarr")
+    assert report.kept == ["train-0000", "train-0001"]
+    assert sorted(report.left_out) == ["test-0000", "train-0000"]
+
+
+def test_an_image_changed_or_a_pack_too_many_makes_another_store(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "PACK", 4)
+    ingest_images(CARD, raw, tmp_path / "s.zarr")
+    Image.new("RGB", (5, 4), (7, 7, 7)).save(raw / "train/cat/0.png", compress_level=0)
+    with pytest.raises(ValueError, match=r"pack train-0000 of .* was made of other"):
+        ingest_images(CARD, raw, tmp_path / "s.zarr")
+    for number in (1, 2):
+        (raw / f"train/dog/{number}.png").unlink()
+    with pytest.raises(ValueError, match=r"pack train-0001 of .* was made of other"):
+        ingest_images(CARD, raw, tmp_path / "s.zarr")
+
+
 def test_a_pack_of_other_images_than_now_is_not_kept(raw: Path, tmp_path: Path) -> None:
     ingest_images(CARD, raw, tmp_path / "s.zarr")
     (raw / "train/cat/1.png").rename(raw / "train/cat/7.png")

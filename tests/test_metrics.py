@@ -14,7 +14,6 @@ from biopart.evaluation.metrics import (
     kappa_of,
     mean_interval,
     score,
-    score_images,
 )
 
 STAGES = ["W", "N1", "N2", "N3", "R"]
@@ -190,16 +189,3 @@ def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
     ones, zeros = scores[mine & (truth == 1)], scores[mine & (truth == 0)]
     assert found["b"] == pytest.approx((ones[:, None] > zeros).mean())
     assert (list(found), found["c"]) == (["a", "b", "c"], None)
-
-
-def test_images_are_scored_with_intervals_over_images() -> None:
-    truth = np.repeat([0, 1, -1], [60, 40, 5])
-    predicted = np.concatenate([np.repeat([0, 1], [45, 15]), np.repeat([0, 1], [5, 35]), [0] * 5])
-    found = score_images(truth, predicted, ["cat", "dog"])
-    assert (found["n_images"], found["accuracy"]) == (100, 0.8)
-    assert found["confusion"] == [[45, 15], [5, 35]]
-    assert found["kappa"] == pytest.approx((0.8 - 0.5) / 0.5)  # 0.6 * 0.5 + 0.4 * 0.5 by chance
-    low, high = found["accuracy_ci95"]  # a binomial's deviation is 0.04
-    assert (low, high) == (pytest.approx(0.8 - 0.0784, abs=0.015), pytest.approx(0.8784, abs=0.015))
-    assert found["kappa_ci95"][0] < 0.6 < found["kappa_ci95"][1]
-    assert not [key for key in found if "person" in key]

@@ -153,3 +153,10 @@ def test_persons_of_one_true_class_have_no_figure_however_they_are_predicted() -
     for left, right in ((mine, other), (mine, mine)):
         found = paired_difference(left, right)
         assert (found.persons, found.left_out, found.difference) == (1, 1, 0.0)
+
+
+def test_one_person_has_a_difference_but_no_interval_over_persons() -> None:
+    mine, other = np.array([[[[9, 1], [1, 9]]]] * 3), np.array([[[[8, 2], [2, 8]]]] * 3)
+    found = paired_difference(mine, other)
+    assert found.difference == pytest.approx(0.8 - 0.6)
+    assert (found.low, found.high, found.p, found.persons) == (None, None, None, 1)

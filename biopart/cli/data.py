@@ -61,9 +61,15 @@ def fetch(
 ) -> None:
     """Fetch the raw files of a data set CARD, checked against the published sums."""
     from biopart.store import load_card
+    from biopart.store.image_card import is_image_card
     from biopart.verbs.fetch import fetch as fetch_raw
 
     with wrong_use():
+        if is_image_card(card):
+            raise ValueError(
+                f"{card} is of images, which are not fetched; unpack them into a folder and go on "
+                f"with: biopart prepare {card} --raw FOLDER --out STORE"
+            )
         loaded = load_card(card, changes)
     paths = fetch_raw(loaded, to, records=records, report=output.say)
     output.emit({"files": [str(path) for path in paths]}, [f"{len(paths)} files in {to}"])
@@ -151,9 +157,10 @@ def check(what: str, leak: bool, output: Output) -> None:
     if checks.is_store(path):
         from biopart.store import Store
 
+        found = checks.check_leak(Store(path)) if leak else None  # it may refuse: first
         values = checks.check_store(Store(path))
-        if leak:
-            values["leak"] = checks.check_leak(Store(path))
+        if found is not None:
+            values["leak"] = found
             if values["leak"]["leaks"]:
                 values["problems"].append("the edges of windows can be told from their middle")
     elif leak:

@@ -2,7 +2,8 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,16 @@ def demo(out: Path, output: Output) -> None:
 
     result = run_demo(out, output.say)
     output.emit(result, [*table(result), f"page: {result['page']}"])
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Say after Ctrl-C that nothing is lost, and end with the status of an interrupt, 130."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        click.echo("stopped; the same command goes on with the cells that are left", err=True)
+        sys.exit(130)
 
 
 def changes_of(
@@ -78,7 +89,7 @@ def curve(
     with wrong_use():
         loaded = load_recipe(recipe, changes_of("curve", **wanted))
     folder = out or Path("curves") / loaded.name
-    with output.cells("curve") as progress:
+    with stoppable(), output.cells("curve") as progress:
         crew = Crew(jobs, retry=retry, say=output.say, progress=progress)
         if dry_run:
             output.emit(announce(loaded, folder, crew, runs=runs))
@@ -110,13 +121,14 @@ def sweep(
 ) -> None:
     """Try values of a key of RECIPE, all else equal; a stopped sweep goes on."""
     from biopart.recipe import load_recipe
-    from biopart.studies.sweep import lines_of, parse_over, run_sweep
+    from biopart.studies.sweep import lines_of, parse_over, run_sweep, variants_of
     from biopart.studies.work import Crew
 
     with wrong_use():
         listed = [f"sweep.over={json.dumps(parse_over(over))}"] if over else []
         loaded = load_recipe(recipe, (*listed, *changes_of("sweep", **wanted)))
-    with output.cells("sweep") as progress:
+        variants_of(loaded, loaded.sweep.over)
+    with stoppable(), output.cells("sweep") as progress:
         crew = Crew(jobs, retry=retry, say=output.say, progress=progress)
         found = run_sweep(loaded, out or Path("sweeps") / loaded.name, crew)
     output.emit(found, lines_of(found))

@@ -27,7 +27,7 @@ class Split:
         if self.classes is None:
             return len(self.finetune)
         counts = Counter(self.classes[name] for name in self.finetune)
-        return min(counts.values(), default=0)
+        return min((counts[code] for code in set(self.classes.values())), default=0)
 
     def subset(self, count: int, seed: int) -> tuple[str, ...]:
         """Draw persons, or so many images of each class, for a finetuning, nested by count.
@@ -90,6 +90,8 @@ def split_persons(
     if not isinstance(test, int):
         order = sorted(fixed & set(labelled)) + order
         test = len(order) - len(known)
+    if fixed and not test:
+        raise ValueError("none of the test persons given has a label; choose others")
     if test < 1 or test + validation >= len(order):
         raise ValueError(
             f"{test} test and {validation} validation persons leave none of {len(order)} labelled "

@@ -139,7 +139,7 @@ def auc_by_person(
     >>> auc_by_person(np.array([0.1, 0.9, 0.4]), np.array([0, 1, 1]), ["a", "a", "b"])
     {'a': 1.0, 'b': None}
     """
-    _check_lengths(score=score, truth01=truth01, persons=persons)
+    check_lengths(score=score, truth01=truth01, persons=persons)
     areas: dict[str, float | None] = {}
     for name, mine in _rows_by_person(persons).items():
         both = len(np.unique(truth01[mine])) == 2
@@ -231,12 +231,12 @@ def score(
     (0.5, 0.75, [[2, 0], [1, 1]])
     """
     truth, predicted = np.asarray(truth), np.asarray(predicted)
-    _check_lengths(truth=truth, predicted=predicted, persons=persons)
+    check_lengths(truth=truth, predicted=predicted, persons=persons)
     known = truth >= 0
-    _check_classes(truth[known], predicted[known], label_names)
+    check_classes(truth[known], predicted[known], label_names)
     rows = {name: mine[known[mine]] for name, mine in _rows_by_person(persons).items()}
     by_name = {
-        name: _confusion(truth[mine], predicted[mine], len(label_names))
+        name: confusion_of(truth[mine], predicted[mine], len(label_names))
         for name, mine in rows.items()
         if len(mine)
     }
@@ -256,7 +256,7 @@ def score(
         "kappa_mean": float(np.mean(defined)) if defined else None,
         "kappa_by_person": by_person,
         "kappa_ci95": [low, high],
-        **_class_figures(truth[known], predicted[known], label_names),
+        **class_figures(truth[known], predicted[known], label_names),
         "confusion": confusions.sum(axis=0).tolist(),
         "confusion_by_person": {name: counts.tolist() for name, counts in by_name.items()},
         "n_windows": int(known.sum()),
@@ -264,64 +264,7 @@ def score(
     }
 
 
-def score_images(
-    truth: NDArray[Any],
-    predicted: NDArray[Any],
-    label_names: Sequence[str],
-    *,
-    seed: int = 0,
-    resamples: int = 2000,
-) -> dict[str, Any]:
-    """Score predicted classes of images, each a unit of chance of its own.
-
-    Parameters
-    ----------
-    truth, predicted
-        Class indices (W,); images whose truth is -1 are not counted.
-    label_names
-        Names of the L classes, by index.
-    seed, resamples
-        Of the bootstrap over images.
-
-    Returns
-    -------
-    dict
-        Values ready for JSON: as of `score`, without what is of persons; `accuracy_ci95` and
-        `kappa_ci95` resample images, `n_images` with a known truth.
-
-    Raises
-    ------
-    ValueError
-        If lengths differ, an index has no name, or the truth holds fewer than two classes.
-
-    Examples
-    --------
-    >>> found = score_images(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]), ["cat", "dog"])
-    >>> found["kappa"], found["accuracy"], found["n_images"]
-    (0.5, 0.75, 4)
-    """
-    truth, predicted = np.asarray(truth), np.asarray(predicted)
-    _check_lengths(truth=truth, predicted=predicted)
-    known = truth >= 0
-    _check_classes(truth[known], predicted[known], label_names)
-    counts = _confusion(truth[known], predicted[known], len(label_names))
-    # To draw images with replacement is to draw cells of the confusion matrix by their shares.
-    total = int(counts.sum())
-    drawn = np.random.default_rng(seed).multinomial(total, counts.ravel() / total, size=resamples)
-    again = drawn.reshape(resamples, *counts.shape)
-    kappas, accuracies = kappa_of(again), np.trace(again, axis1=1, axis2=2) / total
-    ends = [2.5, 97.5]
-    return {
-        "kappa": _kappa(truth[known], predicted[known]),
-        "kappa_ci95": np.percentile(kappas[np.isfinite(kappas)], ends).tolist(),
-        **_class_figures(truth[known], predicted[known], label_names),
-        "accuracy_ci95": np.percentile(accuracies, ends).tolist(),
-        "confusion": counts.tolist(),
-        "n_images": total,
-    }
-
-
-def _class_figures(
+def class_figures(
     truth: NDArray[Any], predicted: NDArray[Any], label_names: Sequence[str]
 ) -> dict[str, Any]:
     """Give accuracy and F1, the latter over the classes that the truth holds."""
@@ -346,7 +289,7 @@ def _kappa(truth: NDArray[Any], predicted: NDArray[Any]) -> float | None:
     return float(cohen_kappa_score(truth, predicted))
 
 
-def _confusion(truth: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
+def confusion_of(truth: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
     """Count windows: (L, L), rows = truth."""
     counts: NDArray[np.int64] = confusion_matrix(truth, predicted, labels=np.arange(n_classes))
     return counts
@@ -366,7 +309,8 @@ def _resampled_weights(n_persons: int, *, seed: int, resamples: int) -> NDArray[
     return np.random.default_rng(seed).multinomial(n_persons, shares, size=resamples).astype(float)
 
 
-def _check_lengths(**arrays: Sequence[Any] | NDArray[Any]) -> None:
+def check_lengths(**arrays: Sequence[Any] | NDArray[Any]) -> None:
+    """Refuse arrays of different lengths, by their names."""
     lengths = {name: len(values) for name, values in arrays.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(
@@ -375,9 +319,8 @@ def _check_lengths(**arrays: Sequence[Any] | NDArray[Any]) -> None:
         )
 
 
-def _check_classes(
-    truth: NDArray[Any], predicted: NDArray[Any], label_names: Sequence[str]
-) -> None:
+def check_classes(truth: NDArray[Any], predicted: NDArray[Any], label_names: Sequence[str]) -> None:
+    """Refuse indices without a name, and a truth of fewer than two classes."""
     found = [label_names[index] for index in np.unique(truth) if index < len(label_names)]
     highest = max(truth.max(initial=0), predicted.max(initial=0))
     if highest >= len(label_names) or predicted.min(initial=0) < 0:

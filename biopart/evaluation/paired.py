@@ -31,7 +31,8 @@ class Paired:
     Attributes
     ----------
     difference, low, high
-        Mean over persons of their own difference of kappa, and its interval over persons.
+        Mean over persons of their own difference of kappa, and its interval over persons, of
+        which one person has none.
     p
         Two-sided, Wilcoxon signed-rank over persons; None where no test is possible.
     pooled
@@ -123,8 +124,9 @@ def paired_difference(
     # Where the truth has one class, kappa is 0 or undefined by what was predicted: no figure.
     defined = (np.isfinite(gaps) & _has_classes(mine) & _has_classes(other)).all(axis=0)
     by_person = gaps[:, defined].mean(axis=0)
-    known = len(by_person) > 0
-    low, high = mean_interval(by_person, seed=seed, resamples=resamples) if known else (None, None)
+    known, low, high = len(by_person) > 0, None, None
+    if len(by_person) > 1:  # of one person an interval would be a point, as if it were certain
+        low, high = mean_interval(by_person, seed=seed, resamples=resamples)
     seeds = kappa_of(mine.sum(axis=1)) - kappa_of(other.sum(axis=1))
     drawn = _resampled(mine, seed=seed, resamples=resamples)
     drawn -= _resampled(other, seed=seed, resamples=resamples)

@@ -53,8 +53,12 @@ def focused_boxes(
     """
     shape = tuple(density.shape[1:])
     check_fit(shape, size)
-    if not bool((density >= 0).all()) or not bool(density.isfinite().all()):
-        raise ValueError("a density must be finite and at least 0 everywhere")
+    wrong = ~(density >= 0) | density.isinf()
+    if bool(wrong.any()):
+        raise ValueError(
+            f"the density of grid {int(wrong.flatten(1).any(1).nonzero()[0])} has the value "
+            f"{float(density[wrong][0])}; give finite values of at least 0"
+        )
     mass = covered(density.double(), size)
     places, flat = mass.shape[1:], mass.flatten(1)
     flat = torch.where(flat.sum(1, keepdim=True) > 0, flat, 1.0)

@@ -1,14 +1,16 @@
 """CIFAR-10 and CIFAR-100 in their own files, binary or python (Krizhevsky 2009).
 
-The python files are pickles, which can run anything: they are read by an unpickler that admits
-arrays, lists, dictionaries, texts, bytes and numbers only.
+The python files are pickles, which can run anything: they are read by an unpickler to which numpy
+itself is out of reach. It knows lists, dictionaries, texts, bytes and numbers, and stand-ins for
+arrays, whose values are copied out of checked bytes.
 """
 
+import hashlib
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +32,13 @@ CLASSES = {
     "cifar100": ("fine_label_names.txt", "meta", b"fine_label_names"),
 }
 
+NUMBERS = ("u1", "i1", "i2", "i4", "i8", "f4", "f8")
+# What an unpickler raises on files that are cut, damaged or made to harm.
+_DAMAGED = (
+    *(pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError),
+    *(MemoryError, OverflowError, RecursionError, ImportError),
+)
+
 
 @dataclass(frozen=True)
 class ArrayPart:
@@ -38,6 +47,12 @@ class ArrayPart:
     names: tuple[str, ...]
     labels: NDArray[np.int16]
     pixels: NDArray[np.uint8]
+
+    def digest(self, start: int, stop: int) -> str:
+        """Return the SHA-256 of the pixels and labels of these numbers."""
+        digest = hashlib.sha256(np.ascontiguousarray(self.pixels[start:stop]).data)
+        digest.update(self.labels[start:stop].tobytes())
+        return digest.hexdigest()
 
     def read(self, start: int, stop: int, jobs: int) -> Read:
         """Return the images of these numbers; nothing is decoded."""
@@ -60,7 +75,9 @@ def find_cifar(card: ImageCard, raw: Path) -> Collection:
             lines = (folder / text).read_text(encoding="utf-8").split()
             return _collection(card, folder, tuple(lines), _read_binary)
         if (folder / pickled).is_file():
-            names = _unpickle(folder / pickled)[key]
+            names = _unpickle(folder / pickled).get(key)
+            if not isinstance(names, list) or not all(isinstance(n, bytes | str) for n in names):
+                raise ValueError(f"{folder / pickled} has no list of names under {key.decode()!r}")
             return _collection(card, folder, tuple(map(_text, names)), _read_python)
     raise FileNotFoundError(
         f"{raw} holds neither {text} nor {pickled} of {card.images}; give the folder that its "
@@ -104,60 +121,90 @@ def _read_python(path: Path, fine: bool) -> tuple[NDArray[Any], Sequence[int]]:
     labels = batch.get(b"fine_labels" if fine else b"labels")
     if not isinstance(values, np.ndarray) or values.dtype != np.uint8:
         raise ValueError(f"{path} has no array of bytes under 'data'")
-    if labels is None or values.shape != (len(labels), PIXELS):
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        raise ValueError(f"{path} has no list of numbers under its labels")
+    if values.shape != (len(labels), PIXELS):
         raise ValueError(f"{path} has no label for each of its rows of {PIXELS} bytes")
     return values, labels
 
 
+class _Inert(type):
+    """Of classes that a pickle may call: none of their attributes can be set by it."""
+
+    def __setattr__(cls, name: str, value: Any) -> None:
+        raise pickle.UnpicklingError(f"it sets {cls.__name__}.{name}")
+
+
+class _Dtype(metaclass=_Inert):
+    """Stands for numpy.dtype: a name and a byte order, nothing that numpy would act on."""
+
+    __slots__ = ("name", "order")
+
+    def __init__(self, name: Any, *flags: Any) -> None:
+        self.name, self.order = _text(name), "|"
+
+    def __setstate__(self, state: Any) -> None:
+        self.order = _text(state[1])
+
+
+class _Array(metaclass=_Inert):
+    """Stands for an array; its values are copied out of checked bytes."""
+
+    __slots__ = ("values",)
+
+    def __init__(self, *arguments: Any) -> None:
+        self.values: NDArray[Any] = np.zeros(0, np.uint8)
+
+    def __setstate__(self, state: Any) -> None:
+        _, shape, dtype, fortran, raw = state
+        if not isinstance(dtype, _Dtype) or dtype.name not in NUMBERS or type(raw) is not bytes:
+            raise pickle.UnpicklingError("it holds an array of something else than numbers")
+        kind = np.dtype(f"{dtype.order if dtype.order in '<>' else '='}{dtype.name}")
+        order: Literal["F", "C"] = "F" if fortran else "C"
+        self.values = np.frombuffer(raw, kind).reshape(shape, order=order).copy()
+
+
+class _Bytes(metaclass=_Inert):
+    """Stands for codecs.encode, by which Python 3 writes bytes for protocol 2."""
+
+    __slots__ = ()
+
+    def __new__(cls, text: str, encoding: str) -> Any:
+        """Return the bytes themselves."""
+        return str(text).encode("latin1")
+
+
 class _Unpickler(pickle.Unpickler):
-    """Admits what numpy's arrays are made of, and nothing else."""
+    """Gives stand-ins for what numpy's arrays are made of, and nothing else at all."""
 
     def find_class(self, module: str, name: str) -> Any:
-        arrays = {"numpy.core.multiarray", "numpy._core.multiarray"}
-        if module in arrays and name == "_reconstruct":
-            return _new_array
-        if (module, name) == ("numpy", "ndarray"):
-            return np.ndarray
-        if (module, name) == ("numpy", "dtype"):
-            return _dtype
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
+            return _Array
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return _Dtype  # of ndarray only the name is passed on, which _Array leaves unread
         if (module, name) == ("_codecs", "encode"):
-            return _bytes
+            return _Bytes
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
-def _new_array(kind: type, shape: tuple[int, ...], dtype: bytes | str) -> NDArray[Any]:
-    """Return the empty array that a pickled one is filled into."""
-    return np.ndarray.__new__(np.ndarray, shape, _text(dtype))
-
-
-def _dtype(name: bytes | str, *options: Any) -> np.dtype[Any]:
-    """Return a type of numbers; one of Python objects is refused."""
-    dtype = np.dtype(_text(name))
-    if dtype.hasobject:
-        raise pickle.UnpicklingError("it asks for an array of objects")
-    return dtype
-
-
-def _bytes(text: str, encoding: str) -> bytes:
-    """Return bytes that Python 3 wrote as text for protocol 2."""
-    return text.encode("latin1")
-
-
 def _unpickle(path: Path) -> dict[bytes, Any]:
-    """Read a dictionary of arrays; keys that are texts become bytes."""
+    """Read a dictionary; keys that are texts become bytes, stand-ins the arrays that they hold."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     try:
         with path.open("rb") as file:
             found = _Unpickler(file, encoding="bytes").load()
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, IndexError, KeyError) as error:
+    except _DAMAGED as error:
         raise ValueError(
             f"{path} is no file of CIFAR, which holds arrays, lists and texts only: {error}"
         ) from error
     if not isinstance(found, dict):
         raise ValueError(f"{path} holds no dictionary")
-    return {key.encode() if isinstance(key, str) else key: value for key, value in found.items()}
+    plain = {k: v.values if isinstance(v, _Array) else v for k, v in found.items()}
+    return {key.encode() if isinstance(key, str) else key: value for key, value in plain.items()}
 
 
-def _text(value: bytes | str) -> str:
+def _text(value: Any) -> str:
+    if not isinstance(value, bytes | str):
+        raise pickle.UnpicklingError(f"it names a type by a {type(value).__name__}")
     return value.decode() if isinstance(value, bytes) else value

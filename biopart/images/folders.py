@@ -1,5 +1,6 @@
 """Images in folders, one per class: ``train/cat/1.jpg``, as ImageNet's by WordNet number."""
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +27,12 @@ class FolderPart:
     names: tuple[str, ...]
     labels: NDArray[np.int16]
     card: ImageCard
+
+    def digest(self, start: int, stop: int) -> str:
+        """Return the SHA-256 of the names and sizes in bytes of the files of these numbers."""
+        names = self.names[start:stop]
+        sizes = [f"{name} {(self.root / name).stat().st_size}" for name in names]
+        return hashlib.sha256("\n".join(sizes).encode()).hexdigest()
 
     def read(self, start: int, stop: int, jobs: int) -> Read:
         """Decode the images of these numbers."""
@@ -75,8 +82,10 @@ def find_folders(card: ImageCard, raw: Path) -> Collection:
 
 
 def _files(folder: Path) -> list[Path]:
-    paths = (path for path in folder.rglob("*") if path.name[0] != ".")
-    return sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
+    images = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
+    return sorted(
+        path for path in images if not any(p[0] == "." for p in path.relative_to(folder).parts)
+    )
 
 
 def _compare(found: dict[str, dict[str, list[Path]]]) -> None:
@@ -128,6 +137,6 @@ def centre(image: Image.Image, height: int, width: int) -> Image.Image:
     It is cut before it is resized: PIL's own ``ImageOps.fit`` lets pixels outside bleed in.
     """
     scale = min(image.height / height, image.width / width)
-    rows, columns = round(scale * height), round(scale * width)
+    rows, columns = max(1, round(scale * height)), max(1, round(scale * width))
     top, left = (image.height - rows) // 2, (image.width - columns) // 2
     return image.crop((left, top, left + columns, top + rows))

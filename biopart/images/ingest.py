@@ -1,6 +1,5 @@
 """A collection of images into a store: packs of images, each whole or not at all."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -24,7 +23,9 @@ def ingest_images(
     layout: Layout = "training",
     on_record: Callable[[str, str | None], None] = lambda name, reason: None,
 ) -> Report:
-    """Prepare a collection of images into a store; packs that it holds already are kept.
+    """Prepare a collection of images into a store; a stopped call goes on with the missing packs.
+
+    A raw folder that has changed since is refused: it makes another store.
 
     Parameters
     ----------
@@ -42,7 +43,7 @@ def ingest_images(
     Returns
     -------
     Report
-        ``left_out`` names the bad images of each pack, with the reason.
+        ``left_out`` names the bad images of each pack, kept or written, with the reason.
 
     Raises
     ------
@@ -57,19 +58,26 @@ def ingest_images(
     collection = (find_folders if card.images == "folders" else find_cifar)(card, raw)
     create_store(out, card.store_attributes(collection.classes))
     report, present, bad = Report(), set(Store(out).records), dict[str, str]()
+    for name in sorted(present - {name for name, *_ in _packs(collection.parts)}):
+        _check_same(out, name, False)
     for name, part, of, (start, stop) in _packs(collection.parts):
-        listed = hashlib.sha256("\n".join(of.names[start:stop]).encode()).hexdigest()
+        digest = of.digest(start, stop)
         if name in present:
-            _check_same(out, name, listed)
+            about = Store(out).about(name)
+            _check_same(out, name, about["raw_sha256"] == digest)
+            mine = about["bad"]
+        else:
+            read = of.read(start, stop, jobs)
+            mine = dict(read.bad)
+        bad |= mine
+        _count_bad(bad, card.max_bad)
+        if mine:
+            report.left_out[name] = [f"{image}: {reason}" for image, reason in mine.items()]
+        if name in present:
             report.kept.append(name)
             continue
-        read = of.read(start, stop, jobs)
-        bad |= read.bad
-        _count_bad(bad, card.max_bad)
-        write_record(out, name, _pack(of, read, part, listed), layout=layout)
+        write_record(out, name, _pack(of, read, part, digest), layout=layout)
         report.written.append(name)
-        if read.bad:
-            report.left_out[name] = [f"{image}: {reason}" for image, reason in read.bad.items()]
         on_record(name, None)
     finish_store(out)
     return report
@@ -83,8 +91,8 @@ def _packs(parts: Mapping[str, Part]) -> Iterator[tuple[str, str, Part, tuple[in
             yield f"{part}-{number:04d}", part, of, (start, stop)
 
 
-def _check_same(out: Path, name: str, listed: str) -> None:
-    if Store(out).about(name)["listed_sha256"] != listed:
+def _check_same(out: Path, name: str, same: bool) -> None:
+    if not same:
         raise ValueError(
             f"pack {name} of {out} was made of other images than the raw folder has now; give "
             "another --out or remove it"
@@ -100,8 +108,8 @@ def _count_bad(bad: dict[str, str], most: int) -> None:
         )
 
 
-def _pack(of: Part, read: Read, part: str, listed: str) -> Images:
+def _pack(of: Part, read: Read, part: str, digest: str) -> Images:
     """Put together the images of a pack that could be read."""
     names = tuple(of.names[number] for number in read.kept.tolist())
-    about = {"part": part, "listed_sha256": listed, "bad": dict(read.bad)}
+    about = {"part": part, "raw_sha256": digest, "bad": dict(read.bad)}
     return Images(read.pixels, of.labels[read.kept], names, about)

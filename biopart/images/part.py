@@ -38,6 +38,9 @@ class Part(Protocol):
     def labels(self) -> NDArray[np.int16]:
         """Class of each image."""
 
+    def digest(self, start: int, stop: int) -> str:
+        """Return what tells whether the images of these numbers are still the same."""
+
     def read(self, start: int, stop: int, jobs: int) -> Read:
         """Read the images of these numbers, in several processes where it decodes them."""
 

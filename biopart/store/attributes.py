@@ -5,7 +5,8 @@ from typing import Any
 
 from biopart.store.label_rules import STAGES
 
-NAMES = {"title", "licence", "citation", "origin", "baseline"}  # of a card; they change no value
+# Of a card; they change no value.
+NAMES = {"title", "licence", "citation", "origin", "baseline", "max_bad"}
 ADDED = {"pad_to_epoch": False, "flat_s": 1.0}  # what a store meant whose card lacks these keys
 ROOT_KEYS = (
     "format_version",

@@ -1,5 +1,6 @@
 """Data set cards of images: where they lie, how large they are, which part they belong to."""
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -44,10 +45,22 @@ class ImageCard(Strict):
             raise ValueError(f"size is {list(self.size)}; give height and width in pixels")
         if self.images != "folders" and (self.size != (32, 32) or len(self.channels) != 3):
             raise ValueError(f"{self.images} has 32 x 32 images of three channels; leave these out")
-        for folder in self.parts.values():
+        self._check_parts()
+        return self
+
+    def _check_parts(self) -> None:
+        """Refuse parts that are no folders of their own below the raw one."""
+        if self.images != "folders" and "parts" in self.model_fields_set:
+            raise ValueError(f"{self.images} has its own train and test; leave parts out")
+        for part, folder in self.parts.items():
             if Path(folder).is_absolute() or ".." in Path(folder).parts:
                 raise ValueError(f"parts has {folder!r}; give folders below the raw one")
-        return self
+            if not part or Path(part).name != part or part.startswith("."):
+                raise ValueError(f"parts has the name {part!r}; give a plain name such as train")
+        folders = [Path(folder) for folder in self.parts.values()]
+        for one, two in itertools.permutations(folders, 2):
+            if one == two or one in two.parents:
+                raise ValueError(f"parts has {one} and {two}, which share images; keep them apart")
 
     def store_attributes(self, classes: Sequence[str]) -> dict[str, Any]:
         """Return the attributes of a store that this card makes."""

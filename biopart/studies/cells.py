@@ -28,7 +28,7 @@ FAULTS = (
     *(RuntimeError, SafetensorError, TypeError, ValueError),
 )
 
-Kind = Literal["pretrained", "scratch", "untrained_mean", "band_powers"]
+Kind = Literal["pretrained", "scratch", "untrained_mean", "band_powers", "pixels"]
 """How a variant comes to its figures: fine-tuned, from scratch, or a probe without training."""
 
 

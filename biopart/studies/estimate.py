@@ -113,7 +113,7 @@ def _cell(experiment: Experiment, kind: Kind, persons: Sequence[str], speed: Spe
     split, settings = experiment.split, experiment.recipe.finetune
     windows, test = speed.count(persons), speed.count(split.test)
     probing = speed.predicting * (windows + test)
-    if kind in ("band_powers", "untrained_mean"):
+    if kind in ("untrained_mean", "band_powers", "pixels"):
         return probing
     epoch = -(-windows // settings.batch)
     steps = settings.steps or settings.epochs * epoch

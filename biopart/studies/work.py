@@ -77,7 +77,7 @@ def run_cell(plan: Plan, board: Board, cell: Cell, report: Callable[[Row], None]
         write_text(run.path / "recipe.yaml", variant.seeded(cell.seed).to_yaml())
     # The run may have been begun elsewhere, where the store lies under another path.
     drawn: Any = {"subjects": cell.size, "seed": cell.seed, "store": variant.recipe.data.store}
-    if variant.kind in ("untrained_mean", "band_powers"):
+    if variant.kind in ("untrained_mean", "band_powers", "pixels"):
         found = probe(run, **drawn, features=[variant.kind])
         return {"result": found[variant.kind], "seconds": time.perf_counter() - begun}
     scratch = variant.kind == "scratch"
@@ -146,7 +146,10 @@ def carry_out(plan: Plan, board: Board, crew: Crew, threads: int) -> None:
     seconds = estimate(plan, crew.say)
     left = [cell for cell in plan.cells if board.is_open(plan, cell)]
     time_left = spoken(remaining(left, seconds, crew.jobs))
-    crew.say(f"about {time_left} to go, processes: {crew.jobs} with {threads} threads each")
+    crew.say(
+        f"{len(plan.cells) - len(left)} of {len(plan.cells)} cells are done, about {time_left} to "
+        f"go, processes: {crew.jobs} with {threads} threads each"
+    )
     display = crew.progress(lambda: standing(plan, board, seconds))
     work_together(plan, board, jobs=crew.jobs, threads=threads, progress=display)
 

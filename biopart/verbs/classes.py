@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from biopart.data import Source
-from biopart.verbs.experiment import Experiment
+from biopart.verbs.experiment import Experiment, some
 
 
 def class_holders(source: Source) -> dict[str, list[str]]:
@@ -24,7 +24,7 @@ def check_classes(experiment: Experiment, source: Source) -> list[str]:
     absent = [name for name, persons in holders.items() if not persons]
     if len(holders) - len(absent) < 2:
         present = ", ".join(name for name in holders if name not in absent)
-        drawn = ", ".join(sorted(set(source.persons)))
+        drawn = some(sorted(set(source.persons)))
         raise ValueError(
             f"the persons drawn ({drawn}) have only {present}; draw more subjects or another --seed"
         )
@@ -41,7 +41,7 @@ def check_test(experiment: Experiment, test: Source) -> list[str]:
     absent = [name for name, persons in holders.items() if not persons]
     if len(holders) - len(absent) < 2:
         raise ValueError(
-            f"the test persons ({', '.join(sorted(set(test.persons)))}) have fewer than two "
+            f"the test persons ({some(sorted(set(test.persons)))}) have fewer than two "
             "classes; raise split.test_persons or take another split.seed"
         )
     others = class_holders(experiment.cohort.source(labelled=True, keep_bad=True))
@@ -60,4 +60,4 @@ def who_has_it(persons: Sequence[str]) -> str:
     """
     if not persons:
         return "nobody has it"
-    return f"{', '.join(persons)} {'has' if len(persons) == 1 else 'have'} it"
+    return f"{some(persons)} {'has' if len(persons) == 1 else 'have'} it"

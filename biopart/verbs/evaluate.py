@@ -15,7 +15,7 @@ from biopart.recipe import ComputeSettings
 from biopart.run import Run, write_json
 from biopart.store.settings import checked
 from biopart.train import predict
-from biopart.verbs.experiment import refuse_seen
+from biopart.verbs.experiment import refuse_seen, some
 from biopart.verbs.finetune import scored
 
 
@@ -50,7 +50,8 @@ def evaluate(
     store : Path
         Prepared by the card that the model was trained on.
     persons : sequence of str, optional
-        Everybody in the store by default; windows without a label are not scored.
+        Everybody in the store by default, of images those that the model has not seen; windows
+        without a label are not scored.
     device : str
         auto, cpu or cuda:N.
 
@@ -69,11 +70,12 @@ def evaluate(
     model, about = load_classifier(tuned.model)
     cohort = open_cohort(store)
     known = sorted({person for people in cohort.people.values() for person in people})
-    wanted = known if persons is None else sorted(set(persons))
+    everyone = set(known) - (set(about["seen"]) if cohort.holds_images else set())
+    wanted = sorted(everyone if persons is None else set(persons))
     absent = [person for person in wanted if person not in known]
     if absent or not wanted:
         raise ValueError(
-            f"{store} has no person {', '.join(absent) or '(none given)'}; it has "
+            f"{store} has no person {some(absent) or '(none given)'}; it has "
             f"{len(known)}, for instance {', '.join(known[:5])}"
         )
     refuse_seen(wanted, about["seen"])
@@ -87,7 +89,7 @@ def evaluate(
     )
     logits = predict(model.to(fabric.device), source, fabric, about["normalise"])
     result = scored(source, logits.argmax(1)) | {
-        "test_persons": wanted,
+        **({} if cohort.holds_images else {"test_persons": wanted}),
         "model": str(tuned.path),
         "store": str(store),
     }

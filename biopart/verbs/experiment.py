@@ -1,6 +1,7 @@
 """What every experiment starts from: its store, its persons, its windows, its encoder."""
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -13,7 +14,7 @@ from biopart.nn.vit import Position
 from biopart.recipe import Recipe
 from biopart.store import Card, load_card
 from biopart.store.attributes import ADDED
-from biopart.store.image_card import ImageCard, load_image_card
+from biopart.store.image_card import ImageCard, is_image_card, load_image_card
 
 PREPARED = ("band_hz", "filter_order", "filter_scope", "trim_s")
 IMAGES_PREPARED = ("size", "fit")
@@ -110,9 +111,13 @@ def open_experiment(recipe: Recipe) -> Experiment:
     if not data.store.is_dir():
         card = data.card or "CARD"
         simulated = " or: biopart simulate DIR" if card == "physionet2018" else ""
+        get = f"get raw files with: biopart fetch {card} --to DIR{simulated}, then"
+        with suppress(FileNotFoundError):  # a card of one's own
+            if is_image_card(card) or load_card(card).origin is None:
+                get = "put its raw files into a folder DIR, then"
         raise FileNotFoundError(
-            f"recipe {recipe.name} needs the store {data.store}; get raw files with: biopart fetch "
-            f"{card} --to DIR{simulated}, then: biopart prepare {card} --raw DIR --out {data.store}"
+            f"recipe {recipe.name} needs the store {data.store}; {get}: biopart prepare {card} "
+            f"--raw DIR --out {data.store}"
         )
     cohort = open_cohort(data.store)
     made_by = cohort.attributes["card"].get("name")
@@ -165,6 +170,18 @@ def refuse_seen(persons: Iterable[str], seen: Iterable[str]) -> None:
     both = sorted(set(persons) & set(seen))
     if both:
         raise ValueError(
-            f"the model has seen {', '.join(both)} in pretraining, fine-tuning or early stopping; "
+            f"the model has seen {some(both)} in pretraining, fine-tuning or early stopping; "
             "evaluate on other persons"
         )
+
+
+def some(names: Sequence[str], most: int = 20) -> str:
+    """Return names for a sentence, the first of them where they are many, as images may be.
+
+    Examples
+    --------
+    >>> some(["a", "b"]), some(["a", "b", "c"], most=2)
+    ('a, b', 'a, b and 1 more')
+    """
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest

@@ -2,6 +2,8 @@
 
 import importlib.util
 import json
+import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -46,29 +48,42 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
     FileNotFoundError
         If the run has no weights yet.
     ValueError
-        If timm is asked for something else than images, ONNX Runtime comes to another result, or
-        ``out`` is there already.
-    ModuleNotFoundError
-        If the extra ``onnx`` is not installed.
+        If timm is asked for something else than images, the extra ``onnx`` is not installed, ONNX
+        Runtime comes to another result, or ``out`` is there already.
     """
     if out.exists():
         raise ValueError(f"{out} is there already; give another --out or remove it")
     tuned = (run.path / "model.safetensors").is_file()
     tensors, about = load_tensors(run.model if tuned else run.encoder)
+    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
+    try:
+        said = _write(to, tensors, about, beside)
+        files = [beside] if beside.is_file() else sorted(beside.iterdir())
+        beside.rename(out)
+    finally:
+        if beside.is_dir():
+            shutil.rmtree(beside)
+        beside.unlink(missing_ok=True)
+    return {"files": [str(out / f.relative_to(beside)) for f in files], **said}
+
+
+def _write(
+    to: Target, tensors: Mapping[str, Tensor], about: Mapping[str, Any], out: Path
+) -> dict[str, Any]:
+    """Write an export, and return what is to be said of it."""
     if to == "timm":
         return _to_timm(tensors, about, out)
     if to == "safetensors":
         out.mkdir(parents=True)
         save_tensors(out / "model.safetensors", tensors, about)
         write_json(out / "config.json", about)
-        return {"files": [str(out / "model.safetensors"), str(out / "config.json")]}
+        return {}
     model = whole_model(tensors, about)
-    if to == "hub":
-        model.save_pretrained(out)
-        write_text(out / "README.md", card(about))
-        names = ("model.safetensors", "config.json", "README.md")
-        return {"files": [str(out / name) for name in names]}
-    return _to_onnx(model, out)
+    if to == "onnx":
+        return _to_onnx(model, out)
+    model.save_pretrained(out)
+    write_text(out / "README.md", card(about))
+    return {}
 
 
 def whole_model(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> HubModel:
@@ -99,7 +114,10 @@ def _to_timm(tensors: Mapping[str, Tensor], about: Mapping[str, Any], out: Path)
     for kind in ("weight", "bias"):
         if classes:
             state[f"head.{kind}"] = state.pop(f"final_layer.{kind}")
-    mean, deviation = IMAGENET if about["normalise"] == "imagenet" else ((0, 0, 0), (1, 1, 1))
+    channels, scale = encoder["channels"], 1 / 255 if about["normalise"] == "none" else 1.0
+    mean, deviation = IMAGENET  # of values from 0 to 1, as timm's transforms give them
+    if about["normalise"] != "imagenet":
+        mean, deviation = (0.0,) * channels, (scale,) * channels
     arguments = {
         "img_size": encoder["shape"],
         "patch_size": encoder["patch"],
@@ -137,16 +155,15 @@ def _to_timm(tensors: Mapping[str, Tensor], about: Mapping[str, Any], out: Path)
     note = []
     if about["normalise"] == "window":
         note = ["each image was normalised by its own mean and deviation, which timm does not do"]
-    names = ("model.safetensors", "config.json")
-    return {"files": [str(out / name) for name in names], "notes": note}
+    return {"notes": note}
 
 
 def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
     """Write one ONNX file whose batch is free, and compare ONNX Runtime's output with ours."""
     absent = [m for m in ("onnx", "onnxruntime", "onnxscript") if not importlib.util.find_spec(m)]
     if absent:
-        raise ModuleNotFoundError(
-            f'{", ".join(absent)} not installed; get them with: pip install "biopart[onnx]"'
+        raise ValueError(
+            f'ONNX needs {", ".join(absent)}; install what it needs: pip install "biopart[onnx]"'
         )
     import onnxruntime
 
@@ -179,9 +196,9 @@ def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
     if not difference <= TOLERANCE:
         raise ValueError(
             f"ONNX Runtime differs from PyTorch by {difference:.2g} of the largest value, more "
-            f"than {TOLERANCE:g}; {out} is not to be used"
+            f"than {TOLERANCE:g}, so nothing was written; report it with the versions of both"
         )
-    return {"files": [str(out)], "difference": difference}
+    return {"difference": difference}
 
 
 def card(about: Mapping[str, Any]) -> str:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.data import Source
-from biopart.evaluation.metrics import balanced_weights, kappa_of, score, score_images
+from biopart.evaluation.images import score_images
+from biopart.evaluation.metrics import balanced_weights, kappa_of, score
 from biopart.nn import ViT
 from biopart.nn.weights import (
     load_encoder,
@@ -189,9 +190,7 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     logits = predict(objective.model, test, fabric, recipe.data.normalise)
     save_predictions(target.path / "predictions.safetensors", test, logits)
     result = scored(test, logits.argmax(1)) | {
-        "n_train_persons": len(plan.persons),
-        "train_persons": list(plan.persons),
-        "test_persons": list(split.test),
+        **who(experiment, plan.persons),
         "steps": rows[-1]["step"],
         "from_scratch": plan.origin is None,
         "seed": plan.seed,
@@ -203,6 +202,21 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     about |= {"store_sha256": experiment.cohort.fingerprint}
     write_json(target.path / "provenance.json", {**origins(), **about})
     write_json(target.path / "result.json", result)
+
+
+def who(experiment: Experiment, persons: Sequence[str]) -> dict[str, Any]:
+    """Say who was trained on; of images, which may be many, how many and a hash of the names."""
+    if experiment.cohort.holds_images:
+        names = "\n".join(sorted(persons)).encode()
+        return {
+            "n_train_images": len(persons),
+            "train_images_sha256": hashlib.sha256(names).hexdigest(),
+        }
+    return {
+        "n_train_persons": len(persons),
+        "train_persons": list(persons),
+        "test_persons": list(experiment.split.test),
+    }
 
 
 def save_predictions(path: Path, test: Source, logits: NDArray[np.float32]) -> None:

@@ -82,6 +82,7 @@ def run_info(run: Run) -> dict[str, Any]:
         "chosen": provenance["chosen"],
         "train/r2": train[-1].get("train/r2") if train else None,
         "validation/r2": held[-1]["validation/r2"] if held else None,
+        "validation/r2_excess": held[-1].get("validation/r2_excess") if held else None,
         "kappa": {t.path.name: t.result()["kappa"] for t in origin.finetunings()},
     }
 

@@ -20,7 +20,7 @@ from biopart.nn.weights import load_encoder
 from biopart.run import Run, write_json
 from biopart.train import predict
 from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
-from biopart.verbs.finetune import scored
+from biopart.verbs.finetune import scored, who
 from biopart.verbs.pretrain import stored_recipe
 
 Features = Literal["pretrained_mean", "pretrained_cls", "untrained_mean", "band_powers", "pixels"]
@@ -78,7 +78,7 @@ def probe(
         predicted = linear_probe(
             feature(train), train.labels, feature(test), seed=seed, class_weight=weight
         )
-        results[name] = scored(test, predicted) | {"train_persons": list(persons)}
+        results[name] = scored(test, predicted) | who(experiment, persons)
     if set(results) == set(everything):
         write_json(origin.path / "probe" / f"s{subjects}-seed{seed}.json", results)
     return results

@@ -10,7 +10,7 @@ from biopart import figures
 from biopart.evaluation.paired import FEWEST, RESAMPLES, smallest_p
 from biopart.studies import pages
 from biopart.studies.curve import clinical
-from biopart.studies.curve.table import BASELINES, METHODS, REFERENCE, Curve, Row, rows
+from biopart.studies.curve.table import BASELINES, METHODS, REFERENCE, Curve, Row, drawn_by, rows
 from biopart.studies.curve.verdict import verdict
 
 
@@ -24,8 +24,9 @@ def picture(curve: Curve) -> Figure:
     panels = [
         figures.Panel(
             points(means, "kappa", "ci95"),
-            "Cohen's kappa on test persons",
-            "Mean over seeds, 95 % intervals over test persons and seeds (grey: baselines)",
+            f"Cohen's kappa on test {curve.words.tests}",
+            f"Mean over seeds, 95 % intervals over test {curve.words.tests} and seeds (grey: "
+            "baselines)",
             published=curve.published,
         ),
         figures.Panel(
@@ -40,7 +41,7 @@ def picture(curve: Curve) -> Figure:
         ),
     ]
     figure = figures.comparison(
-        panels, xlabel=f"labelled {curve.unit}s in finetuning", baselines=tuple(BASELINES)
+        panels, xlabel=f"labelled {curve.words.labels} in finetuning", baselines=tuple(BASELINES)
     )
     if curve.simulated:
         figure.suptitle(pages.BANNER, fontsize=10, color="#8a2d00")
@@ -90,8 +91,7 @@ def drawn(curve: Curve) -> list[Row]:
         sets: dict[int, set[frozenset[str]]] = {}
         for cell in curve.cells:
             if cell.seed == seed:
-                found = frozenset(cell.result["train_persons"])
-                sets.setdefault(cell.size, set()).add(found)
+                sets.setdefault(cell.size, set()).add(drawn_by(cell.result))
         before: frozenset[str] = frozenset()
         added, nested = {}, True
         for size, groups in sorted(sets.items()):

@@ -7,6 +7,7 @@ from pydantic import TypeAdapter
 from biopart.objectives import PartSettings
 from biopart.recipe import Method, Objective, Recipe
 from biopart.studies.cells import Plan, Variant
+from biopart.studies.curve.words import WORDS
 from biopart.verbs.classes import check_test, class_holders, who_has_it
 from biopart.verbs.experiment import Experiment
 
@@ -16,42 +17,51 @@ def plan_curve(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]
 
     Sizes above what is labelled are taken as all that is labelled. Besides the methods, a linear
     probe on an untrained encoder (``untrained``) and logistic regression on band powers
-    (``band-powers``) are fitted on every subset.
+    (``band-powers``), or on images averaged to few pixels (``pixels``), are fitted on every subset.
 
     Raises
     ------
     ValueError
-        If the test persons have fewer than two classes.
+        If the test persons have fewer than two classes, or ``curve.unit`` is not the store's.
     """
+    unit = "per_class" if experiment.cohort.holds_images else "person"
+    if recipe.curve.unit != unit:
+        raise ValueError(
+            f"curve.unit is {recipe.curve.unit}; of the store {experiment.cohort.path} sizes count "
+            f"{WORDS[unit].labels}, so set curve.unit={unit}"
+        )
     test = experiment.source(experiment.split.test, labelled=True, keep_bad=True)
     notes = [*experiment.notes, *check_test(experiment, test)]
-    there = len(experiment.split.finetune)
+    there = experiment.split.most
     sizes = tuple(dict.fromkeys(min(size, there) for size in sorted(recipe.curve.sizes)))
     notes += [
-        f"{size} labelled persons were asked for; {there} are left beside test and validation, "
-        "all of them are taken"
+        f"{size} labelled {WORDS[unit].labels} were asked for; {there} are left beside test and "
+        "validation, all of them are taken"
         for size in recipe.curve.sizes
         if size > there
     ]
     seeds = tuple(range(recipe.seed, recipe.seed + recipe.curve.repeats))
     skipped, said = look_at_subsets(experiment, sizes, seeds)
-    plan = Plan(variants_of(recipe), sizes, seeds, skipped)
+    plan = Plan((*variants_of(recipe), *baselines_of(recipe, experiment)), sizes, seeds, skipped)
     return plan, notes + said
 
 
 def variants_of(recipe: Recipe) -> tuple[Variant, ...]:
-    """Return the methods of a recipe's curve, and the baselines without training."""
-    compared = tuple(
+    """Return the methods of a recipe's curve."""
+    return tuple(
         Variant(
             name, method_recipe(recipe, name), "scratch" if is_supervised(name) else "pretrained"
         )
         for name in recipe.curve.methods
     )
-    baselines = (
-        Variant("untrained", recipe, "untrained_mean"),
-        Variant("band-powers", recipe, "band_powers"),
-    )
-    return compared + baselines
+
+
+def baselines_of(recipe: Recipe, experiment: Experiment) -> tuple[Variant, ...]:
+    """Return what is fitted without training a network."""
+    without = Variant("band-powers", recipe, "band_powers")
+    if experiment.cohort.holds_images:
+        without = Variant("pixels", recipe, "pixels")
+    return Variant("untrained", recipe, "untrained_mean"), without
 
 
 def is_supervised(method: Method) -> bool:

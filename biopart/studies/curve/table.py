@@ -17,6 +17,7 @@ from biopart.evaluation.paired import (
     paired_difference,
 )
 from biopart.run import write_text
+from biopart.studies.curve.words import WORDS, Words
 
 COLUMNS = (
     *("method", "size", "seed", "kappa", "kappa_mean", "macro_f1", "accuracy"),
@@ -36,6 +37,7 @@ UNTRAINED = "untrained"
 BASELINES = {
     UNTRAINED: "a linear probe on an untrained encoder",
     "band-powers": "logistic regression on band powers, without a network",
+    "pixels": "logistic regression on images averaged to 8 x 8 pixels, without a network",
 }
 LEVEL = 0.05
 
@@ -105,8 +107,13 @@ class Curve:
 
     @property
     def test_persons(self) -> list[str]:
-        """Test persons with a known truth, by name."""
-        return sorted({p for cell in self.cells for p in cell.result["confusion_by_person"]})
+        """Test persons with a known truth, by name; of images the blocks of them."""
+        return sorted({p for cell in self.cells for p in counts_of(cell.result)})
+
+    @property
+    def words(self) -> Words:
+        """What sizes and the test are counted in."""
+        return WORDS[self.unit]
 
     def results(self, method: str, size: int) -> Scores:
         """Return the results of a method and size by seed."""
@@ -145,10 +152,12 @@ def rows(curve: Curve) -> list[Row]:
             "method": cell.method,
             "size": cell.size,
             "seed": cell.seed,
-            **{key: cell.result[key] for key in ("kappa", "kappa_mean", "macro_f1", "accuracy")},
+            **{
+                key: cell.result.get(key) for key in ("kappa", "kappa_mean", "macro_f1", "accuracy")
+            },
             "probe_kappa": None if cell.probe is None else cell.probe["kappa"],
             "seconds": cell.result.get("seconds"),
-            "persons": " ".join(cell.result["train_persons"]),
+            "persons": " ".join(cell.result.get("train_persons", ())),
         }
         for cell in cells
     ]
@@ -185,7 +194,7 @@ def summary(curve: Curve) -> list[Row]:
             row: Row = {"method": method, "size": size, "seeds": len(scores)}
             row |= {"persons": len(names), "kappa": kappa, "ci95": ci95}
             for key in ("kappa_mean", "macro_f1", "accuracy"):
-                row[key] = _mean(score[key] for score in scores.values())
+                row[key] = _mean(score.get(key) for score in scores.values())
             row |= {"probe_kappa": None, "probe_ci95": None}
             if probes:
                 row["probe_kappa"], *row["probe_ci95"] = curve_interval(
@@ -266,9 +275,21 @@ def _compared(pairs: Iterable[tuple[str, int, Scores, Scores]]) -> list[Row]:
 
 def _stacked(scores: Iterable[Mapping[str, Any]]) -> tuple[list[str], NDArray[np.int64]]:
     """Return the persons that all scores have, and their confusions (scores, persons, L, L)."""
-    tables = [score["confusion_by_person"] for score in scores]
+    tables = [counts_of(score) for score in scores]
     names = sorted(set(tables[0]).intersection(*tables[1:]))
     return names, np.array([[table[name] for name in names] for table in tables])
+
+
+def counts_of(score: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the confusion of each test person, or of each block of test images."""
+    found: Mapping[str, Any] = score.get("confusion_by_person") or score["confusion_by_block"]
+    return found
+
+
+def drawn_by(score: Mapping[str, Any]) -> frozenset[str]:
+    """Return the labelled persons of a score; of images the hash that names them all."""
+    names = score.get("train_persons")
+    return frozenset([score["train_images_sha256"]] if names is None else names)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

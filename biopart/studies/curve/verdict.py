@@ -4,7 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 
 from biopart.evaluation.paired import FEWEST, smallest_p
-from biopart.studies.curve.table import BASELINES, LEVEL, REFERENCE, Curve, Row
+from biopart.studies.curve.table import BASELINES, LEVEL, REFERENCE, Curve, Row, drawn_by
+from biopart.studies.curve.words import Words
 
 
 def verdict(curve: Curve) -> list[str]:
@@ -13,7 +14,7 @@ def verdict(curve: Curve) -> list[str]:
     said = ["The recordings are simulated: no figure here is a result."] if curve.simulated else []
     said += _basis(curve)
     if table:
-        said += [*_told(table, curve.unit), *_power(table)]
+        said += [*_told(table, curve.words), *_power(table, curve.words)]
     else:
         said.append(f"Without {_called(REFERENCE)} beside another method nothing can be compared.")
     said += _baselines(curve)
@@ -24,29 +25,25 @@ def _called(method: str) -> str:
     return method.upper() if method == "part" else method
 
 
-def _with(sizes: Sequence[int], unit: str) -> str:
-    """Return sizes in words, for instance 'with 1, 2 and 10 labelled persons'."""
-    listed = " and ".join(", ".join(map(str, part)) for part in (sizes[:-1], sizes[-1:]) if part)
-    return f"with {listed} labelled {unit}{'' if list(sizes) == [1] else 's'}"
-
-
 def _basis(curve: Curve) -> Iterator[str]:
     """Say on how many persons, seeds and cells all rests."""
+    words = curve.words
     seeds = [len(curve.results(m, s)) for m in curve.methods for s in curve.sizes]
     low, high = min(filter(None, seeds), default=0), max(seeds, default=0)
     span = f"{low}" if low == high else f"{low} to {high}"
     yield (
-        f"Test persons: {len(curve.test_persons)}; seeds per method and size: {span}. Each seed is "
-        "a new training from the start and a new draw of labelled persons, the same for all."
+        f"Test {words.tests}: {len(curve.test_persons)}; seeds per method and size: {span}. Each "
+        "seed is a new training from the start and a new draw of labelled "
+        f"{words.labels}, the same for all."
     )
     sets: dict[int, set[frozenset[str]]] = {}
     for cell in curve.cells:
-        sets.setdefault(cell.size, set()).add(frozenset(cell.result["train_persons"]))
+        sets.setdefault(cell.size, set()).add(drawn_by(cell.result))
     alike = sorted(size for size, drawn in sets.items() if len(drawn) == 1)
     if alike and high > 1:
         yield (
-            f"{_with(alike, curve.unit).capitalize()} every seed has the same ones: intervals "
-            "there are of training and test persons, not of a draw."
+            f"{words.having(alike).capitalize()} every seed has the same ones: intervals "
+            f"there are of training and test {words.tests}, not of a draw."
         )
     failed, missing = (
         [name for name in names if re.search(r"-s\d+-seed\d+$", name)]
@@ -61,15 +58,15 @@ def _basis(curve: Curve) -> Iterator[str]:
         )
 
 
-def _told(table: Sequence[Row], unit: str) -> Iterator[str]:
+def _told(table: Sequence[Row], words: Words) -> Iterator[str]:
     """Say which differences stand, and which do not."""
     name, stand = _called(REFERENCE), [row for row in table if row["supported"]]
     for sign, word in ((1, "above"), (-1, "below")):
         mine = [row for row in stand if sign * row["difference"] > 0]
         for method in dict.fromkeys(row["method"] for row in mine):
             found = [
-                f"{row['difference']:+.3f} kappa per person {_with([row['size']], unit)} (95 % "
-                f"{row['ci95'][0]:+.3f} to {row['ci95'][1]:+.3f}, adjusted p "
+                f"{row['difference']:+.3f} kappa per {words.test} {words.having([row['size']])} "
+                f"(95 % {row['ci95'][0]:+.3f} to {row['ci95'][1]:+.3f}, adjusted p "
                 f"{row['p_adjusted']:.3f}, {row['seeds']} seeds)"
                 for row in mine
                 if row["method"] == method
@@ -81,7 +78,7 @@ def _told(table: Sequence[Row], unit: str) -> Iterator[str]:
             sizes.setdefault(row["method"], []).append(row["size"])
     alike: dict[str, list[str]] = {}
     for method, untold in sizes.items():
-        alike.setdefault(_with(untold, unit), []).append(method)
+        alike.setdefault(words.having(untold), []).append(method)
     if not stand:
         yield f"The data show no method to differ from {name}, at any size compared."
     elif alike:
@@ -91,19 +88,19 @@ def _told(table: Sequence[Row], unit: str) -> Iterator[str]:
         yield "What is not told apart is not shown to be equal."
 
 
-def _power(table: Sequence[Row]) -> Iterator[str]:
+def _power(table: Sequence[Row], words: Words) -> Iterator[str]:
     """Say what could not have been found, whatever the truth."""
     persons, tests = max(row["persons"] for row in table), sum(r["p"] is not None for r in table)
     lowest = smallest_p(persons)
     if persons < FEWEST:
         yield (
-            f"No test is possible: {persons} test persons have a defined kappa, whose smallest "
-            f"p is {lowest:.3g}; at least {FEWEST} are needed. Intervals over so few persons are "
-            "too narrow."
+            f"No test is possible: {words.tested(persons)} with a defined kappa, whose smallest p "
+            f"is {lowest:.3g}; at least {FEWEST} are needed. Intervals over so few {words.tests} "
+            "are too narrow."
         )
     elif lowest * tests >= LEVEL:
         yield (
-            f"With {persons} test persons the smallest p is {lowest:.2g}: if one of {tests} "
+            f"With {words.tested(persons)} the smallest p is {lowest:.2g}: if one of {tests} "
             f"comparisons alone differed, its adjusted p could not come below {LEVEL}, however "
             "large the difference."
         )
@@ -114,8 +111,8 @@ def _power(table: Sequence[Row]) -> Iterator[str]:
         yield f"One seed only to compare, so nothing is taken as supported: {', '.join(few)}."
     if left := max(row["left_out"] for row in table):
         yield (
-            f"Up to {left} test persons have no defined kappa in some cell (one class only) and "
-            "are left out of the differences per person."
+            f"Up to {left} test {words.tests} have no defined kappa in some cell (one class only) "
+            f"and are left out of the differences per {words.test}."
         )
 
 
@@ -131,7 +128,7 @@ def _baselines(curve: Curve) -> Iterator[str]:
         if above:
             yield (
                 f"{name} ({what}) has the higher mean kappa than {_called(REFERENCE)} "
-                f"{_with(list(above), curve.unit)}: {', '.join(above.values())}."
+                f"{curve.words.having(list(above))}: {', '.join(above.values())}."
             )
 
 
@@ -142,7 +139,7 @@ def _probed(curve: Curve) -> Iterator[str]:
     for row in mine:
         sign = "above" if (row["difference"] or 0) > 0 else "below"
         words[sign if row["supported"] else "not told from"].append(row["size"])
-    parts = [f"{word} it {_with(sizes, curve.unit)}" for word, sizes in words.items() if sizes]
+    parts = [f"{word} it {curve.words.having(sizes)}" for word, sizes in words.items() if sizes]
     if parts:
         yield (
             f"A linear probe on the frozen {_called(REFERENCE)} encoder, against one on an "

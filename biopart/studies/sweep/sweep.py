@@ -54,7 +54,7 @@ def plan_sweep(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]
     """Lay out a sweep: a variant for each combination of values, and what to know of it."""
     split, settings = experiment.split, recipe.sweep
     test = experiment.source(split.test, labelled=True, keep_bad=True)
-    size = min(recipe.finetune.subjects, len(split.finetune))
+    size = min(recipe.finetune.subjects, split.most)
     notes = [*experiment.notes, *check_test(experiment, test)]
     if size < recipe.finetune.subjects:
         notes.append(f"{recipe.finetune.subjects} subjects were asked for; {size} are there")
