@@ -51,7 +51,7 @@ class Task:
         Windows to train on.
     settings : Optimisation
         Epochs, batch, learning rate and so on.
-    normalise : "window" or "none"
+    normalise : "window", "imagenet" or "none"
         Done on the device before the objective sees a batch.
     seed : int
         Seed of order and randomness.
@@ -346,7 +346,7 @@ def measure(
         Windows of held-out persons.
     fabric : Fabric
         Device and precision.
-    normalise : "window" or "none"
+    normalise : "window", "imagenet" or "none"
         As in training.
     count : int
         Windows measured, spread evenly over the source; figures are means over them.

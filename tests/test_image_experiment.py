@@ -144,6 +144,8 @@ def test_a_curve_over_images_per_class_compares_blocks_of_test_images(
     assert "Test blocks: 2; seeds per method and size: 2." in text
     assert "a new draw of labelled images per class" in text
     assert "dealt class by class to 2 blocks" in text
+    assert "All methods had the same labelled images per class." in text
+    assert "does not hold the smaller one" not in text  # which hashes of names cannot tell
     assert f"99 labelled images per class were asked for; {most} are left" in text
     with pytest.raises(ValueError, match="sizes count images per class, so set curve"):
         run_curve(recipe_of(store, curve=curve), tmp_path / "other", Crew())

@@ -169,7 +169,7 @@ class Crash(BaseException):
     """The power goes."""
 
 
-def crash(*_: Any) -> None:
+def crash(*_: Any, **__: Any) -> None:
     raise Crash
 
 
@@ -192,7 +192,7 @@ def test_a_crash_before_renaming_leaves_nothing_to_be_seen(
     np.testing.assert_array_equal(rows(store), make_record(1).signal)
 
 
-@pytest.mark.parametrize("step", ["_write_grid", "_write"])
+@pytest.mark.parametrize("step", ["_options", "_write"])
 def test_a_crash_while_replacing_leaves_the_old_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:

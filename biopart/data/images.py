@@ -39,7 +39,7 @@ class ImageSource(Source):
 
     def head(self, count: int) -> "ImageSource":
         """Return a source of the first items only."""
-        return ImageSource(self.cohort, self.picked, self._first[:, :count])
+        return ImageSource(self.cohort, self.picked, self._table[:, :count])
 
     def keys(self, indices: Sequence[int]) -> list[str]:
         """Return the names of items."""

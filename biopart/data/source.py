@@ -83,7 +83,7 @@ class Source(ABC):
         return Batch(values, label, persons, self.keys(items.tolist()))
 
     @property
-    def _first(self) -> NDArray[np.int64]:
+    def _table(self) -> NDArray[np.int64]:
         """Return the table that this source was made of."""
         return np.stack([self.record, self.place, self.labels])
 

@@ -1,7 +1,7 @@
 """Person-wise division of a cohort."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,33 +84,35 @@ def split_persons(
     ValueError
         If test and validation leave no labelled person.
     """
-    fixed = frozenset[str]() if isinstance(test, int) else frozenset(test)
-    known = sorted(set(labelled) - fixed)
-    order = [known[i] for i in np.random.default_rng(seed).permutation(len(known))]
-    if not isinstance(test, int):
-        order = sorted(fixed & set(labelled)) + order
-        test = len(order) - len(known)
-    if fixed and not test:
+    fixed = () if isinstance(test, int) else tuple(test)
+    tested = sorted(set(labelled).intersection(fixed))
+    order = tested + _shuffled(set(labelled).difference(fixed), [seed])
+    if fixed and not tested:
         raise ValueError("none of the test persons given has a label; choose others")
-    if test < 1 or test + validation >= len(order):
+    count = test if isinstance(test, int) else len(tested)
+    if count < 1 or count + validation >= len(order):
         raise ValueError(
-            f"{test} test and {validation} validation persons leave none of {len(order)} labelled "
+            f"{count} test and {validation} validation persons leave none of {len(order)} labelled "
             "persons to train on; lower split.test_persons or split.validation_persons"
         )
-    held = set(order[: test + validation])
-    pool = order[test + validation :]
-    rest = sorted(set(everyone) - held - fixed)
-    rest = [rest[i] for i in np.random.default_rng([seed, 1]).permutation(len(rest))]
+    held, pool = order[: count + validation], order[count + validation :]
+    rest = _shuffled(set(everyone).difference(held, fixed), [seed, 1])
     notes = [
         f"{wanted} {name} persons were asked for, {len(found)} are there"
         for name, wanted, found in (("pretrain", pretrain, rest), ("finetune", finetune, pool))
         if wanted is not None and wanted > len(found)
     ]
     return Split(
-        tuple(order[:test]),
-        tuple(order[test : test + validation]),
+        tuple(held[:count]),
+        tuple(held[count:]),
         tuple(rest[:pretrain]),
         tuple(pool[:finetune]),
         tuple(notes),
         classes,
     )
+
+
+def _shuffled(names: Iterable[str], seed: Sequence[int]) -> list[str]:
+    """Return names in an order that depends on them and the seed alone."""
+    known = sorted(names)
+    return [known[index] for index in np.random.default_rng(seed).permutation(len(known))]

@@ -67,7 +67,7 @@ class WindowSource(Source):
 
     def head(self, count: int) -> "WindowSource":
         """Return a source of the first items only."""
-        table = self._first[:, :count]
+        table = self._table[:, :count]
         return WindowSource(self.cohort, self.picked, self.size, context=self.context, table=table)
 
     def keys(self, indices: Sequence[int]) -> list[str]:

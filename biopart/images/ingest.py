@@ -58,22 +58,18 @@ def ingest_images(
     collection = (find_folders if card.images == "folders" else find_cifar)(card, raw)
     create_store(out, card.store_attributes(collection.classes))
     report, present, bad = Report(), set(Store(out).records), dict[str, str]()
-    for name in sorted(present - {name for name, *_ in _packs(collection.parts)}):
-        _check_same(out, name, False)
-    for name, part, of, (start, stop) in _packs(collection.parts):
-        digest = of.digest(start, stop)
-        if name in present:
-            about = Store(out).about(name)
-            _check_same(out, name, about["raw_sha256"] == digest)
-            mine = about["bad"]
-        else:
-            read = of.read(start, stop, jobs)
-            mine = dict(read.bad)
+    packs = list(_packs(collection.parts))
+    for name in sorted(present - {name for name, *_ in packs}):
+        raise _changed(out, name)
+    for name, part, of, span in packs:
+        digest = of.digest(*span)
+        read = None if name in present else of.read(*span, jobs)
+        mine = _bad_of(out, name, digest) if read is None else dict(read.bad)
         bad |= mine
         _count_bad(bad, card.max_bad)
         if mine:
             report.left_out[name] = [f"{image}: {reason}" for image, reason in mine.items()]
-        if name in present:
+        if read is None:
             report.kept.append(name)
             continue
         write_record(out, name, _pack(of, read, part, digest), layout=layout)
@@ -91,12 +87,20 @@ def _packs(parts: Mapping[str, Part]) -> Iterator[tuple[str, str, Part, tuple[in
             yield f"{part}-{number:04d}", part, of, (start, stop)
 
 
-def _check_same(out: Path, name: str, same: bool) -> None:
-    if not same:
-        raise ValueError(
-            f"pack {name} of {out} was made of other images than the raw folder has now; give "
-            "another --out or remove it"
-        )
+def _bad_of(out: Path, name: str, digest: str) -> dict[str, str]:
+    """Return the bad images of a pack that is there; ValueError if it was made of others."""
+    about = Store(out).about(name)
+    if about["raw_sha256"] != digest:
+        raise _changed(out, name)
+    bad: dict[str, str] = about["bad"]
+    return bad
+
+
+def _changed(out: Path, name: str) -> ValueError:
+    return ValueError(
+        f"pack {name} of {out} was made of other images than the raw folder has now; give another "
+        "--out or remove it"
+    )
 
 
 def _count_bad(bad: dict[str, str], most: int) -> None:

@@ -34,6 +34,9 @@ class Record:
     """
 
     grid: ClassVar = "signal"
+    along: ClassVar = "time"  # the axis that an archive cuts into chunks
+    chunk: ClassVar = 60_000  # ten minutes at 100 Hz
+    fill: ClassVar = MISSING
 
     signal: NDArray[np.int16]
     scale: NDArray[np.float64]
@@ -43,14 +46,14 @@ class Record:
     units: str = "uV"
 
     @property
-    def factor(self) -> float:
-        """Physical value per stored unit where all channels share one, else 1."""
-        return 1.0 if len(set(self.scale.tolist())) > 1 else float(self.scale[0])
+    def varied(self) -> bool:
+        """Whether channels have different scales."""
+        return len(set(self.scale.tolist())) > 1
 
     def arrays(self) -> Arrays:
         """Return its arrays by name, with the names of their axes; the grid comes first."""
         arrays: Arrays = {"signal": (("channel", "time"), self.signal)}
-        if len(set(self.scale.tolist())) > 1:
+        if self.varied:
             arrays["scale"] = (("channel",), self.scale)
         arrays["label"] = (("epoch",), self.label)
         arrays["bad"] = (("segment", "bound"), self.bad.reshape(-1, 2))
@@ -58,7 +61,8 @@ class Record:
 
     def attributes_of_grid(self) -> dict[str, Any]:
         """Return the attributes by which xarray decodes the signal."""
-        return {"scale_factor": self.factor, "_FillValue": MISSING, "units": self.units}
+        factor = 1.0 if self.varied else float(self.scale[0])
+        return {"scale_factor": factor, "_FillValue": MISSING, "units": self.units}
 
     def check(self, name: str, channels: Sequence[str]) -> None:
         """Refuse arrays that are not int16, or not one row and one scale per channel."""
@@ -97,6 +101,9 @@ class Images:
     """
 
     grid: ClassVar = "image"
+    along: ClassVar = "image"
+    chunk: ClassVar = 1_000
+    fill: ClassVar = 0
 
     image: NDArray[np.uint8]
     label: NDArray[np.int16]

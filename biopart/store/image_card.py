@@ -79,20 +79,5 @@ def is_image_card(name: str | Path) -> bool:
 
 
 def load_image_card(name: str | Path, changes: Sequence[str] = ()) -> ImageCard:
-    """Load a card of images by its path or by the name of a shipped one.
-
-    Parameters
-    ----------
-    name : str or Path
-        ``datasets/cifar10.yaml`` or ``cifar10``.
-    changes : sequence of str
-        ``key=value`` settings that replace the card's, e.g. ``max_bad=3``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such card.
-    ValueError
-        If a key is unknown or a value has the wrong type.
-    """
+    """Load a card of images, with arguments and errors as of ``load_card``."""
     return load(ImageCard, find(name, "datasets"), "card", changes)

@@ -14,12 +14,10 @@ from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
 from biopart.store.attributes import differences, holds_stages
-from biopart.store.contents import MISSING, Images, Record
+from biopart.store.contents import Images, Record
 from biopart.store.records import FORMAT_VERSION, Store
 
 Layout = Literal["training", "archive"]
-ALONG = {"signal": "time", "image": "image"}  # the axis that an archive cuts into chunks
-CHUNKS = {"signal": 60_000, "image": 1_000}  # ten minutes at 100 Hz; images
 
 
 def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
@@ -92,10 +90,8 @@ def write_record(
     attributes = {**record.attributes, "sha256": record.digest()}
     group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
     for key, (dimensions, values) in record.arrays().items():
-        if key == record.grid:
-            _write_grid(group, record, layout)
-        else:
-            _write(group, key, values, dimensions)
+        options = _options(record, dimensions, values.shape, layout) if key == record.grid else {}
+        _write(group, key, values, dimensions, **options)
         if key == "label" and holds_stages(store.attributes):
             _write(group, "stage", values, dimensions)
     if (path / name).exists():
@@ -125,38 +121,31 @@ def _remove_leftovers(path: Path, name: str) -> None:
             shutil.rmtree(leftover)
 
 
-def _write_grid(group: zarr.Group, record: Record | Images, layout: Layout) -> None:
-    """Write signal or images as one raw chunk, or as one shard of compressed chunks."""
-    dimensions, values = record.arrays()[record.grid]
-    options: dict[str, Any] = {
-        "chunks": tuple(max(n, 1) for n in values.shape),
-        "compressors": None,
-    }
-    if layout == "archive":
-        axis = dimensions.index(ALONG[record.grid])
-        length = max(values.shape[axis], 1)
-        chunk = min(CHUNKS[record.grid], length)
-        extent = values.shape[:axis], values.shape[axis + 1 :]
-        options = {
-            "chunks": (*extent[0], chunk, *extent[1]),
-            "shards": (*extent[0], -(-length // chunk) * chunk, *extent[1]),
-            "compressors": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"),
-        }
-    array = group.create_array(
-        record.grid,
-        shape=values.shape,
-        dtype=values.dtype,
-        fill_value=MISSING if record.grid == "signal" else 0,
-        dimension_names=dimensions,
-        attributes=record.attributes_of_grid(),
-        **options,
-    )
-    array[...] = values
+def _options(
+    record: Record | Images, dimensions: Sequence[str], shape: Sequence[int], layout: Layout
+) -> dict[str, Any]:
+    """Return how signal or images are stored: one raw chunk, or one shard of compressed chunks."""
+    about = {"fill_value": record.fill, "attributes": record.attributes_of_grid()}
+    whole = [max(extent, 1) for extent in shape]
+    if layout == "training":
+        return {**about, "chunks": tuple(whole), "compressors": None}
+    axis = dimensions.index(record.along)
+    chunk, shard = list(whole), list(whole)
+    chunk[axis] = min(record.chunk, whole[axis])
+    shard[axis] = -(-whole[axis] // chunk[axis]) * chunk[axis]
+    codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
+    return {**about, "chunks": tuple(chunk), "shards": tuple(shard), "compressors": codec}
 
 
-def _write(group: zarr.Group, name: str, values: NDArray[Any], dimensions: Sequence[str]) -> None:
-    """Write a small array as one chunk."""
+def _write(
+    group: zarr.Group,
+    name: str,
+    values: NDArray[Any],
+    dimensions: Sequence[str],
+    **options: Any,
+) -> None:
+    """Write an array, as one chunk unless options say how."""
     array = group.create_array(
-        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions
+        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions, **options
     )
     array[...] = values

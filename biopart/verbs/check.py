@@ -51,17 +51,16 @@ def check_store(store: Store) -> dict[str, Any]:
         problems.append("the store holds no record")
     kind = "image is of" if store.holds_images else "window is of"
     problems += [f"no {kind} {name}" for name in names if labels[name] == 0]
-    counts = {"images": items}
+    counts: dict[str, Any] = {"images": items}
     if not store.holds_images:
-        counts = {"persons": len(persons), "windows": items}
-    shares = {} if store.holds_images else {"bad_share": bad / max(samples, 1)}
-    found = {"problems": problems, "remarks": remarks}
+        share = bad / max(samples, 1)
+        counts = {"persons": len(persons), "windows": items, "bad_share": share}
     return {
         "records": len(store),
         **counts,
-        "labels": {n: labels[n] for n in names},
-        **shares,
-        **found,
+        "labels": {name: labels[name] for name in names},
+        "problems": problems,
+        "remarks": remarks,
     }
 
 
