@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, get_args
 import yaml
 from pydantic import Field, field_validator, model_validator
 
+from biopart.data import AugmentSettings, ViewSettings
 from biopart.nn.classifier import Pool
 from biopart.nn.normalise import Normalisation
 from biopart.nn.vit import Position
@@ -78,6 +79,12 @@ class Optimisation(Strict):
         False, description="clip every tensor by itself, as DropPos does at 5.0"
     )
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor of lr per layer from the top")
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a moving average of the weights, which is kept"
+    )
+    repeats: int = Field(
+        1, ge=1, description="times an image comes in an epoch of the same length, augmented anew"
+    )
     validate_every: int = Field(1, ge=1, description="epochs between looks at validation persons")
 
 
@@ -85,6 +92,9 @@ class PretrainSettings(Optimisation):
     """Pretraining."""
 
     objective: Objective = Field(PartSettings(), description="what is learnt")
+    augment: ViewSettings = Field(
+        ViewSettings(), description="crops and mirror images; images only"
+    )
     validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
 
 
@@ -97,6 +107,12 @@ class FinetuneSettings(Optimisation):
         "learned", description="positions in fine-tuning: learned (new, random), sincos or none"
     )
     pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
+    augment: AugmentSettings = Field(
+        AugmentSettings(), description="what is changed in images and labels; images only"
+    )
+    drop_path: float | None = Field(
+        None, ge=0, lt=1, description="stochastic depth at the last block; null = encoder.drop_path"
+    )
     class_weights: bool = Field(False, description="weigh classes by their inverse frequency")
     patience: int | None = Field(
         20,

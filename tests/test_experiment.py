@@ -321,13 +321,14 @@ def test_a_dry_run_keeps_nothing(recipe, tmp_path, monkeypatch):
 
 SLOWLY = """
 import sys, time
-from biopart import cli, train
-train.CHECKPOINT_EVERY_S = -1.0
-stepping = train.seed_step
+from biopart import cli
+from biopart.train import loop
+loop.CHECKPOINT_EVERY_S = -1.0
+stepping = loop.seed_step
 def slowly(*args):
     time.sleep(0.02)
     stepping(*args)
-train.seed_step = slowly
+loop.seed_step = slowly
 cli.main(sys.argv[1:])
 """
 

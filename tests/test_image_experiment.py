@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biopart.data import AugmentSettings
 from biopart.images import ingest_images
 from biopart.recipe import Recipe
 from biopart.store import Images, create_store, write_record
@@ -149,3 +150,34 @@ def test_a_curve_over_images_per_class_compares_blocks_of_test_images(
     assert f"99 labelled images per class were asked for; {most} are left" in text
     with pytest.raises(ValueError, match="sizes count images per class, so set curve"):
         run_curve(recipe_of(store, curve=curve), tmp_path / "other", Crew())
+
+
+SPLIT = {"test_persons": 2, "validation_persons": 1}
+DEIT = {
+    "crop": [0.5, 1.0],
+    "flip": 0.5,
+    "randaugment": "rand-m5-mstd0.5-inc1",
+    "erase": 0.25,
+    "mixup": 0.4,
+    "cutmix": 0.5,
+    "smoothing": 0.1,
+}
+
+
+def test_augmented_fine_tuning_still_learns_colours_and_keeps_the_averaged_weights(
+    store: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_of(store, pretrain={**recipe_of(store).model_dump()["pretrain"], "steps": 2})
+    run = pretrain(recipe, out=tmp_path / "run", latest=False)
+    tuning = {"augment": DEIT, "ema": 0.98, "repeats": 2, "drop_path": 0.1, "steps": 60, "lr": 6e-3}
+    changes = [f"finetune.{key}={json.dumps(value)}" for key, value in tuning.items()]
+    tuned = finetune(run, subjects=10, changes=changes, from_scratch=True)
+    assert tuned.result()["accuracy"] >= 0.8  # 10 test images; chance 0.5
+
+
+def test_augmentation_of_recordings_is_refused(small_store: Path) -> None:
+    recipe = Recipe.model_validate({"data": {"store": str(small_store)}, "split": SPLIT})
+    experiment = open_experiment(recipe)
+    with pytest.raises(ValueError, match=r"finetune\.augment changes images, but .* recordings"):
+        experiment.augment(AugmentSettings(flip=0.5), "finetune.augment")
+    assert experiment.augment(AugmentSettings(), "finetune.augment") is None

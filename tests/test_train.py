@@ -4,14 +4,15 @@ import pytest
 import torch
 from torch import nn
 
-from biopart import train
 from biopart.compute import ResidentWindows, open_fabric
 from biopart.data import Batch, StepOutput, open_cohort
 from biopart.nn import ViT
 from biopart.objectives import Classify, ClassifySettings, Part, PartSettings
 from biopart.recipe import ComputeSettings, Optimisation
 from biopart.run import Run
-from biopart.train import Task, clip, fit, learning_rate, measure, parameter_groups, predict
+from biopart.train import Task, clip, fit, learning_rate, loop, measure, parameter_groups, predict
+from biopart.train.averaging import Average
+from biopart.train.checkpoints import restore
 
 CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
 
@@ -110,7 +111,7 @@ def halt_at(job, stop):
 
 @pytest.fixture(autouse=True)
 def checkpoints_at_every_step(monkeypatch):
-    monkeypatch.setattr(train, "CHECKPOINT_EVERY_S", -1.0)
+    monkeypatch.setattr(loop, "CHECKPOINT_EVERY_S", -1.0)
 
 
 def test_the_seed_decides_everything(small_store):
@@ -150,7 +151,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_records(small_store, tmp_p
         fit(task(small_store, Broken()), open_fabric(CPU), run)
     fresh = task(small_store, Broken())
     optimiser = torch.optim.AdamW(parameter_groups(fresh))
-    assert train.restore(run, fresh.objective, optimiser) == 3  # the last good checkpoint
+    assert restore(run, Average(fresh.objective, None), optimiser) == 3  # the last good checkpoint
 
 
 def test_missing_samples_stop_and_name_the_window(tiny_store):

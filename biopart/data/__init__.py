@@ -4,6 +4,7 @@ A cohort knows records, a source knows windows or images, a sampler knows only h
 are. Values stay as they are stored until they are on the device.
 """
 
+from biopart.data.augment import Augment, AugmentSettings, ViewSettings
 from biopart.data.batch import Batch, StepOutput, Windows
 from biopart.data.cohort import Cohort, open_cohort
 from biopart.data.images import ImageSource
@@ -13,6 +14,8 @@ from biopart.data.split import Split, split_persons
 from biopart.data.windows import WindowSource
 
 __all__ = [
+    "Augment",
+    "AugmentSettings",
     "Batch",
     "Cohort",
     "ImageSource",
@@ -20,6 +23,7 @@ __all__ = [
     "Source",
     "Split",
     "StepOutput",
+    "ViewSettings",
     "WindowSource",
     "Windows",
     "open_cohort",

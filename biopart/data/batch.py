@@ -22,16 +22,20 @@ class Batch:
         -1 = unknown.
     person, key : list of str
         Whose window it is, and which: ``record:epoch``. Of images both are the image's name.
+    soft : Tensor (B, classes), optional
+        Shares of the classes where images are mixed or labels smoothed; rows sum to 1.
     """
 
     values: Tensor
     label: Tensor
     person: list[str]
     key: list[str]
+    soft: Tensor | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on a device."""
-        return replace(self, values=self.values.to(device), label=self.label.to(device))
+        moved = self.soft if self.soft is None else self.soft.to(device)
+        return replace(self, values=self.values.to(device), label=self.label.to(device), soft=moved)
 
 
 @dataclass

@@ -57,8 +57,11 @@ class Classify(nn.Module):
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
     ) -> StepOutput:
-        """Classify normalised values (B, C, *S)."""
+        """Classify normalised values (B, C, *S); of mixed images the shares of classes."""
         logits: Tensor = self.model(batch.values).float()
-        loss = F.cross_entropy(logits, batch.label, weight=self.weight, ignore_index=-1)
+        if batch.soft is None:
+            loss = F.cross_entropy(logits, batch.label, weight=self.weight, ignore_index=-1)
+        else:
+            loss = F.cross_entropy(logits, batch.soft, weight=self.weight)
         right = (logits.argmax(-1) == batch.label).sum() / (batch.label >= 0).sum()
         return StepOutput(loss, {"accuracy": right})

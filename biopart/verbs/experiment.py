@@ -8,7 +8,15 @@ from typing import Any
 
 import torch
 
-from biopart.data import Cohort, Source, Split, open_cohort, split_persons
+from biopart.data import (
+    Augment,
+    Cohort,
+    Source,
+    Split,
+    ViewSettings,
+    open_cohort,
+    split_persons,
+)
 from biopart.nn import ViT
 from biopart.nn.vit import Position
 from biopart.recipe import Recipe
@@ -75,7 +83,18 @@ class Experiment:
             return self.cohort.shape
         return (round(window_s * self.cohort.sfreq_hz),)
 
-    def encoder(self, position: Position, seed: int) -> ViT:
+    def augment(self, settings: ViewSettings, key: str) -> Augment | None:
+        """Return what augments images; None where nothing does, ValueError for recordings."""
+        augment = Augment(settings, len(self.cohort.label_names))
+        if not augment.changes:
+            return None
+        if not self.cohort.holds_images:
+            raise ValueError(
+                f"{key} changes images, but {self.cohort.path} holds recordings; leave it out"
+            )
+        return augment
+
+    def encoder(self, position: Position, seed: int, *, drop_path: float | None = None) -> ViT:
         """Build a new encoder; the seed decides its weights."""
         torch.manual_seed(seed)
         settings = self.recipe.encoder
@@ -87,7 +106,7 @@ class Experiment:
             settings.depth,
             settings.heads,
             position=position,
-            drop_path=settings.drop_path,
+            drop_path=settings.drop_path if drop_path is None else drop_path,
         )
 
     def about(self, seen: Sequence[str]) -> dict[str, Any]:

@@ -275,6 +275,7 @@ def make_task(plan: Plan, objective: Classify, source: Source, fabric: Fabric) -
         validate=None if validation is None else validate,
         select=None if validation is None else "kappa",
         patience=recipe.finetune.patience,
+        augment=plan.experiment.augment(recipe.finetune.augment, "finetune.augment"),
     )
 
 
@@ -285,7 +286,7 @@ def build(experiment: Experiment, source: Source, seed: int) -> Classify:
     weights = None
     if settings.class_weights:
         weights = tuple(balanced_weights(source.labels, classes).tolist())
-    encoder = experiment.encoder(settings.position, seed)
+    encoder = experiment.encoder(settings.position, seed, drop_path=settings.drop_path)
     return Classify(
         encoder, ClassifySettings(classes=classes, pool=settings.pool, class_weights=weights)
     )

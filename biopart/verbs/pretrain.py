@@ -112,6 +112,7 @@ def make_task(experiment: Experiment, compute: ComputeSettings) -> tuple[Task, F
         recipe.data.normalise,
         recipe.seed,
         validate=held_out(experiment, objective, fabric),
+        augment=experiment.augment(recipe.pretrain.augment, "pretrain.augment"),
     )
     return task, fabric
 

@@ -1,0 +1,205 @@
+"""Augmentation of images: whole batches, on the device that they are on.
+
+A crop is a box cut out of the grid, so ``grid.cut`` resizes all of a batch at once. RandAugment,
+erasing, mixup and cutmix are timm's (DeiT's recipe, arXiv 2012.12877).
+"""
+
+import random
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from PIL import Image
+from pydantic import Field, model_validator
+from timm.data.auto_augment import rand_augment_transform
+from timm.data.mixup import Mixup, mixup_target
+from timm.data.random_erasing import RandomErasing
+from torch import Tensor
+from torch.nn import functional as F
+
+from biopart.data.batch import Batch
+from biopart.grid import Boxes, cut, random_boxes
+from biopart.nn.normalise import IMAGENET
+from biopart.store.settings import Strict
+
+
+class ViewSettings(Strict):
+    """What is changed in an image before it is looked at; the defaults change nothing."""
+
+    crop: tuple[float, float] = Field(
+        (1.0, 1.0), description="smallest and largest share of the area that is kept, resized back"
+    )
+    ratio: tuple[float, float] = Field(
+        (3 / 4, 4 / 3), description="smallest and largest ratio of a crop's width to its height"
+    )
+    pad: int = Field(0, ge=0, description="black pixels put around, then a crop of the old size")
+    flip: float = Field(0.0, ge=0, le=1, description="probability of a mirror image, left to right")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ViewSettings":
+        (low, high), (narrow, wide) = self.crop, self.ratio
+        if not 0 < low <= high <= 1:
+            raise ValueError(f"crop is {[low, high]}; give 0 < smallest <= largest <= 1")
+        if not 0 < narrow <= wide:
+            raise ValueError(f"ratio is {[narrow, wide]}; give 0 < smallest <= largest")
+        if self.pad and low < 1:
+            raise ValueError("pad and crop are two ways to move an image; give one of them")
+        return self
+
+
+class AugmentSettings(ViewSettings):
+    """What is changed in images and their labels while a classifier learns."""
+
+    randaugment: str | None = Field(
+        None,
+        pattern=r"^rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*$",
+        description="timm's name of a policy, DeiT's is rand-m9-mstd0.5-inc1; colours only",
+    )
+    erase: float = Field(0.0, ge=0, le=1, description="probability that a rectangle becomes noise")
+    mixup: float = Field(0.0, ge=0, description="alpha of mixup; 0 = none")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0 = none; with mixup in turn")
+    smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label given to all classes")
+
+
+class Augment:
+    """Augment batches of images.
+
+    Parameters
+    ----------
+    settings : ViewSettings
+        What is done; AugmentSettings for labelled images.
+    classes : int
+        Number of classes; 0 where labels are not looked at.
+    """
+
+    def __init__(self, settings: ViewSettings, classes: int = 0) -> None:
+        self.views = settings
+        self.labels = settings if isinstance(settings, AugmentSettings) else AugmentSettings()
+        self.classes = classes
+
+    @property
+    def changes(self) -> bool:
+        """Whether anything is done at all."""
+        return self.views.model_dump() != type(self.views)().model_dump()
+
+    def pixels(self, values: Tensor, generator: torch.Generator) -> Tensor:
+        """Crop, mirror and recolour images of 0 to 255, (B, C, y, x) -> (B, C, y, x)."""
+        shape, count = values.shape[2:], len(values)
+        if self.views.pad:
+            values = F.pad(values, (self.views.pad,) * 4)
+            boxes = random_boxes(count, 1, values.shape[2:], shape, generator=generator)
+            values = cut(values, boxes, shape)[:, 0]
+        elif self.views.crop[0] < 1:
+            boxes = crop_boxes(count, shape, self.views, generator)
+            values = cut(values, boxes, shape)[:, 0]
+        if self.views.flip:
+            mirrored = uniform(count, generator) < self.views.flip
+            where = mirrored.to(values.device)[:, None, None, None]
+            values = torch.where(where, values.flip(-1), values)
+        if self.labels.randaugment is not None:
+            with seeded(generator):
+                values = self._recolour(values)
+        return values
+
+    def targets(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Erase and mix normalised images; labels become shares of the classes, ``batch.soft``."""
+        settings = self.labels
+        with seeded(generator):
+            if settings.erase:
+                erase = RandomErasing(settings.erase, mode="pixel", device=batch.values.device)
+                batch = replace(batch, values=erase(batch.values))
+            if not (settings.mixup or settings.cutmix or settings.smoothing):
+                return batch
+            # timm mixes an image with its mirror in the batch: one is left where they are odd.
+            pairs = len(batch.values) // 2 * 2 if settings.mixup or settings.cutmix else 0
+            soft = [mixup_target(batch.label[pairs:], self.classes, 1.0, settings.smoothing)]
+            values = batch.values
+            if pairs:
+                values = values.clone()
+                mixed, shares = self._mix(values[:pairs], batch.label[:pairs])
+                values[:pairs], soft = mixed, [shares, *soft]
+        return replace(batch, values=values, soft=torch.cat(soft))
+
+    @cached_property
+    def _mix(self) -> Mixup:
+        return Mixup(
+            self.labels.mixup,
+            self.labels.cutmix,
+            label_smoothing=self.labels.smoothing,
+            num_classes=self.classes,
+        )
+
+    def _recolour(self, values: Tensor) -> Tensor:
+        """Apply RandAugment to each image; timm's works on PIL's images, one by one."""
+        if values.shape[1] != 3:
+            raise ValueError(
+                f"randaugment takes red, green and blue; there are {values.shape[1]} channels, so "
+                "set finetune.augment.randaugment=null"
+            )
+        fill = tuple(round(255 * mean) for mean in IMAGENET[0])
+        across = {"translate_const": int(0.45 * min(values.shape[2:])), "img_mean": fill}
+        policy = rand_augment_transform(self.labels.randaugment, across)
+        pixels = values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        changed = np.stack([np.asarray(policy(Image.fromarray(image))) for image in pixels])
+        return torch.from_numpy(changed).permute(0, 3, 1, 2).to(values.device)
+
+
+def crop_boxes(
+    count: int, shape: Sequence[int], settings: ViewSettings, generator: torch.Generator
+) -> Boxes:
+    """Draw a box of random area and proportions in each image.
+
+    Area uniform in ``crop``, log of width / height uniform in that of ``ratio``, as
+    torchvision's RandomResizedCrop; what does not fit is never drawn instead of drawn again.
+
+    Parameters
+    ----------
+    count : int
+        Images B.
+    shape : sequence of int
+        Height and width in pixels.
+    settings : ViewSettings
+        Ranges of area and proportions.
+    generator : torch.Generator
+        Source of randomness.
+
+    Returns
+    -------
+    Boxes (B, 1, 2)
+    """
+    height, width = shape
+    low, high = settings.crop
+    area = low + (high - low) * uniform(count, generator)
+    # A box that fits has a ratio between these two; 1 lies between them where images are square.
+    least, most = area * width / height, width / (height * area)
+    narrow, wide = (least.clamp(min=bound).minimum(most).log() for bound in settings.ratio)
+    ratio = (narrow + (wide - narrow) * uniform(count, generator)).exp()
+    whole = (area * height * width)[:, None]
+    limits = torch.tensor([height, width])
+    sides = (whole * torch.stack([1 / ratio, ratio], 1)).sqrt()
+    size = sides.round().long().clamp(min=1).minimum(limits)
+    room = limits - size + 1
+    start = (torch.stack([uniform(count, generator) for _ in shape], 1) * room).long()
+    return Boxes(start.minimum(room - 1)[:, None], size[:, None])
+
+
+def uniform(count: int, generator: torch.Generator) -> Tensor:
+    """Draw so many numbers of [0, 1) and bring them to the CPU, where boxes are drawn."""
+    return torch.rand(count, generator=generator, device=generator.device).cpu()
+
+
+@contextmanager
+def seeded(generator: torch.Generator) -> Iterator[None]:
+    """Seed Python's and NumPy's global randomness, which timm draws from, and put it back."""
+    state = int(uniform(1, generator).item() * 2**24)
+    before = random.getstate(), np.random.get_state()  # noqa: NPY002
+    random.seed(state)
+    np.random.seed(state)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        random.setstate(before[0])
+        np.random.set_state(before[1])  # noqa: NPY002

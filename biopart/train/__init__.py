@@ -1,0 +1,17 @@
+"""The one training loop: pretraining, fine-tuning, detection and probes all run through ``fit``."""
+
+from biopart.train.loop import fit
+from biopart.train.measuring import measure, predict
+from biopart.train.schedule import clip, learning_rate, parameter_groups
+from biopart.train.task import Row, Task
+
+__all__ = [
+    "Row",
+    "Task",
+    "clip",
+    "fit",
+    "learning_rate",
+    "measure",
+    "parameter_groups",
+    "predict",
+]

@@ -1,0 +1,194 @@
+"""The one training loop: pretraining, fine-tuning and probes all run through ``fit``.
+
+The randomness of a step comes from (seed, step) and the order of an epoch from (seed, epoch), so
+that a run that was stopped and taken up again equals one that ran through, bit for bit on a CPU.
+"""
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from biopart.data import Batch, StepOutput
+from biopart.nn.normalise import MISSING
+from biopart.run import Run
+from biopart.train.averaging import Average
+from biopart.train.checkpoints import restore, save_checkpoint
+from biopart.train.schedule import clip, learning_rate, parameter_groups
+from biopart.train.task import Following, Row, Task
+
+CHECKPOINT_EVERY_S = 15.0
+LOG_EVERY = 10
+BETAS = (0.9, 0.95)
+
+
+@dataclass
+class Progress:
+    """Where a training stands, and the rows that it logged."""
+
+    step: int = 0
+    rows: list[Row] = field(default_factory=list)
+    best: float = -math.inf
+    best_step: int = 0
+    best_state: dict[str, Tensor] | None = None
+    waited: int = 0
+    windows: int = 0
+    since: float = field(default_factory=time.perf_counter)
+    saved: float = field(default_factory=time.perf_counter)
+
+
+def fit(
+    task: Task,
+    fabric: Fabric,
+    run: Run | None = None,
+    report: Callable[[Row], None] = lambda row: None,
+) -> list[Row]:
+    """Train an objective.
+
+    Parameters
+    ----------
+    task : Task
+        What to train.
+    fabric : Fabric
+        Device and precision.
+    run : Run, optional
+        Where metrics and the checkpoint go; a checkpoint that is there is gone on from.
+    report : callable
+        Gets every logged row.
+
+    Returns
+    -------
+    list of dict
+        Rows logged by this call.
+
+    Raises
+    ------
+    ValueError
+        If a window holds missing samples or the loss is no number; names the windows.
+    """
+    task.objective.to(fabric.device)
+    optimiser = torch.optim.AdamW(parameter_groups(task), lr=task.settings.lr, betas=BETAS)
+    average = Average(task.objective, task.settings.ema)
+    progress = Progress(step=restore(run, average, optimiser))
+    model = fabric.setup_module(task.objective)
+    generator = torch.Generator(device=fabric.device)
+    length = len(task.sampler)
+    model.train()
+    while progress.step < task.steps:
+        epoch, done = divmod(progress.step, length)
+        task.source.start_epoch(task.seed, epoch)
+        for items in islice(task.sampler.batches(epoch), done, None):
+            if time.perf_counter() - progress.saved > CHECKPOINT_EVERY_S:
+                save_checkpoint(run, average, optimiser, progress.step)
+                progress.saved = time.perf_counter()
+            batch = check_values(task.source.__getitems__(items)).to(fabric.device)
+            seed_step(generator, task.seed, progress.step)
+            batch = task.prepare(batch, generator)
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(task, progress.step) * group["scale"]
+            output: StepOutput = model(batch, generator, progress.step / task.steps)
+            fabric.backward(output.loss)
+            norm = clip(task)
+            check_finite(output.loss, norm, batch)
+            optimiser.step()
+            optimiser.zero_grad(set_to_none=True)
+            if isinstance(task.objective, Following):
+                task.objective.after_step((progress.step + 1) / task.steps)
+            progress.step += 1
+            average.after_step(progress.step)
+            progress.windows += len(batch.values)
+            if progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps):
+                row = training_row(task, progress, output, norm)
+                log(row, progress, run, report)
+            if progress.step == task.steps:
+                break
+        ended = progress.step == task.steps or (epoch + 1) % task.settings.validate_every == 0
+        if task.validate is not None and ended:
+            with average.shown():
+                enough = look(task, progress, run, report)
+            if enough:
+                break
+    save_checkpoint(run, average, optimiser, progress.step)
+    average.settle()
+    if progress.best_state is not None:
+        task.objective.load_state_dict(progress.best_state)
+    task.objective.eval()
+    return progress.rows
+
+
+def look(task: Task, progress: Progress, run: Run | None, report: Callable[[Row], None]) -> bool:
+    """Measure held-out persons, keep the best weights; true = patience is over."""
+    assert task.validate is not None
+    task.objective.eval()
+    figures = task.validate()
+    task.objective.train()
+    row = {"step": progress.step, "epoch": progress.step / len(task.sampler)}
+    log(row | {f"validation/{k}": v for k, v in figures.items()}, progress, run, report)
+    if task.select is None:
+        return False
+    figure = figures[task.select]
+    if figure is not None and figure > progress.best:
+        state = task.objective.state_dict()
+        progress.best_state = {k: v.detach().clone() for k, v in state.items()}
+        progress.best, progress.best_step, progress.waited = figure, progress.step, 0
+        return False
+    progress.waited += 1
+    return task.patience is not None and progress.waited >= task.patience
+
+
+def log(row: Row, progress: Progress, run: Run | None, report: Callable[[Row], None]) -> None:
+    """Keep, write and report a row."""
+    progress.rows.append(row)
+    if run is not None:
+        run.log(row)
+    report(row)
+
+
+def training_row(task: Task, progress: Progress, output: StepOutput, norm: Tensor) -> Row:
+    """Return what is logged of a step."""
+    now = time.perf_counter()
+    row: Row = {
+        "step": progress.step,
+        "steps": task.steps,
+        "epoch": progress.step / len(task.sampler),
+        "lr": learning_rate(task, progress.step - 1),
+        "train/loss": output.loss.item(),
+        **{f"train/{name}": value.item() for name, value in output.metrics.items()},
+        "train/gradient_norm": norm.item(),
+        "windows_per_second": progress.windows / max(now - progress.since, 1e-9),
+    }
+    progress.windows, progress.since = 0, now
+    return row
+
+
+def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
+    """Seed an objective's generator, and torch's own for drop path, by (seed, step)."""
+    state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
+    generator.manual_seed(state)
+    torch.manual_seed(state)
+
+
+def check_values(batch: Batch) -> Batch:
+    """Refuse windows with missing samples, naming them."""
+    if batch.values.dtype == torch.int16:
+        missing = (batch.values == MISSING).flatten(1).any(1)
+        if bool(missing.any()):
+            keys = [batch.key[index] for index in missing.nonzero().flatten().tolist()]
+            raise ValueError(f"windows {', '.join(keys)} hold missing samples (NaN)")
+    return batch
+
+
+def check_finite(loss: Tensor, norm: Tensor, batch: Batch) -> None:
+    """Stop before the step where loss or gradient is no number; the last checkpoint stays."""
+    if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
+        records = sorted({key.partition(":")[0] for key in batch.key})
+        raise ValueError(
+            f"the loss is {loss.item()} and its gradient {norm.item()} on windows of "
+            f"{', '.join(records)}; lower lr or look at these recordings with: biopart check STORE"
+        )

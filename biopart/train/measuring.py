@@ -1,0 +1,68 @@
+"""What a trained model says of windows: an objective's own figures, or a model's output."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from biopart.data import Source, StepOutput
+from biopart.nn import Normalise
+from biopart.nn.normalise import Normalisation
+
+
+@torch.no_grad()
+def measure(
+    objective: nn.Module, source: Source, fabric: Fabric, normalise: Normalisation, *, count: int
+) -> dict[str, Any]:
+    """Return an objective's own figures on held-out windows, always the same ones.
+
+    Parameters
+    ----------
+    objective : nn.Module
+        As trained, in evaluation mode.
+    source : Source
+        Windows of held-out persons.
+    fabric : Fabric
+        Device and precision.
+    normalise : "window", "imagenet" or "none"
+        As in training.
+    count : int
+        Windows measured, spread evenly over the source; figures are means over them.
+    """
+    picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(np.int64)
+    figures: dict[str, float] = {}
+    prepare = Normalise(normalise)
+    for number, start in enumerate(range(0, len(picked), 256)):
+        batch = source.__getitems__(picked[start : start + 256]).to(fabric.device)
+        batch.values = prepare(batch.values)
+        generator = torch.Generator(device=fabric.device).manual_seed(number)
+        with fabric.autocast():
+            output: StepOutput = objective(batch, generator, 1.0)
+        for name, value in {"loss": output.loss, **output.metrics}.items():
+            share = len(batch.values) / len(picked)
+            figures[name] = figures.get(name, 0.0) + value.item() * share
+    return figures
+
+
+@torch.no_grad()
+def predict(
+    model: Callable[[Tensor], Tensor],
+    source: Source,
+    fabric: Fabric,
+    normalise: Normalisation,
+    *,
+    batch: int = 256,
+) -> NDArray[np.float32]:
+    """Return a model's output for every window of a source in order, (W, ...)."""
+    prepare = Normalise(normalise)
+    outputs = []
+    for start in range(0, len(source), batch):
+        items = range(start, min(start + batch, len(source)))
+        values = prepare(source.__getitems__(items).values.to(fabric.device))
+        with fabric.autocast():
+            outputs.append(model(values).float().cpu().numpy())
+    return np.concatenate(outputs)

@@ -1,0 +1,62 @@
+"""How fast each weight learns: rates over steps and layers, and the norm of the gradient."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biopart.nn import ViT
+from biopart.train.task import Task
+
+
+def learning_rate(task: Task, step: int) -> float:
+    """Return the learning rate of a step: linear warm-up, then a cosine to 0.
+
+    ``lr * (step + 1) / warm-up`` at first, then ``lr * (1 + cos(pi t)) / 2`` with t from 0 to 1.
+    """
+    warmup = min(round(task.settings.warmup_epochs * len(task.sampler)), task.steps)
+    if step < warmup:
+        return task.settings.lr * (step + 1) / warmup
+    through = (step - warmup) / max(task.steps - warmup, 1)
+    return task.settings.lr * (1 + math.cos(math.pi * through)) / 2
+
+
+def parameter_groups(task: Task) -> list[dict[str, Any]]:
+    """Group parameters by layer and weight decay.
+
+    Layer ids as MAE's fine-tuning: 0 = [CLS], positions, patch embedding; i + 1 = block i;
+    depth + 1 = the rest. A group's rate is ``layer_decay ** (depth + 1 - id)`` of the whole.
+    """
+    encoder = task.objective.encoder
+    assert isinstance(encoder, ViT)
+    depth = len(encoder.blocks)
+    layer = {id(p): 0 for p in encoder.parameters()}
+    layer |= {id(p): i + 1 for i, block in enumerate(encoder.blocks) for p in block.parameters()}
+    layer |= {id(p): depth + 1 for p in encoder.norm.parameters()}
+    special = {id(encoder.cls_token), id(getattr(encoder, "pos_embed", None))}
+    groups: dict[tuple[int, bool], dict[str, Any]] = {}
+    for parameter in task.objective.parameters():
+        if not parameter.requires_grad:
+            continue
+        number = layer.get(id(parameter), depth + 1)
+        decays = parameter.ndim > 1 and id(parameter) not in special
+        group = groups.setdefault(
+            (number, decays),
+            {
+                "params": [],
+                "weight_decay": task.settings.weight_decay if decays else 0.0,
+                "scale": task.settings.layer_decay ** (depth + 1 - number),
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def clip(task: Task) -> Tensor:
+    """Clip the norm of the gradient where the settings ask for it; return the norm before."""
+    trained = [p for p in task.objective.parameters() if p.grad is not None]
+    limit = task.settings.clip or math.inf
+    groups = [[p] for p in trained] if task.settings.clip_each else [trained]
+    norms = torch.stack([nn.utils.clip_grad_norm_(group, limit) for group in groups])
+    return norms.square().sum().sqrt() if len(groups) > 1 else norms[0]

@@ -1,0 +1,78 @@
+"""What is to be trained, on what, and how it is watched."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import nn
+
+from biopart.data import Augment, Batch, Sampler, Windows
+from biopart.nn import Normalise
+from biopart.nn.normalise import Normalisation
+from biopart.recipe import Optimisation
+
+Row = dict[str, Any]
+
+
+@runtime_checkable
+class Following(Protocol):
+    """An objective whose teacher follows the encoder after every step."""
+
+    def after_step(self, progress: float) -> None:
+        """Move the teacher; progress in (0, 1]."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is to be trained, on what, and how it is watched.
+
+    Attributes
+    ----------
+    objective : nn.Module
+        Takes (batch, generator, progress), gives a StepOutput; has ``.encoder``.
+    source : Windows
+        Windows to train on.
+    settings : Optimisation
+        Epochs, batch, learning rate and so on.
+    normalise : "window", "imagenet" or "none"
+        Done on the device before the objective sees a batch.
+    seed : int
+        Seed of order and randomness.
+    validate : callable, optional
+        Figures of held-out persons; called every ``settings.validate_every`` epochs.
+    select : str, optional
+        Figure whose best value decides which weights are kept.
+    patience : int, optional
+        Looks without gain before stopping.
+    augment : Augment, optional
+        What is changed in images before and after they are normalised.
+    """
+
+    objective: nn.Module
+    source: Windows
+    settings: Optimisation
+    normalise: Normalisation
+    seed: int
+    validate: Callable[[], Row] | None = None
+    select: str | None = None
+    patience: int | None = None
+    augment: Augment | None = None
+
+    @property
+    def steps(self) -> int:
+        """Number of steps in all."""
+        return self.settings.steps or self.settings.epochs * len(self.sampler)
+
+    def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
+        """Normalise a batch on its device, augmented where the task asks for it."""
+        normalise = Normalise(self.normalise)
+        if self.augment is None:
+            return replace(batch, values=normalise(batch.values))
+        values = normalise(self.augment.pixels(batch.values, generator))
+        return self.augment.targets(replace(batch, values=values), generator)
+
+    @property
+    def sampler(self) -> Sampler:
+        """The order of items."""
+        return Sampler(len(self.source), self.settings.batch, self.seed, self.settings.repeats)
