@@ -82,6 +82,16 @@ def test_a_flipped_sign_is_not_hidden():
     assert output.metrics["r2"].item() == pytest.approx(-3, abs=0.3)  # error 2 t: 1 - 4 t^2 / t^2
 
 
+def test_the_distance_along_each_axis_by_hand():
+    # Two starts of n = S - P + 1 places lie (n^2 - 1) / (3 n) apart: n = 7 of sides 2, 4 of 3.
+    objective = part((8, 6), (2, 3), pairs=400)
+    objective.head = Zero(2)
+    metrics = objective(batch((8, 6), size=256), generator()).metrics
+    assert metrics["error_axis_0"].item() == pytest.approx(48 / 21 / 2, rel=0.03)
+    assert metrics["error_axis_1"].item() == pytest.approx(15 / 12 / 3, rel=0.03)
+    assert "error_axis_0" not in part()(batch(), generator()).metrics
+
+
 @pytest.mark.parametrize(("shape", "patch"), GRIDS)
 @pytest.mark.parametrize("on_grid", [False, True])
 def test_predicting_zero_is_chance(shape, patch, on_grid):

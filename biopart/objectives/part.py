@@ -223,6 +223,9 @@ class Part(nn.Module):
             "error_other": masked_mean(distance, ~overlapping),
             "before_after_other": masked_mean(right, apart & ~near),
         }
+        if len(self.axes) > 1:
+            away = (moved - truth).abs().mean((0, 1))
+            figures |= {f"error_axis_{axis}": away[n] for n, axis in enumerate(self.axes)}
         if not self.settings.on_grid:  # where no two patches overlap
             figures["error_overlapping"] = masked_mean(distance, overlapping)
             figures["before_after_overlapping"] = masked_mean(right, apart & near)

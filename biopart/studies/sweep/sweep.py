@@ -21,7 +21,10 @@ from biopart.studies.work import Crew, carry_out, sharing
 from biopart.verbs.classes import check_test
 from biopart.verbs.experiment import Experiment, open_experiment
 
-SHOWN = ("validation/loss", "validation/r2", "validation/r2_excess", "validation/accuracy")
+SHOWN = (
+    *("validation/loss", "validation/r2", "validation/r2_excess", "validation/accuracy"),
+    *("validation/error", "validation/error_axis_0", "validation/error_axis_1"),
+)
 SWEPT = ("data.window_s", "data.channels", "data.normalise", "encoder.", "pretrain.", "finetune.")
 
 Over = Mapping[str, Sequence[Any]]
