@@ -5,10 +5,11 @@ from collections import Counter
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from biopart.data import Augment, AugmentSettings, Batch, Sampler, ViewSettings
-from biopart.data.augment import crop_boxes, seeded
+from biopart.data.augment import crop_boxes, posterize_visibly, seeded
 
 
 def generator(seed=0):
@@ -156,6 +157,20 @@ def test_a_sure_erasing_changes_a_rectangle_of_every_image():
     for one in changed:
         rows, columns = one.any(1), one.any(0)
         assert one.sum() == rows.sum() * columns.sum() > 0
+
+
+@pytest.mark.parametrize(("bits", "expected"), [(0, 128), (1, 128), (3, 192), (8, 201)])
+def test_posterizing_keeps_at_least_one_bit(bits, expected):
+    image = Image.fromarray(np.full((2, 2, 3), 201, np.uint8))
+    assert np.asarray(posterize_visibly(image, bits, fillcolor=0)).tolist()[0][0] == [expected] * 3
+
+
+def test_randaugment_of_the_highest_magnitude_goes_through():
+    values = images(300)
+    strong = Augment(AugmentSettings(randaugment="rand-m10-n4-p1-inc1"), 3)
+    changed = strong.pixels(values, generator())
+    assert changed.shape == values.shape
+    assert 0.9 < (changed != values).flatten(1).any(1).float().mean() <= 1
 
 
 def test_randaugment_keeps_grey_images_out():

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pydantic import Field, model_validator
-from timm.data.auto_augment import rand_augment_transform
+from timm.data.auto_augment import posterize, rand_augment_transform
 from timm.data.mixup import Mixup, mixup_target
 from timm.data.random_erasing import RandomErasing
 from torch import Tensor
@@ -142,6 +142,9 @@ class Augment:
         fill = tuple(round(255 * mean) for mean in IMAGENET[0])
         across = {"translate_const": int(0.45 * min(values.shape[2:])), "img_mean": fill}
         policy = rand_augment_transform(self.labels.randaugment, across)
+        for operation in policy.ops:
+            if operation.aug_fn is posterize:
+                operation.aug_fn = posterize_visibly
         pixels = values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         changed = np.stack([np.asarray(policy(Image.fromarray(image))) for image in pixels])
         return torch.from_numpy(changed).permute(0, 3, 1, 2).to(values.device)
@@ -189,6 +192,15 @@ def crop_boxes(
 def uniform(count: int, generator: torch.Generator) -> Tensor:
     """Draw so many numbers of [0, 1) and bring them to the CPU, where boxes are drawn."""
     return torch.rand(count, generator=generator, device=generator.device).cpu()
+
+
+def posterize_visibly(image: Image.Image, bits: int, **_: object) -> Image.Image:
+    """Keep so many bits of each colour, at least one.
+
+    timm 1.0.31 asks for none at the highest magnitude, which Pillow 12 refuses.
+    """
+    kept: Image.Image = posterize(image, max(1, bits))
+    return kept
 
 
 @contextmanager
