@@ -98,11 +98,30 @@ class PretrainSettings(Optimisation):
     validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
 
 
+class ContextSettings(Optimisation):
+    """The transformer over neighbouring windows, trained after the classifier of one window."""
+
+    epochs: int = Field(20, ge=1, description="passes over the labelled windows")
+    batch: int = Field(32, ge=1, description="sequences per step")
+    lr: float = Field(5e-4, gt=0, description="highest learning rate, as used")
+    warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
+    frozen: bool = Field(True, description="train the transformer alone; false = the encoder too")
+    depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
+    heads: int = Field(4, ge=1, description="attention heads of it")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of the windows' embeddings")
+    patience: int | None = Field(
+        5, ge=1, description="looks at validation persons without gain before stopping"
+    )
+
+
 class FinetuneSettings(Optimisation):
     """Fine-tuning and the supervised baseline."""
 
     subjects: int = Field(10, ge=1, description="labelled persons, or images per class")
-    context: Literal[1] = Field(1, description="windows that a decision looks at")
+    context: int = Field(1, ge=1, description="windows that a decision looks at; 21 is usual")
+    sequence: ContextSettings = Field(
+        ContextSettings(), description="how neighbours are looked at where context is above 1"
+    )
     position: Position = Field(
         "learned", description="positions in fine-tuning: learned (new, random), sincos or none"
     )

@@ -44,7 +44,7 @@ TABLE = {
         "--subjects integer",
         "--seed integer",
         "--from-scratch",
-        "--context integer=1",
+        "--context integer",
         "--set text...",
         "--dry-run",
     ],

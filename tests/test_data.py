@@ -12,7 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 from biopart.compute import ResidentWindows
-from biopart.data import Batch, Cohort, Sampler, Source, Split, open_cohort, split_persons
+from biopart.data import (
+    Batch,
+    Cohort,
+    EmbeddedWindows,
+    Sampler,
+    Source,
+    Split,
+    WindowSource,
+    open_cohort,
+    split_persons,
+)
 from biopart.store import Record, write_record
 
 E = 30  # samples of an epoch of tiny_store
@@ -185,6 +195,30 @@ def test_context_gives_the_neighbours_in_order(cohort: Cohort) -> None:
     assert (batch.values[0, 0] == -32768).all()
     assert batch.values[2, 2, 1].tolist() == list(range(8180, 8187)) + [-32768] * 23
     assert batch.label.tolist() == [-1, 0, 4]
+
+
+def test_context_says_which_neighbours_are_there_and_what_they_are(cohort: Cohort) -> None:
+    source = cohort.source(context=3, keep_bad=True)
+    batch = source.__getitems__([0, 13, 17])  # r0:0, r2:1, r2:5; labels -1 W N1 N2 N3 R
+    assert batch.context is not None
+    present = [[False, True, True], [True, True, True], [True, True, False]]
+    assert batch.context.present.tolist() == present
+    assert batch.context.label.tolist() == [[-1, -1, 0], [-1, 0, 1], [3, 4, -1]]
+
+
+def test_embedded_windows_stand_where_the_windows_stood(cohort: Cohort) -> None:
+    everything = cohort.source(keep_bad=True)
+    items = cohort.source(labelled=True, context=3, keep_bad=True)
+    assert isinstance(everything, WindowSource)
+    assert isinstance(items, WindowSource)
+    rows = np.arange(len(everything), dtype=np.float32)
+    embedded = EmbeddedWindows(items, everything, np.stack([rows, -rows], 1))
+    batch = embedded.__getitems__([0, 4, 10])  # r0:1, r0:5, r2:1 (r1 has 5 labelled ones too)
+    assert batch.key == ["r0:1", "r0:5", "r2:1"]
+    assert batch.values[..., 0].tolist() == [[0, 1, 2], [4, 5, 0], [12, 13, 14]]
+    assert batch.values[..., 1].tolist() == [[0, -1, -2], [-4, -5, 0], [-12, -13, -14]]
+    assert batch.context is not None
+    assert batch.context.present.tolist() == [[True] * 3, [True, True, False], [True] * 3]
 
 
 def test_an_even_context_has_one_more_window_after_than_before(cohort: Cohort) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import biopart.objectives
-from biopart.data import Batch
+from biopart.data import Batch, Context
 from biopart.nn import ViT
 from biopart.recipe import resolve
 from biopart.store.settings import Strict
@@ -16,8 +16,12 @@ from biopart.verbs.pretrain import build_objective
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
 NAMES = [module.name for module in pkgutil.iter_modules(biopart.objectives.__path__)]
-PRETRAININGS = [name for name in NAMES if name != "classify"]
-SMALL = {"decoder_dim": 48, "decoder_depth": 2, "decoder_heads": 4}  # where there are such settings
+CLASSIFIERS = ("classify", "sequence")
+PRETRAININGS = [name for name in NAMES if name not in CLASSIFIERS]
+SMALL = {  # where there are such settings
+    **{"decoder_dim": 48, "decoder_depth": 2, "decoder_heads": 4},
+    **{"context": 3, "dropout": 0.0},
+}
 
 
 def members(name):
@@ -37,9 +41,15 @@ def build(name, shape, patch, seed=0):
     return objective(ViT(shape, patch, 2, 24, 2, 4, position="sincos"), settings(**small))
 
 
-def batch(shape, size=6):
-    values = torch.randn(size, 2, *shape, generator=torch.Generator().manual_seed(0))
-    return Batch(values, torch.arange(size) % 5, ["p"] * size, ["r:0"] * size)
+def batch(shape, size=6, name=None):
+    around = (3,) if name == "sequence" else ()
+    values = torch.randn(size, *around, 2, *shape, generator=torch.Generator().manual_seed(0))
+    context = None
+    if around:
+        label = torch.arange(3 * size).reshape(size, 3) % 5
+        context = Context(torch.ones(size, 3, dtype=torch.bool), label)
+    label = torch.arange(size) % 5
+    return Batch(values, label, ["p"] * size, ["r:0"] * size, context=context)
 
 
 def loss(objective, data, seed=0):
@@ -49,7 +59,7 @@ def loss(objective, data, seed=0):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("shape", "patch"), GRIDS)
 def test_loss_is_finite_and_the_same_seed_gives_the_same(name, shape, patch):
-    objective, data = build(name, shape, patch), batch(shape)
+    objective, data = build(name, shape, patch), batch(shape, name=name)
     first = loss(objective, data)
     assert torch.isfinite(first)
     assert torch.equal(first, loss(objective, data))
@@ -60,7 +70,7 @@ def test_loss_is_finite_and_the_same_seed_gives_the_same(name, shape, patch):
 @pytest.mark.parametrize(("shape", "patch"), GRIDS)
 def test_gradient_reaches_every_trainable_weight(name, shape, patch):
     objective = build(name, shape, patch)
-    loss(objective, batch(shape)).backward()
+    loss(objective, batch(shape, name=name)).backward()
     for weight, parameter in objective.named_parameters():
         if parameter.requires_grad:
             assert parameter.grad is not None, weight
@@ -71,7 +81,7 @@ def test_gradient_reaches_every_trainable_weight(name, shape, patch):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("shape", "patch"), GRIDS)
 def test_ten_steps_on_one_batch_lower_the_loss(name, shape, patch):
-    objective, data = build(name, shape, patch), batch(shape)
+    objective, data = build(name, shape, patch), batch(shape, name=name)
     optimiser = torch.optim.AdamW(objective.parameters(), lr=3e-3)
     first = loss(objective, data)
     for _ in range(10):
@@ -83,7 +93,7 @@ def test_ten_steps_on_one_batch_lower_the_loss(name, shape, patch):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_the_state_goes_round(name):
-    data = batch((30,))
+    data = batch((30,), name=name)
     one, two = build(name, (30,), (6,)), build(name, (30,), (6,), seed=1)
     assert not torch.equal(loss(one, data), loss(two, data))
     two.load_state_dict(one.state_dict())
@@ -92,9 +102,11 @@ def test_the_state_goes_round(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_samples_do_not_see_each_other(name):
-    objective, data = build(name, (30,), (6,)), batch((30,), size=3)
+    objective, data = build(name, (30,), (6,)), batch((30,), size=3, name=name)
     data.values.requires_grad_()
-    heads = [m for n, m in objective.named_modules() if n.endswith(("head", "final_layer"))]
+    heads = [
+        m for n, m in objective.named_modules() if n.endswith(("head", "final_layer", "leave"))
+    ]
     seen = []
     heads[-1].register_forward_hook(lambda _, __, outputs: seen.append(outputs))
     objective(data, torch.Generator().manual_seed(0), 0.5)

@@ -71,7 +71,7 @@ def test_a_recipe_goes_round_through_yaml():
         ("encoder.dimm=3", r"encoder: unknown key 'dimm'; allowed: .*; did you mean dim\?"),
         ("encoder.dim=wide", r"encoder\.dim: .*integer.* got 'wide'"),
         ("pretrain.objective.name=parts", r"pretrain\.objective\.name: .*'part'.* got 'parts'"),
-        ("finetune.context=5", r"finetune\.context: .* got 5"),
+        ("finetune.context=0", r"finetune\.context: .* got 0"),
         ("encoder.heads=7", "heads 7 does not divide encoder.dim 96"),
         ("nonsense", "--set takes key=value"),
         ("name.a=1", "name is a value, not a group"),

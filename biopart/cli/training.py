@@ -61,7 +61,7 @@ def pretrain(
 @click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
 @click.option("--seed", type=click.IntRange(0), help="Draws the persons; default: the recipe's.")
 @click.option("--from-scratch", is_flag=True, help="The supervised baseline.")
-@click.option("--context", type=int, default=1, show_default=True, help="Windows per decision.")
+@click.option("--context", type=int, help="Windows per decision; default: the recipe's.")
 @set_option
 @dry_option
 @output_options
@@ -70,7 +70,7 @@ def finetune(
     subjects: int | None,
     seed: int | None,
     from_scratch: bool,
-    context: int,
+    context: int | None,
     changes: tuple[str, ...],
     dry_run: bool,
     output: Output,
@@ -81,7 +81,7 @@ def finetune(
     from biopart.verbs.pretrain import stored_recipe
 
     run = find_run(run_path)
-    changes = (*changes, f"finetune.context={context}")
+    changes = (*changes, *([] if context is None else [f"finetune.context={context}"]))
     with wrong_use():
         stored_recipe(run.pretrained(), changes)
     with output.progress("finetune") as report:

@@ -5,8 +5,9 @@ are. Values stay as they are stored until they are on the device.
 """
 
 from biopart.data.augment import Augment, AugmentSettings, ViewSettings
-from biopart.data.batch import Batch, StepOutput, Windows
+from biopart.data.batch import Batch, Context, StepOutput, Windows
 from biopart.data.cohort import Cohort, open_cohort
+from biopart.data.embedded import EmbeddedWindows
 from biopart.data.images import ImageSource
 from biopart.data.sampler import Sampler
 from biopart.data.source import Source
@@ -18,6 +19,8 @@ __all__ = [
     "AugmentSettings",
     "Batch",
     "Cohort",
+    "Context",
+    "EmbeddedWindows",
     "ImageSource",
     "Sampler",
     "Source",

@@ -11,6 +11,22 @@ from torch import Tensor
 
 
 @dataclass
+class Context:
+    """What is known of the windows around those of a batch.
+
+    Attributes
+    ----------
+    present : Tensor (B, L), bool
+        Whether a window lies inside the recording.
+    label : Tensor (B, L), int64
+        -1 = unknown, or not there.
+    """
+
+    present: Tensor
+    label: Tensor
+
+
+@dataclass
 class Batch:
     """Windows or images of a batch with what is known of them.
 
@@ -24,6 +40,8 @@ class Batch:
         Whose window it is, and which: ``record:epoch``. Of images both are the image's name.
     soft : Tensor (B, classes), optional
         Shares of the classes where images are mixed or labels smoothed; rows sum to 1.
+    context : Context, optional
+        Of windows with their neighbours.
     """
 
     values: Tensor
@@ -31,11 +49,17 @@ class Batch:
     person: list[str]
     key: list[str]
     soft: Tensor | None = None
+    context: Context | None = None
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on a device."""
-        moved = self.soft if self.soft is None else self.soft.to(device)
-        return replace(self, values=self.values.to(device), label=self.label.to(device), soft=moved)
+        moved = replace(self, values=self.values.to(device), label=self.label.to(device))
+        if self.soft is not None:
+            moved.soft = self.soft.to(device)
+        if self.context is not None:
+            present, label = self.context.present.to(device), self.context.label.to(device)
+            moved.context = Context(present, label)
+        return moved
 
 
 @dataclass

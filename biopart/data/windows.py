@@ -1,13 +1,14 @@
 """Windows of recordings."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from biopart.data.batch import Batch
+from biopart.data.batch import Batch, Context
 from biopart.data.source import Source, unopened
 from biopart.store import Store
 from biopart.store.contents import MISSING
@@ -110,13 +111,27 @@ class WindowSource(Source):
                     window[...] = inside
                 else:
                     np.take(inside, self.picked, axis=0, out=window)
-        grids = values if self.context > 1 else values[:, 0]
-        return self.batch_of(torch.from_numpy(grids), items)
+        if self.context == 1:
+            return self.batch_of(torch.from_numpy(values[:, 0]), items)
+        return replace(self.batch_of(torch.from_numpy(values), items), context=self.around(items))
+
+    def around(self, items: NDArray[np.int64]) -> Context:
+        """Return which of the neighbours of items are there, and their labels, (B, L)."""
+        place = self.place[items][:, None] + offsets(self.context)
+        label = np.full(place.shape, -1, dtype=np.int64)
+        present = np.zeros(place.shape, dtype=bool)
+        for number in np.unique(self.record[items]).tolist():
+            mine = self.record[items] == number
+            known = self.cohort.label(self.cohort.records[number]).astype(np.int64)
+            here = place[mine]
+            inside = (here >= 0) & (here < len(known))
+            present[mine] = inside
+            label[mine] = np.where(inside, known[here.clip(0, len(known) - 1)], -1)
+        return Context(torch.from_numpy(present), torch.from_numpy(label))
 
     def starts(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the first sample of each window of items, (B, L)."""
-        around = np.arange(self.context) - (self.context - 1) // 2
-        first = (self.place[items][:, None] + around) * self.cohort.epoch_samples
+        first = (self.place[items][:, None] + offsets(self.context)) * self.cohort.epoch_samples
         starts: NDArray[np.int64] = first + self._offset[items][:, None]
         return starts
 
@@ -126,6 +141,17 @@ class WindowSource(Source):
             signal = self.cohort.signal(self.cohort.records[number])
             self._signals[number] = unopened(signal, torch.int16)
         return self._signals[number]
+
+
+def offsets(context: int) -> NDArray[np.int64]:
+    """Return where the windows of a context lie, in windows from the one that is classified.
+
+    Examples
+    --------
+    >>> offsets(3).tolist(), offsets(4).tolist()
+    ([-1, 0, 1], [-1, 0, 1, 2])
+    """
+    return np.arange(context) - (context - 1) // 2
 
 
 def touches_bad(store: Store, record: str, epochs: int, size: int) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from biopart.nn.classifier import Classifier
+from biopart.nn.sequence import SequenceClassifier
 from biopart.nn.vit import ViT
 
 
@@ -66,9 +67,33 @@ def save_classifier(path: Path, model: Classifier, about: Mapping[str, Any]) -> 
 def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """Build the classifier of a file, load its weights, and return its description too."""
     tensors, about = load_tensors(path)
-    if "n_outputs" not in about:
-        raise ValueError(f"{path} holds no classifier of biopart")
+    if "n_outputs" not in about or "context" in about:
+        raise ValueError(f"{path} holds no classifier of single windows by biopart")
     model = Classifier.on(ViT(**about["encoder"]), about["n_outputs"], pool=about["pool"])
+    model.load_state_dict(tensors)
+    return model.eval(), about
+
+
+def save_sequence(path: Path, model: SequenceClassifier, about: Mapping[str, Any]) -> None:
+    """Write a classifier of windows by their neighbours, with the arguments that build it."""
+    single = model.classifier
+    built = {
+        "encoder": single.encoder.arguments,
+        "n_outputs": single.final_layer.out_features,
+        "pool": single.pool,
+        "context": model.context,
+        "sequence": model.arguments,
+    }
+    save_tensors(path, model.state_dict(), {**about, **built})
+
+
+def load_model(path: Path) -> tuple[Classifier | SequenceClassifier, dict[str, Any]]:
+    """Build the classifier of a file, of one window or of many, and return its description too."""
+    tensors, about = load_tensors(path)
+    if "context" not in about:
+        return load_classifier(path)
+    single = Classifier.on(ViT(**about["encoder"]), about["n_outputs"], pool=about["pool"])
+    model = SequenceClassifier(single, about["context"], **about["sequence"])
     model.load_state_dict(tensors)
     return model.eval(), about
 

@@ -5,6 +5,7 @@ from biopart.objectives.droppos import DropPos, DropPosSettings
 from biopart.objectives.mae import Mae, MaeSettings
 from biopart.objectives.mp3 import Mp3, Mp3Settings
 from biopart.objectives.part import Part, PartSettings
+from biopart.objectives.sequence import Sequence, SequenceSettings
 
 # The pretraining objective that each kind of settings belongs to.
 PRETRAINING = {
@@ -26,4 +27,6 @@ __all__ = [
     "Mp3Settings",
     "Part",
     "PartSettings",
+    "Sequence",
+    "SequenceSettings",
 ]

@@ -67,6 +67,9 @@ class Task:
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Normalise a batch on its device, augmented where the task asks for it."""
         normalise = Normalise(self.normalise)
+        if batch.context is not None and batch.values.dim() > 3:  # each window by itself
+            flat = normalise(batch.values.flatten(0, 1))
+            return replace(batch, values=flat.reshape(batch.values.shape))
         if self.augment is None:
             return replace(batch, values=normalise(batch.values))
         values = normalise(self.augment.pixels(batch.values, generator))

@@ -5,18 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import numpy as np
+from lightning_fabric import Fabric
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from biopart.compute import open_fabric
-from biopart.data import Cohort, open_cohort
-from biopart.nn import Normalise
-from biopart.nn.weights import load_classifier
+from biopart.data import Cohort, Source, open_cohort
+from biopart.nn import Classifier, Normalise
+from biopart.nn.normalise import MISSING, Normalisation
+from biopart.nn.sequence import SequenceClassifier
+from biopart.nn.weights import load_model
 from biopart.recipe import ComputeSettings
 from biopart.run import Run, write_json
 from biopart.store.settings import checked
 from biopart.train import predict
+from biopart.verbs.context import Nights, classify
 from biopart.verbs.experiment import refuse_seen, some
-from biopart.verbs.finetune import scored
+from biopart.verbs.scoring import scored
 
 
 def load(run: Run | Path | str) -> nn.Module:
@@ -30,12 +36,31 @@ def load(run: Run | Path | str) -> nn.Module:
     Returns
     -------
     nn.Module
-        ``model(values (B, C, *S)) -> logits (B, classes)``; normalises by itself, any scale.
+        ``model(values (B, C, *S)) -> logits (B, classes)``; normalises by itself, any scale. With
+        context: ``model(values (B, L, C, *S)) -> logits (B, L, classes)``; windows of nothing but
+        missing samples (NaN, or -32768 of int16) are not there.
     """
     folder = run if isinstance(run, Run) else Run(Path(run))
-    classifier, about = load_classifier(folder.finetuned().model)
+    classifier, about = load_model(folder.finetuned().model)
+    if isinstance(classifier, SequenceClassifier):
+        return Sequences(about["normalise"], classifier).eval()
     parts = OrderedDict(normalise=Normalise(about["normalise"]), classifier=classifier)
     return nn.Sequential(parts).eval()
+
+
+class Sequences(nn.Module):
+    """Normalise windows one by one and classify them by their neighbours."""
+
+    def __init__(self, normalise: Normalisation, classifier: SequenceClassifier) -> None:
+        super().__init__()
+        self.normalise, self.classifier = Normalise(normalise), classifier
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Classify windows (B, L, C, *S) -> logits (B, L, classes)."""
+        absent = values.isnan() if values.is_floating_point() else values == MISSING
+        windows = self.normalise(values.flatten(0, 1)).reshape(values.shape)
+        logits: Tensor = self.classifier(windows, ~absent.flatten(2).all(-1))
+        return logits
 
 
 def evaluate(
@@ -67,7 +92,7 @@ def evaluate(
         or the store does not fit the model.
     """
     tuned = run.finetuned()
-    model, about = load_classifier(tuned.model)
+    model, about = load_model(tuned.model)
     cohort = open_cohort(store)
     known = sorted({person for people in cohort.people.values() for person in people})
     everyone = set(known) - (set(about["seen"]) if cohort.holds_images else set())
@@ -83,11 +108,7 @@ def evaluate(
     fabric = open_fabric(
         checked(ComputeSettings, {"device": device, "precision": "float32"}, "option --device")
     )
-    window_s = None if cohort.holds_images else model.encoder.shape[0] / cohort.sfreq_hz
-    source = cohort.source(
-        about["channels"], window_s, labelled=True, keep_bad=True, persons=wanted
-    )
-    logits = predict(model.to(fabric.device), source, fabric, about["normalise"])
+    source, logits = answers(model, about, cohort, wanted, fabric=fabric)
     result = scored(source, logits.argmax(1)) | {
         **({} if cohort.holds_images else {"test_persons": wanted}),
         "model": str(tuned.path),
@@ -95,6 +116,31 @@ def evaluate(
     }
     write_json(tuned.path / "evaluation" / store.name / "result.json", result)
     return result
+
+
+def answers(
+    model: Classifier | SequenceClassifier,
+    about: dict[str, Any],
+    cohort: Cohort,
+    persons: Sequence[str],
+    *,
+    fabric: Fabric,
+) -> tuple[Source, NDArray[np.float32]]:
+    """Return the labelled windows of persons and a model's logits of them (W, classes)."""
+    window_s = None if cohort.holds_images else about["encoder"]["shape"][0] / cohort.sfreq_hz
+
+    def source(labelled: bool, context: int) -> Source:
+        return cohort.source(
+            about["channels"], window_s, labelled, context, keep_bad=True, persons=persons
+        )
+
+    model = model.to(fabric.device)
+    if isinstance(model, Classifier):
+        single = source(True, 1)
+        return single, predict(model, single, fabric, about["normalise"])
+    nights = Nights(source(True, model.context), source(False, 1))
+    windows = nights.embedded(model, fabric, about["normalise"], frozen=True)
+    return nights.items, classify(model, windows, fabric)
 
 
 def check_fit(about: dict[str, Any], cohort: Cohort) -> None:

@@ -50,12 +50,17 @@ class Experiment:
         return bool(self.cohort.attributes.get("simulated", False))
 
     def source(
-        self, persons: Sequence[str], *, labelled: bool = False, keep_bad: bool = False
+        self,
+        persons: Sequence[str],
+        *,
+        labelled: bool = False,
+        keep_bad: bool = False,
+        context: int = 1,
     ) -> Source:
         """Return the windows of persons, as the recipe wants them."""
         data = self.recipe.data
         return self.cohort.source(
-            data.channels, data.window_s, labelled, keep_bad=keep_bad, persons=persons
+            data.channels, data.window_s, labelled, context, keep_bad=keep_bad, persons=persons
         )
 
     @property

@@ -55,6 +55,11 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
         raise ValueError(f"{out} is there already; give another --out or remove it")
     tuned = (run.path / "model.safetensors").is_file()
     tensors, about = load_tensors(run.model if tuned else run.encoder)
+    if "context" in about and to != "safetensors":
+        raise ValueError(
+            f"{run.path} looks at {about['context']} windows at once, which --to {to} has no room "
+            "for; take --to safetensors, or the fine-tuning without context beside it"
+        )
     beside = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         said = _write(to, tensors, about, beside)

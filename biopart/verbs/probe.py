@@ -20,8 +20,8 @@ from biopart.nn.weights import load_encoder
 from biopart.run import Run, write_json
 from biopart.train import predict
 from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
-from biopart.verbs.finetune import scored, who
 from biopart.verbs.pretrain import stored_recipe
+from biopart.verbs.scoring import scored, who
 
 Features = Literal["pretrained_mean", "pretrained_cls", "untrained_mean", "band_powers", "pixels"]
 PIXELS = 8  # per side, to which an image is averaged for the probe without a network

@@ -1,0 +1,105 @@
+"""A transformer over neighbouring windows: what a window is, told by those around it too."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biopart.nn.classifier import Classifier
+from biopart.nn.vit import transformer_block, transformer_norm
+
+
+class SequenceClassifier(nn.Module):
+    """Classify each window of a sequence by itself and by its neighbours.
+
+    The logits of a window are those of ``classifier``, which sees it alone, plus what a
+    transformer over the embeddings of all L windows adds; that starts near 0, so an untrained
+    context changes next to nothing.
+
+    Parameters
+    ----------
+    classifier : Classifier
+        Kept as it is, not copied.
+    context : int
+        Windows L.
+    depth, heads : int
+        Blocks and attention heads of the transformer; it is as wide as the encoder.
+    dropout : float
+        Of embeddings, in training.
+    """
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        context: int,
+        *,
+        depth: int = 2,
+        heads: int = 4,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        dim = classifier.encoder.dim
+        if dim % heads:
+            raise ValueError(
+                f"{heads} heads do not divide the encoder's dim {dim}; choose a divisor"
+            )
+        self.classifier, self.context, self.heads, self.dropout = (
+            classifier,
+            context,
+            heads,
+            dropout,
+        )
+        self.enter = nn.Sequential(transformer_norm(dim), nn.Dropout(dropout), nn.Linear(dim, dim))
+        self.place = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, context, dim), std=0.02))
+        self.blocks = nn.ModuleList(transformer_block(dim, heads) for _ in range(depth))
+        self.norm = transformer_norm(dim)
+        self.leave = nn.Linear(dim, classifier.final_layer.out_features)
+        nn.init.trunc_normal_(self.leave.weight, std=1e-3)
+        nn.init.zeros_(self.leave.bias)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Arguments of the transformer that build it again, ready for JSON."""
+        return {"depth": len(self.blocks), "heads": self.heads, "dropout": self.dropout}
+
+    @property
+    def centre(self) -> int:
+        """Number of the window that the others are the neighbours of."""
+        return (self.context - 1) // 2
+
+    def forward(self, values: Tensor, present: Tensor | None = None) -> Tensor:
+        """Classify normalised windows (B, L, C, *S) -> logits (B, L, classes)."""
+        embeddings: Tensor = self.classifier.embed(values.flatten(0, 1))
+        return self.relate(embeddings.reshape(*values.shape[:2], -1), present)
+
+    def relate(self, embeddings: Tensor, present: Tensor | None = None) -> Tensor:
+        """Classify windows by their embeddings.
+
+        Parameters
+        ----------
+        embeddings : Tensor (B, L, D)
+            As of ``classifier.embed``.
+        present : Tensor (B, L), bool, optional
+            Windows that are there; the others are looked at by none. All by default.
+
+        Returns
+        -------
+        Tensor (B, L, classes)
+
+        Raises
+        ------
+        ValueError
+            If there are not L windows.
+        """
+        if embeddings.shape[1] != self.context:
+            raise ValueError(
+                f"{embeddings.shape[1]} windows were given to a model of {self.context}; give each "
+                "window with its neighbours"
+            )
+        alone: Tensor = self.classifier.final_layer(embeddings)
+        tokens = self.enter(embeddings) + self.place
+        mask = None if present is None else present[:, None, None, :]
+        for block in self.blocks:
+            tokens = block(tokens, attn_mask=mask)
+        added: Tensor = self.leave(self.norm(tokens))
+        return alone + added

@@ -1,0 +1,91 @@
+"""What a fine-tuning is to be: on whom, from which run, by which settings, under which name."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+from biopart.data import Source
+from biopart.recipe import ComputeSettings, Recipe
+from biopart.run import Run
+from biopart.verbs.experiment import Experiment
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be fine-tuned: on whom, from which run (None = from scratch), how."""
+
+    experiment: Experiment
+    origin: Run | None
+    subjects: int
+    seed: int
+    compute: ComputeSettings
+    dry_run: bool
+
+    @cached_property
+    def persons(self) -> tuple[str, ...]:
+        """Persons whose labels are used."""
+        return self.experiment.split.subset(self.subjects, self.seed)
+
+    @cached_property
+    def pretrained_on(self) -> list[str]:
+        """Persons that the encoder has seen already."""
+        return [] if self.origin is None else list(self.origin.provenance()["seen"])
+
+    @property
+    def context(self) -> int:
+        """Windows L that a decision looks at."""
+        return self.experiment.recipe.finetune.context
+
+    @property
+    def seen(self) -> list[str]:
+        """Persons whose labels or signals the model has met in the end."""
+        return sorted({*self.persons, *self.experiment.split.validation, *self.pretrained_on})
+
+    def source(self, persons: Sequence[str], *, keep_bad: bool = False, context: int = 1) -> Source:
+        """Return labelled windows of persons; one batch of them in a dry run."""
+        source = self.experiment.source(persons, labelled=True, keep_bad=keep_bad, context=context)
+        return source.head(self.experiment.recipe.finetune.batch) if self.dry_run else source
+
+    def alone(self, before: Recipe) -> "Plan":
+        """Return the plan of the classifier that looks at a single window."""
+        settings = {"context": 1, "sequence": before.finetune.sequence}
+        recipe = self.experiment.recipe
+        changed = recipe.model_copy(
+            update={"finetune": recipe.finetune.model_copy(update=settings)}
+        )
+        return replace(self, experiment=replace(self.experiment, recipe=changed))
+
+
+def own_compute(recipe: Recipe, origin: Run, changes: Sequence[str]) -> ComputeSettings:
+    """Return the machine's settings: the pretraining's choices unless they are set anew."""
+    if any(change.startswith("compute") for change in changes):
+        return recipe.compute
+    try:
+        chosen = origin.provenance()["chosen"]
+    except FileNotFoundError:
+        return recipe.compute
+    kept = {key: chosen[key] for key in ("precision", "threads")}
+    return recipe.compute.model_copy(update=kept)
+
+
+def finetuning_name(plan: Plan, before: Recipe) -> str:
+    """Name a fine-tuning; settings that differ from the run's recipe give it a mark of its own."""
+    name = f"s{plan.subjects}-seed{plan.seed}"
+    values = [
+        recipe.model_dump(mode="json", exclude={"compute", "seed"})
+        for recipe in (before, plan.experiment.recipe)
+    ]
+    if values[0] != values[1]:
+        name += "-" + hashlib.sha256(json.dumps(values[1]).encode()).hexdigest()[:6]
+    return name if plan.origin is not None else f"scratch-{name}"
+
+
+def context_name(plan: Plan, alone: str, before: Recipe) -> str:
+    """Name a fine-tuning with context after the one without, and mark settings of its own."""
+    settings = plan.experiment.recipe.finetune.sequence
+    mark = ""
+    if settings != before.finetune.sequence:
+        mark = "-" + hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:6]
+    return f"{alone}-context{plan.context}{mark}"
