@@ -67,6 +67,13 @@ TABLE = {
     ],
     "probe": ["--run directory", "--subjects integer", "--seed integer", "--set text..."],
     "report": ["RUNS...", "--out path=report.html"],
+    "show": [
+        "[RUN]",
+        "--view reconstruction|uncertainty|symmetry|scale...",
+        "--items integer=3",
+        "--store directory",
+        "--out directory",
+    ],
     "simulate": [
         "FOLDER",
         "--persons integer=12",

@@ -43,6 +43,7 @@ for _command in (
     training.export,
     studies.curve,
     studies.sweep,
+    studies.show,
     studies.report,
     studies.bench,
 ):

@@ -1,4 +1,4 @@
-"""Commands that run several trainings or measure: demo, curve, sweep, report, bench."""
+"""Commands that run several trainings, draw or measure: demo, curve, sweep, show, report, bench."""
 
 import json
 import sys
@@ -134,6 +134,30 @@ def sweep(
     output.emit(found, lines_of(found))
     if found["failed"]:
         sys.exit(1)
+
+
+@click.command()
+@click.argument("run", type=FOLDER, required=False)
+@click.option(
+    "--view",
+    "views",
+    type=click.Choice(["reconstruction", "uncertainty", "symmetry", "scale"]),
+    multiple=True,
+    help="Repeatable; default: all that the run has.",
+)
+@click.option("--items", type=click.IntRange(1), default=3, show_default=True, help="Drawn.")
+@click.option("--store", type=FOLDER, help="Where the store lies now.")
+@click.option("--out", type=FOLDER, help="Folder; default RUN/show.")
+@output_options
+def show(
+    run: Path | None, views: Any, items: int, store: Path | None, out: Path | None, output: Output
+) -> None:
+    """Draw what a RUN by PART predicts of held-out windows or images; default: the newest run."""
+    from biopart.run import find_run
+    from biopart.studies.show import lines_of, run_show
+
+    found = run_show(find_run(run), out, views=views, items=items, store=store)
+    output.emit(found, lines_of(found))
 
 
 @click.command()

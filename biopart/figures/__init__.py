@@ -7,6 +7,8 @@ colour-blind eyes.
 
 from biopart.figures.drawing import PALETTE, save, to_html
 from biopart.figures.efficiency import Panel, comparison, sample_efficiency
+from biopart.figures.pairs import matrices, scattered, stretched
+from biopart.figures.places import pasted, pasted_together, sized, uncertain
 from biopart.figures.predictions import STAGES, confusion, hypnogram
 from biopart.figures.reconstructions import reconstruction
 from biopart.figures.swept import over_values
@@ -19,10 +21,17 @@ __all__ = [
     "comparison",
     "confusion",
     "hypnogram",
+    "matrices",
     "over_values",
+    "pasted",
+    "pasted_together",
     "reconstruction",
     "sample_efficiency",
     "save",
+    "scattered",
+    "sized",
+    "stretched",
     "to_html",
     "training_curves",
+    "uncertain",
 ]

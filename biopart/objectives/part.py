@@ -144,12 +144,11 @@ class Part(nn.Module):
                 chance_loss = (self.chance / self.span.square()).mean()
             metrics |= self._by_hints(moved, truth, take(hinted[..., None], pairs.flatten(1)))
         if self.sized:
-            unit = math.log(self.settings.scale[1] / self.settings.scale[0])
-            sizes = log_scale(reference, target)[..., self.axes]
-            size_loss = (predicted[..., n:] - sizes / unit).square().mean()
-            metrics["scale_r2"] = 1 - size_loss.detach() / (sizes / unit).square().mean()
+            sizes = log_scale(reference, target)[..., self.axes] / self.size_unit
+            size_loss = (predicted[..., n:] - sizes).square().mean()
+            metrics["scale_r2"] = 1 - size_loss.detach() / sizes.square().mean()
             loss = (loss + size_loss) / 2
-            chance_loss = (chance_loss + (sizes / unit).square().mean()) / 2
+            chance_loss = (chance_loss + sizes.square().mean()) / 2
         return StepOutput(loss, metrics | {"chance_loss": chance_loss})
 
     def encode(self, values: Tensor, boxes: Boxes, hinted: Tensor) -> Tensor:
@@ -180,16 +179,40 @@ class Part(nn.Module):
         Tensor (B, K, K, N)
             ``[b, r, t]`` from reference r to target t; 0 on axes of extent 1.
         """
-        batch, count, axes = boxes.start.shape
         if hinted is None:
-            hinted = torch.zeros(batch, count, dtype=torch.bool, device=values.device)
-        index = torch.arange(count, device=values.device)
+            hinted = torch.zeros(boxes.start.shape[:2], dtype=torch.bool, device=values.device)
+        return self.relate(self.encode(values, boxes, hinted))[0]
+
+    @torch.no_grad()
+    def relate(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Predict all relations of encoded patches, tokens (B, K, D).
+
+        Returns
+        -------
+        tuple
+            Translations (B, K, K, N) in patch sizes, and of an encoder trained with sizes the logs
+            of relative sizes (B, K, K, N), else None; ``[b, r, t]`` from reference r to target t.
+        """
+        batch, count, _ = tokens.shape
+        index = torch.arange(count, device=tokens.device)
         pairs = torch.cartesian_prod(index, index).expand(batch, -1, -1)
-        predicted = self.head(self.encode(values, boxes, hinted), pairs).float()
-        relations = torch.zeros(batch, count, count, axes, device=values.device)
-        moved = predicted[..., : len(self.axes)] * self.span
-        relations[..., self.axes] = moved.reshape(batch, count, count, -1)
-        return relations
+        predicted = self.head(tokens, pairs).float().reshape(batch, count, count, -1)
+        n = len(self.axes)
+        moved = self._on_every_axis(predicted[..., :n] * self.span)
+        if not self.sized:
+            return moved, None
+        return moved, self._on_every_axis(predicted[..., n:] * self.size_unit)
+
+    def _on_every_axis(self, relations: Tensor) -> Tensor:
+        """Put 0 where an axis of extent 1 has no relations, (B, K, K, axes) -> (B, K, K, N)."""
+        whole = relations.new_zeros(*relations.shape[:3], len(self.encoder.shape))
+        whole[..., self.axes] = relations
+        return whole
+
+    @property
+    def size_unit(self) -> float:
+        """Largest log of a relative size, by which the loss divides."""
+        return math.log(self.settings.scale[1] / self.settings.scale[0])
 
     def draw_boxes(self, values: Tensor, generator: torch.Generator | None) -> Boxes:
         """Draw the patches of a batch (B, K, N), on or off the grid."""

@@ -1,0 +1,113 @@
+"""One page of what a pretrained run does with held-out windows or images, and its pictures."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from biopart import figures
+from biopart.run import Run
+from biopart.studies import pages
+from biopart.studies.show.drawing import draw
+from biopart.verbs.show import View, measured, open_look, views_of
+
+TELLS = {
+    "reconstruction": "Patches cut off the grid are put where their predicted relations say: all "
+    "as seen from the first patch, and where all pairs agree best (least squares). Relations do "
+    "not tell where the whole lies; it is moved so that the first patch, or the mean, lies where "
+    "it should.",
+    "uncertainty": "Every patch, taken as the reference, gives a picture of all places. How far "
+    "the places of a patch scatter over these pictures is its uncertainty.",
+    "symmetry": "From i to j must be the way from j to i, turned round. The encoder is not told "
+    "so; rows and columns are sorted by where the patches lie.",
+    "scale": "Patches of several sizes, resized to one before the encoder saw them: where they "
+    "are put, and how large.",
+}
+NAMES = {
+    "error_one_reference": "mean distance from the true place, from one reference",
+    "error_least_squares": "the same by least squares over all pairs",
+    "error_blind": "the same where no position is told",
+    "error_chance": "the same if all were put into their middle",
+    "spread": "mean spread of a patch's places over all references",
+    "spread_rank_correlation": "rank correlation of spread and distance",
+    "asymmetry": "root mean square of R(i, j) + R(j, i)",
+    "true_relation": "root mean square of the true relations",
+    "size_factor": "factor by which a relative size is missed (geometric mean)",
+    "size_factor_chance": "the same if all were one size",
+}
+
+
+def run_show(
+    run: Run,
+    out: Path | None = None,
+    *,
+    views: Sequence[View] = (),
+    items: int = 3,
+    store: Path | None = None,
+) -> dict[str, Any]:
+    """Write pictures and a page of a run's relations on held-out windows or images.
+
+    Parameters
+    ----------
+    run : Run
+        A pretraining by PART.
+    out : Path, optional
+        Folder; ``RUN/show`` by default.
+    views : sequence of str
+        reconstruction, uncertainty, symmetry, scale; all that the run has by default.
+    items : int
+        Windows or images drawn.
+    store : Path, optional
+        Where the store lies now.
+
+    Returns
+    -------
+    dict
+        ``measured`` (see ``verbs.show.measured``), ``page`` and ``pictures``.
+
+    Raises
+    ------
+    ValueError
+        If the run is not PART's, or has no such view.
+    """
+    look = open_look(run, store)
+    chosen = views_of(look, views)
+    folder = look.run.path / "show" if out is None else out
+    said = measured(look)
+    sections, pictures = [], []
+    for view in chosen:
+        shown = []
+        for number, (title, figure) in enumerate(draw(look, view, look.items(items)), start=1):
+            if look.experiment.simulated:
+                figure.suptitle(pages.BANNER, fontsize=10, color="#8a2d00")
+                title = f"Simulated: {title}"
+            figure.set_label(f"{title}. {figure.get_label()}")
+            path = folder / f"{view}-{number}.png"
+            figures.save(figure, path)
+            pictures.append(str(path))
+            shown.append((title, Markup(figures.to_html(figure))))
+        sections.append((view, TELLS[view], shown))
+    page = folder / "show.html"
+    pages.write_page(
+        page,
+        Path(__file__).with_name("page.html.jinja"),
+        banner=pages.BANNER,
+        simulated=look.experiment.simulated,
+        title=look.experiment.recipe.name,
+        run=look.run.path,
+        kind="images" if look.experiment.cohort.holds_images else "windows",
+        said=said,
+        names=NAMES,
+        sections=sections,
+        settings=look.experiment.recipe.model_dump(mode="json"),
+    )
+    return {"measured": said, "page": str(page), "pictures": pictures}
+
+
+def lines_of(found: Mapping[str, Any]) -> list[str]:
+    """Return what was measured as lines for a reader."""
+    said = found["measured"]
+    lines = [f"{said['items']} held-out items, {said['hinted']:.0%} of the positions told"]
+    lines += [f"{said[key]:8.3f}  {name}" for key, name in NAMES.items() if key in said]
+    return [*lines, f"page: {found['page']}"]

@@ -1,0 +1,57 @@
+"""Figures of pairs and places hold the numbers that they were given."""
+
+import numpy as np
+import pytest
+
+from biopart import figures
+
+
+def test_matrices_are_sorted_by_where_the_patches_lie():
+    starts = np.array([[20], [0], [10]])
+    truth = (starts[None, :, 0] - starts[:, None, 0])[..., None] / 10.0
+    figure = figures.matrices(truth, truth + 0.25, starts, ["time"])
+    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes[:3]]
+    expected = np.array([[0, 1, 2], [-1, 0, 1], [-2, -1, 0]])
+    assert shown[0].tolist() == expected.tolist()
+    assert shown[1].tolist() == (expected + 0.25).tolist()
+    assert shown[2].tolist() == (expected - 0.25).tolist()  # turned round, the error turns too
+
+
+def test_a_patch_is_pasted_where_it_is_put():
+    pixels = np.arange(8 * 10, dtype=np.uint8).reshape(8, 10)
+    starts, sizes = np.array([[0, 0], [2, 4]]), np.full((2, 2), 3)
+    placed = {"moved": np.array([[1.5, 2.5], [-1.0, 6.0]])}
+    figure = figures.pasted(pixels, starts, sizes, placed, marked=np.array([True, False]))
+    moved = figure.axes[2].images
+    assert tuple(moved[0].get_extent()) == (2.5, 5.5, 4.5, 1.5)  # x from, x to, y below, y above
+    assert tuple(moved[1].get_extent()) == (6.0, 9.0, 2.0, -1.0)
+    assert np.asarray(moved[1].get_array()).tolist() == pixels[2:5, 4:7].tolist()
+
+
+def test_a_patch_outside_an_image_is_refused():
+    pixels = np.zeros((8, 8), np.uint8)
+    with pytest.raises(ValueError, match=r"leaves the image of \(8, 8\)"):
+        figures.pasted(pixels, np.array([[6, 0]]), np.array([[3, 3]]), {}, marked=np.array([False]))
+
+
+def test_the_spread_of_a_patch_stands_over_its_place():
+    spread, hinted = np.array([0.5, 2.0]), np.array([True, False])
+    figure = figures.scattered(
+        np.zeros(100), np.array([10, 60]), 20, spread, hinted=hinted, sfreq_hz=10.0
+    )
+    told, other = (line.get_segments()[0].tolist() for line in figure.axes[1].collections)
+    assert told == [[1.0, 0.5], [3.0, 0.5]]
+    assert other == [[6.0, 2.0], [8.0, 2.0]]
+
+
+def test_stretches_are_as_long_as_predicted():
+    figure = figures.stretched(
+        np.array([0, 50]),
+        np.array([10, 20]),
+        np.array([5.0, 40.0]),
+        np.array([20.0, 10.0]),
+        sfreq_hz=10.0,
+    )
+    true, found = (c.get_segments() for c in figure.axes[0].collections)
+    assert true[1].tolist() == [[5.0, 1.0], [7.0, 1.0]]
+    assert found[1].tolist() == [[4.0, 1.35], [5.0, 1.35]]
