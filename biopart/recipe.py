@@ -15,7 +15,13 @@ from biopart.data import AugmentSettings, ViewSettings
 from biopart.nn.classifier import Pool
 from biopart.nn.normalise import Normalisation
 from biopart.nn.vit import Position
-from biopart.objectives import DropPosSettings, MaeSettings, Mp3Settings, PartSettings
+from biopart.objectives import (
+    DetectSettings,
+    DropPosSettings,
+    MaeSettings,
+    Mp3Settings,
+    PartSettings,
+)
 from biopart.store.settings import Strict, apply_change, checked, find, read_yaml
 
 Objective = Annotated[
@@ -125,6 +131,14 @@ class FinetuneSettings(Optimisation):
     position: Position = Field(
         "learned", description="positions in fine-tuning: learned (new, random), sincos or none"
     )
+    weights: str | None = Field(
+        None,
+        description="start from these in place of the run's encoder: another run, a file in timm's "
+        "names, or the name of a timm model",
+    )
+    keep_positions: bool = Field(
+        False, description="start from the pretrained positions, interpolated; needs learned ones"
+    )
     pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
     augment: AugmentSettings = Field(
         AugmentSettings(), description="what is changed in images and labels; images only"
@@ -138,6 +152,50 @@ class FinetuneSettings(Optimisation):
         ge=1,
         description="looks at validation persons without gain before stopping; null = none",
     )
+
+
+class ScenesSettings(Strict):
+    """Images with objects in COCO's form, under the folder given by --images."""
+
+    annotations: Path = Field(
+        Path("annotations/instances_train2017.json"), description="JSON of the objects"
+    )
+    images: Path = Field(Path("train2017"), description="folder of the images")
+    keypoints: Path | None = Field(None, description="JSON of persons' keypoints")
+
+
+class DetectionSettings(Optimisation):
+    """Mask R-CNN on the encoder."""
+
+    root: Path = Field(Path("data/coco"), description="folder that the files below lie in")
+    train: ScenesSettings = Field(ScenesSettings(), description="what is learnt from")
+    test: ScenesSettings = Field(
+        ScenesSettings(
+            annotations=Path("annotations/instances_val2017.json"), images=Path("val2017")
+        ),
+        description="what is scored, once, at the end",
+    )
+    canvas: int = Field(1024, ge=32, multiple_of=32, description="side of the square canvas")
+    jitter: tuple[float, float] = Field(
+        (0.1, 2.0), description="large-scale jitter: factors of the size of a scene; [1, 1] = none"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
+    weights: str | None = Field(
+        None,
+        description="encoder to start from: a run, a file in timm's names, or the name of a timm "
+        "model; null = a new one",
+    )
+    keep_positions: bool = Field(
+        False, description="start from the pretrained positions, interpolated"
+    )
+    model: DetectSettings = Field(DetectSettings(), description="the detector")
+
+    @field_validator("jitter")
+    @classmethod
+    def _range(cls, factors: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < factors[0] <= factors[1]:
+            raise ValueError(f"jitter is {list(factors)}; give 0 < smallest <= largest")
+        return factors
 
 
 class CurveSettings(Strict):
@@ -204,6 +262,9 @@ class Recipe(Strict):
     encoder: EncoderSettings = Field(EncoderSettings(), description="the network")
     pretrain: PretrainSettings = Field(PretrainSettings(), description="pretraining")
     finetune: FinetuneSettings = Field(FinetuneSettings(), description="fine-tuning")
+    detect: DetectionSettings = Field(
+        DetectionSettings(), description="detection of objects in images"
+    )
     curve: CurveSettings = Field(CurveSettings(), description="the sample-efficiency curve")
     sweep: SweepSettings = Field(SweepSettings(), description="an ablation")
     compute: ComputeSettings = Field(ComputeSettings(), description="the machine")

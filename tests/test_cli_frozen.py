@@ -27,6 +27,15 @@ TABLE = {
         "--dry-run",
     ],
     "demo": ["--out directory=demo"],
+    "detect": [
+        "[RECIPE]",
+        "--images directory",
+        "--weights text",
+        "--set text...",
+        "--out directory",
+        "--resume",
+        "--dry-run",
+    ],
     "evaluate": [
         "--run directory",
         "--store directory!",

@@ -38,6 +38,7 @@ for _command in (
     data.check,
     training.pretrain,
     training.finetune,
+    training.detect,
     training.evaluate,
     training.probe,
     training.export,

@@ -1,5 +1,6 @@
-"""Commands that train, score and hand on: pretrain, finetune, evaluate, probe, export."""
+"""Commands that train, score and hand on: pretrain, finetune, detect, evaluate, probe, export."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,43 @@ def evaluate(
 
     names = None if persons is None else [n.strip() for n in persons.split(",") if n.strip()]
     output.emit(score(find_run(run_path), store, names, device=device))
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option("--images", type=FOLDER, help="Folder of COCO; default: detect.root of the recipe.")
+@click.option("--weights", help="Run, file in timm's names or timm model; default: the recipe's.")
+@set_option
+@click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
+@click.option("--resume", is_flag=True, help="Go on with --out.")
+@dry_option
+@output_options
+def detect(
+    recipe: str | None,
+    images: Path | None,
+    weights: str | None,
+    changes: tuple[str, ...],
+    out: Path | None,
+    resume: bool,
+    dry_run: bool,
+    output: Output,
+) -> None:
+    """Train Mask R-CNN by a RECIPE on images in COCO's form, and score it on its test images."""
+    from biopart.recipe import Recipe, load_recipe
+    from biopart.verbs.detect import detect as train
+
+    if resume == (recipe is not None) or (resume and out is None):
+        raise click.UsageError("give a recipe, for instance coco_maskrcnn, or --resume --out RUN")
+    given = {"root": images and str(images), "weights": weights}
+    spelled = [f"detect.{key}={json.dumps(value)}" for key, value in given.items() if value]
+    with wrong_use():
+        loaded = Recipe() if recipe is None else load_recipe(recipe, (*spelled, *changes))
+    with output.progress("detect") as report:
+        run = train(loaded, out=out, resume=resume, dry_run=dry_run, report=report)
+    if dry_run:
+        output.emit({"dry_run": "done"}, ["dry run: one batch went through, nothing was kept"])
+        return
+    output.emit({"run": str(run.path), **run.result()})
 
 
 @click.command()

@@ -10,6 +10,7 @@ from biopart.data.cohort import Cohort, open_cohort
 from biopart.data.embedded import EmbeddedWindows
 from biopart.data.images import ImageSource
 from biopart.data.sampler import Sampler
+from biopart.data.scenes import SceneBatch, SceneSource
 from biopart.data.source import Source
 from biopart.data.split import Split, split_persons
 from biopart.data.windows import WindowSource
@@ -23,6 +24,8 @@ __all__ = [
     "EmbeddedWindows",
     "ImageSource",
     "Sampler",
+    "SceneBatch",
+    "SceneSource",
     "Source",
     "Split",
     "StepOutput",

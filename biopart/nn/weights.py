@@ -2,15 +2,18 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from biopart.nn.classifier import Classifier
+from biopart.nn.positions import interpolate, row_major
 from biopart.nn.sequence import SequenceClassifier
 from biopart.nn.vit import ViT
 
@@ -98,18 +101,115 @@ def load_model(path: Path) -> tuple[Classifier | SequenceClassifier, dict[str, A
     return model.eval(), about
 
 
-def transfer(source: ViT, target: ViT) -> None:
-    """Copy an encoder's weights except its positions, which stay new; grids may differ in extent.
+def transfer(source: ViT, target: ViT, *, positions: bool = False) -> None:
+    """Copy an encoder's weights; grids may differ in extent.
 
-    Raises ValueError naming what differs, where the encoders are not alike.
+    Parameters
+    ----------
+    source, target : ViT
+        Alike but for their extents.
+    positions : bool
+        Take the positions too, interpolated where the grids differ; else the target's stay.
+
+    Raises
+    ------
+    ValueError
+        Naming what differs, where the encoders are not alike.
     """
-    old, new = source.arguments, target.arguments
+    if source.heads != target.heads:
+        raise ValueError(
+            f"the pretrained encoder and the new one differ: heads {source.heads} and "
+            f"{target.heads}"
+        )
+    take(source.state_dict(), target, positions=positions, counts=source.counts)
+
+
+def take(
+    state: Mapping[str, Tensor],
+    encoder: ViT,
+    *,
+    positions: bool = False,
+    counts: Sequence[int] | None = None,
+) -> None:
+    """Load weights in timm's names into an encoder.
+
+    Parameters
+    ----------
+    state : mapping
+        Of one of our encoders, or of a timm ViT without its head.
+    encoder : ViT
+        Gets them.
+    positions : bool
+        Take the positions too, where the encoder has learned ones, interpolated linearly where
+        the grids differ; else its own stay.
+    counts : sequence of int, optional
+        Patches per axis of the grid that the weights are of; of a square by default.
+
+    Raises
+    ------
+    ValueError
+        If patch, channels, dim or depth differ (both are named), there are weights that the
+        encoder has no place for, or positions are wanted that are not there.
+    """
+    wanted = described(encoder.state_dict())
     differing = [
-        f"{name} {old[name]} and {new[name]}"
-        for name in ("patch", "channels", "dim", "depth", "heads")
-        if old[name] != new[name]
+        f"{name} {old} and {new}"
+        for name, old in described(state).items()
+        if old != (new := wanted[name])
     ]
     if differing:
         raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(differing)}")
-    state = {name: value for name, value in source.state_dict().items() if name != "pos_embed"}
-    target.load_state_dict(state, strict=False)
+    own = encoder.state_dict()
+    surplus = [name for name in state if name not in own and name != "pos_embed"]
+    absent = [name for name in own if name not in state and name != "pos_embed"]
+    if surplus or absent:
+        raise ValueError(
+            "the weights are not of a plain ViT with [CLS]: "
+            + "; ".join(
+                f"{what} {', '.join(names[:3])}{' and more' if len(names) > 3 else ''}"
+                for what, names in (("there is no place for", surplus), ("they lack", absent))
+                if names
+            )
+        )
+    weights = {name: value for name, value in state.items() if name != "pos_embed"}
+    if positions and encoder.position == "learned":
+        if "pos_embed" not in state:
+            raise ValueError("positions are to be kept, but the weights have none")
+        weights["pos_embed"] = moved_positions(state["pos_embed"], encoder, counts)
+    encoder.load_state_dict(weights, strict=False)
+
+
+def described(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Return patch, channels, dim and depth of an encoder's weights; ValueError if they are none.
+
+    Examples
+    --------
+    >>> described(ViT((8,), (2,), 3, 4, 2, 1).state_dict())
+    {'patch': [2], 'channels': 3, 'dim': 4, 'depth': 2}
+    """
+    kernel = state.get("patch_embed.proj.weight")
+    blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
+    if kernel is None or not blocks:
+        raise ValueError("the weights are of no vision transformer in timm's names")
+    dim, channels, *patch = kernel.shape
+    return {"patch": patch, "channels": channels, "dim": dim, "depth": len(blocks)}
+
+
+def moved_positions(table: Tensor, encoder: ViT, counts: Sequence[int] | None) -> Tensor:
+    """Return a table of positions (1, 1 + K, D) for an encoder's grid; [CLS] keeps its own."""
+    known = table.shape[1] - 1
+    axes = len(encoder.patch)
+    if counts is None:
+        side = round(known ** (1 / axes))
+        counts = (side,) * axes
+    if prod(counts) != known:
+        raise ValueError(
+            f"the weights have {known} positions, which fill no grid of {axes} equal axes; leave "
+            "their positions out"
+        )
+    if tuple(counts) == encoder.counts:
+        return table
+    ratio = torch.tensor(counts) / torch.tensor(encoder.counts)
+    coordinates = (row_major(encoder.counts) + 0.5) * ratio - 0.5
+    moved = interpolate(table[0, 1:], coordinates[None], counts)
+    return torch.cat([table[:, :1], moved.to(table.dtype)], dim=1)

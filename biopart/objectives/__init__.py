@@ -1,6 +1,7 @@
 """Objectives: what an encoder is trained to do, one file each."""
 
 from biopart.objectives.classify import Classify, ClassifySettings
+from biopart.objectives.detect import Detect, DetectSettings
 from biopart.objectives.droppos import DropPos, DropPosSettings
 from biopart.objectives.mae import Mae, MaeSettings
 from biopart.objectives.mp3 import Mp3, Mp3Settings
@@ -19,6 +20,8 @@ __all__ = [
     "PRETRAINING",
     "Classify",
     "ClassifySettings",
+    "Detect",
+    "DetectSettings",
     "DropPos",
     "DropPosSettings",
     "Mae",

@@ -21,6 +21,7 @@ from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
 from biopart.verbs.plan import Plan, context_name, finetuning_name, own_compute
 from biopart.verbs.pretrain import stored_recipe
 from biopart.verbs.scoring import agreement, begin, finish
+from biopart.verbs.weights import start_encoder
 
 
 def finetune(
@@ -120,8 +121,7 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     ]
     fabric = open_fabric(plan.compute, lambda: experiment.encoder(recipe.finetune.position, 0))
     objective = build(experiment, source, plan.seed)
-    if plan.origin is not None:
-        start_from(plan.origin, objective.encoder, experiment)
+    start(plan, objective.encoder)
     compiled(objective.encoder, plan.compute)
     task = make_task(plan, objective, source, fabric)
     watch = begin(target, recipe, report)
@@ -140,6 +140,19 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     finish(plan, target, (test, logits), chosen=describe(fabric, task.source), said=said)
 
 
+def start(plan: Plan, encoder: ViT) -> None:
+    """Give the encoder the weights that it starts from; ValueError where two are asked for."""
+    settings = plan.experiment.recipe.finetune
+    if plan.origin is None:
+        if settings.weights is not None:
+            raise ValueError("from scratch and finetune.weights exclude each other; give one")
+        return
+    if settings.weights is not None:
+        start_encoder(settings.weights, encoder, positions=settings.keep_positions)
+        return
+    start_from(plan.origin, encoder, plan.experiment)
+
+
 def start_from(origin: Run, encoder: ViT, experiment: Experiment) -> None:
     """Take a run's weights; refuse those of other channels.
 
@@ -156,7 +169,8 @@ def start_from(origin: Run, encoder: ViT, experiment: Experiment) -> None:
             f"the encoder was pretrained on {', '.join(about.get('channels', []))}; the recipe now "
             f"wants {', '.join(experiment.channels)}"
         )
-    transfer(load_encoder(origin.encoder), encoder)
+    positions = experiment.recipe.finetune.keep_positions
+    transfer(load_encoder(origin.encoder), encoder, positions=positions)
 
 
 def make_task(plan: Plan, objective: Classify, source: Source, fabric: Fabric) -> Task:

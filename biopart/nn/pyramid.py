@@ -1,0 +1,145 @@
+"""A plain ViT as the trunk of a detector: window attention and a simple feature pyramid.
+
+ViTDet (Li et al. 2022, arXiv 2203.16527), on two axes.
+"""
+
+import math
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biopart.nn.classifier import tile
+from biopart.nn.vit import ViT
+
+STRIDES = (4, 8, 16, 32)
+
+
+def evenly(depth: int, count: int = 4) -> tuple[int, ...]:
+    """Return the last block of each of ``count`` equal parts of a depth, as ViTDet's 2 5 8 11.
+
+    Examples
+    --------
+    >>> evenly(12), evenly(24), evenly(2)
+    ((2, 5, 8, 11), (5, 11, 17, 23), (0, 1))
+    """
+    count = min(count, depth)
+    return tuple((part + 1) * depth // count - 1 for part in range(count))
+
+
+class Trunk(nn.Module):
+    """The blocks of a ViT on a whole canvas, most of which look within windows only.
+
+    Parameters
+    ----------
+    encoder : ViT
+        On two axes; kept, not copied. Its [CLS] takes no part.
+    window : int
+        Side of a window in patches.
+    global_blocks : sequence of int
+        Blocks in which every patch looks at all; evenly spaced by default.
+
+    Raises
+    ------
+    ValueError
+        If the encoder has another number of axes, or there is no such block.
+    """
+
+    def __init__(
+        self, encoder: ViT, *, window: int = 14, global_blocks: Sequence[int] | None = None
+    ) -> None:
+        super().__init__()
+        if len(encoder.patch) != 2:
+            raise ValueError(f"a trunk is of images; the encoder's grid is {encoder.shape}")
+        depth = len(encoder.blocks)
+        chosen = evenly(depth) if global_blocks is None else tuple(global_blocks)
+        if any(not 0 <= block < depth for block in chosen):
+            raise ValueError(f"global_blocks {list(chosen)} are not all among 0 to {depth - 1}")
+        self.encoder, self.window, self.global_blocks = encoder, window, frozenset(chosen)
+        encoder.cls_token.requires_grad_(False)
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Encode normalised canvases (B, C, *S) -> (B, D, y, x), a place per patch."""
+        encoder = self.encoder
+        tokens = encoder.patch_embed(tile(values, encoder.patch))
+        if encoder.position != "none":
+            tokens = tokens + encoder.pos_embed[:, 1:]
+        counts = encoder.counts
+        for number, block in enumerate(encoder.blocks):
+            if number in self.global_blocks:
+                tokens = block(tokens)
+            else:
+                windows = into_windows(tokens, counts, self.window)
+                tokens = out_of_windows(block(windows), counts, self.window)
+        normed: Tensor = encoder.norm(tokens)
+        return normed.transpose(1, 2).reshape(len(values), encoder.dim, *counts)
+
+
+def into_windows(tokens: Tensor, counts: Sequence[int], window: int) -> Tensor:
+    """Cut tokens (B, K, D) of a grid into windows (B * n, window^2, D), zeros at the far edges."""
+    batch, _, dim = tokens.shape
+    rows, columns = counts
+    grid = tokens.reshape(batch, rows, columns, dim)
+    grid = F.pad(grid, (0, 0, 0, -columns % window, 0, -rows % window))
+    rows, columns = grid.shape[1] // window, grid.shape[2] // window
+    parts = grid.reshape(batch, rows, window, columns, window, dim).transpose(2, 3)
+    return parts.reshape(batch * rows * columns, window * window, dim)
+
+
+def out_of_windows(windows: Tensor, counts: Sequence[int], window: int) -> Tensor:
+    """Put windows together again, (B * n, window^2, D) -> (B, K, D); undoes ``into_windows``."""
+    rows, columns = (math.ceil(count / window) for count in counts)
+    dim = windows.shape[-1]
+    parts = windows.reshape(-1, rows, columns, window, window, dim).transpose(2, 3)
+    grid = parts.reshape(-1, rows * window, columns * window, dim)
+    return grid[:, : counts[0], : counts[1]].flatten(1, 2)
+
+
+class Pyramid(nn.Module):
+    """The trunk's one map at several strides.
+
+    Parameters
+    ----------
+    trunk : Trunk
+        Gives a map of one place per patch.
+    channels : int
+        Channels of every level.
+
+    Attributes
+    ----------
+    out_channels : int
+        As torchvision's detectors want it.
+    """
+
+    def __init__(self, trunk: Trunk, channels: int = 256) -> None:
+        super().__init__()
+        patch, dim = trunk.encoder.patch, trunk.encoder.dim
+        if len(set(patch)) > 1 or patch[0] not in STRIDES:
+            raise ValueError(f"a pyramid needs square patches of {STRIDES} pixels; got {patch}")
+        self.trunk, self.out_channels = trunk, channels
+        self.levels = nn.ModuleList(_level(dim, channels, patch[0], stride) for stride in STRIDES)
+
+    def forward(self, values: Tensor) -> OrderedDict[str, Tensor]:
+        """Return maps of strides 4, 8, 16, 32 and 64 by name: canvases -> (B, channels, y, x)."""
+        found = self.trunk(values)
+        maps = OrderedDict((str(n), level(found)) for n, level in enumerate(self.levels))
+        # As in ViTDet, the coarsest level for proposals is every other place of the one before.
+        maps["pool"] = F.max_pool2d(maps[str(len(self.levels) - 1)], 1, stride=2)
+        return maps
+
+
+def _level(dim: int, channels: int, patch: int, stride: int) -> nn.Sequential:
+    """Build what takes a map of stride ``patch`` to another stride and number of channels."""
+    parts: list[nn.Module] = []
+    width = dim
+    for number in range(round(math.log2(max(patch // stride, 1)))):
+        if number:
+            parts += [LayerNorm2d(width), nn.GELU()]
+        parts.append(nn.ConvTranspose2d(width, width // 2, 2, stride=2))
+        width //= 2
+    parts += [nn.MaxPool2d(2)] * round(math.log2(max(stride // patch, 1)))
+    parts += [nn.Conv2d(width, channels, 1, bias=False), LayerNorm2d(channels)]
+    parts += [nn.Conv2d(channels, channels, 3, padding=1, bias=False), LayerNorm2d(channels)]
+    return nn.Sequential(*parts)

@@ -1,0 +1,104 @@
+"""Mask R-CNN on a plain ViT: boxes, classes and masks of the objects in images.
+
+Torchvision's Mask R-CNN (arXiv 1703.06870) on ViTDet's trunk (arXiv 2203.16527); images only.
+"""
+
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torchvision.models.detection import MaskRCNN
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.faster_rcnn import FastRCNNPredictor, TwoMLPHead
+from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredictor
+from torchvision.ops import MultiScaleRoIAlign
+
+from biopart.data import Batch, SceneBatch, StepOutput
+from biopart.nn import ViT
+from biopart.nn.pyramid import STRIDES, Pyramid, Trunk
+from biopart.store.settings import Strict
+
+__all__ = ["Detect", "DetectSettings"]
+
+
+class DetectSettings(Strict):
+    """Settings of the detector."""
+
+    name: Literal["detect"] = Field("detect", description="the objective")
+    classes: int = Field(80, ge=1, description="classes of objects")
+    window: int = Field(14, ge=1, description="side of an attention window in patches")
+    global_blocks: list[int] | None = Field(
+        None, description="blocks that look at the whole canvas; null = evenly spaced, four"
+    )
+    channels: int = Field(256, ge=8, description="channels of every level of the pyramid")
+    box_dim: int = Field(1024, ge=8, description="width of the layers that classify a box")
+    proposals: int = Field(512, ge=4, description="proposals of an image that a step learns from")
+    anchor: int = Field(32, ge=1, description="side in pixels of the anchors at stride 4; doubles")
+
+
+class Detect(nn.Module):
+    """Losses of proposals, classes, boxes and masks.
+
+    Parameters
+    ----------
+    encoder : ViT
+        Of the canvas's shape, all its weights train but [CLS].
+    settings : DetectSettings
+        Classes, windows, pyramid, anchors.
+    """
+
+    def __init__(self, encoder: ViT, settings: DetectSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        trunk = Trunk(encoder, window=settings.window, global_blocks=settings.global_blocks)
+        levels = [str(number) for number in range(len(STRIDES))]
+        sides = [settings.anchor << number for number in range(len(STRIDES) + 1)]
+        width = settings.channels
+        self.model = MaskRCNN(
+            Pyramid(trunk, width),
+            min_size=min(encoder.shape),
+            max_size=max(encoder.shape),
+            image_mean=[0.0] * encoder.channels,  # values come normalised
+            image_std=[1.0] * encoder.channels,
+            _skip_resize=True,
+            rpn_anchor_generator=AnchorGenerator(
+                tuple((side,) for side in sides), ((0.5, 1.0, 2.0),) * len(sides)
+            ),
+            box_roi_pool=MultiScaleRoIAlign(levels, 7, 2),
+            box_head=TwoMLPHead(width * 49, settings.box_dim),
+            box_predictor=FastRCNNPredictor(settings.box_dim, settings.classes + 1),
+            box_batch_size_per_image=settings.proposals,
+            mask_roi_pool=MultiScaleRoIAlign(levels, 14, 2),
+            mask_head=MaskRCNNHeads(width, (width,) * 4, 1),
+            mask_predictor=MaskRCNNPredictor(width, width, settings.classes + 1),
+        )
+
+    @property
+    def encoder(self) -> ViT:
+        """The encoder under the pyramid."""
+        found: ViT = self.model.backbone.trunk.encoder
+        return found
+
+    def forward(
+        self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
+    ) -> StepOutput:
+        """Compare with the objects of normalised canvases (B, C, *S)."""
+        if not isinstance(batch, SceneBatch):
+            raise ValueError("a detector learns from canvases with their objects (SceneSource)")
+        losses: dict[str, Tensor] = self.model(list(batch.values.float()), batch.targets)
+        metrics = {name.removeprefix("loss_"): loss.detach() for name, loss in losses.items()}
+        return StepOutput(torch.stack(list(losses.values())).sum(), metrics)
+
+    @torch.no_grad()
+    def predict(self, values: Tensor) -> list[dict[str, Tensor]]:
+        """Detect objects on normalised canvases (B, C, *S).
+
+        Returns
+        -------
+        list of dict
+            Of each canvas ``boxes`` (n, 4) as left, top, right, bottom, ``labels`` (n,) from 1 on,
+            ``scores`` (n,) and ``masks`` (n, 1, S, S) from 0 to 1, best first.
+        """
+        found: list[dict[str, Tensor]] = self.model(list(values.float()))
+        return found

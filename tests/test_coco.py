@@ -1,0 +1,164 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from biopart.evaluation.detection import score_detections
+from biopart.images.coco import area, read_coco
+from biopart.images.outlines import raster
+
+SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
+
+
+def written(folder, *, objects, missing=()):
+    """Two images of 40 x 60 in a folder, and COCO's JSON of objects in them."""
+    images = [{"id": 7 + n, "file_name": f"{n}.jpg", "height": 40, "width": 60} for n in range(2)]
+    for image in images:
+        if image["file_name"] not in missing:
+            Image.new("RGB", (60, 40)).save(folder / image["file_name"])
+    categories = [{"id": 3, "name": "cat"}, {"id": 9, "name": "dog"}]
+    rows = [
+        {"id": 100 + n, "image_id": 7, "category_id": 9, **one} for n, one in enumerate(objects)
+    ]
+    given = {"images": images, "annotations": rows, "categories": categories}
+    (folder / "a.json").write_text(json.dumps(given))
+    return folder / "a.json"
+
+
+def test_boxes_become_corners_inside_the_image_and_classes_numbers(tmp_path):
+    path = written(tmp_path, objects=[{"bbox": [50, -5, 20, 15], "segmentation": [SQUARE]}])
+    coco = read_coco(path, tmp_path)
+    scene = coco.scenes[0]
+    assert coco.classes == {3: "cat", 9: "dog"}
+    assert scene.boxes.tolist() == [[50, 0, 60, 10]]
+    assert scene.classes.tolist() == [1]
+    assert coco.scenes[1].boxes.shape == (0, 4)
+    assert coco.left_out == {}
+
+
+def test_what_is_left_out_is_counted_by_kind(tmp_path):
+    objects = [
+        {"bbox": [0, 0, 5, 0]},
+        {"bbox": [70, 0, 5, 5]},
+        {"bbox": [0, 0, 5]},
+        {"bbox": [0, 0, 5, 5], "category_id": 1},
+        {"bbox": [0, 0, 5, 5], "image_id": 99},
+        {"bbox": [1, 2, 5, 5]},
+        {"bbox": [0, 0, 5, 5], "image_id": 8},
+    ]
+    coco = read_coco(written(tmp_path, objects=objects, missing=["1.jpg"]), tmp_path)
+    assert coco.left_out == {
+        "degenerate boxes": 2,
+        "objects without four numbers for a box, or of no class": 2,
+        "images whose file is missing": 1,
+        "objects of images whose file is missing": 1,
+        "objects of images that are not listed": 1,
+    }
+    assert [scene.boxes.tolist() for scene in coco.scenes] == [[[1, 2, 6, 7]]]
+
+
+def test_keypoints_come_from_their_own_file_by_id(tmp_path):
+    path = written(tmp_path, objects=[{"bbox": [0, 0, 5, 5]}, {"bbox": [0, 0, 6, 6]}])
+    given = json.loads(path.read_text())
+    given["annotations"] = [{**given["annotations"][1], "keypoints": list(range(51))}]
+    points = tmp_path / "points.json"
+    points.write_text(json.dumps(given))
+    scene = read_coco(path, tmp_path, points).scenes[0]
+    assert not scene.keypoints[0].any()
+    assert scene.keypoints[1, :2].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_files_that_are_not_cocos_are_refused(tmp_path):
+    path = written(tmp_path, objects=[])
+    with pytest.raises(FileNotFoundError, match=r"no file .*b\.json; COCO's annotations"):
+        read_coco(tmp_path / "b.json", tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds none of the images of"):
+        read_coco(path, tmp_path / "elsewhere")
+    path.write_text("{")
+    with pytest.raises(ValueError, match=r"a\.json is no JSON"):
+        read_coco(path, tmp_path)
+    path.write_text('{"images": [], "annotations": [{"id": 1}], "categories": []}')
+    with pytest.raises(ValueError, match="not COCO's: its annotations have no bbox, category_id"):
+        read_coco(path, tmp_path)
+
+
+def test_a_name_in_the_json_cannot_leave_the_folder(tmp_path):
+    path = written(tmp_path, objects=[])
+    given = json.loads(path.read_text())
+    given["images"][0]["file_name"] = "../../0.jpg"
+    path.write_text(json.dumps(given))
+    assert read_coco(path, tmp_path).scenes[0].path == tmp_path / "0.jpg"
+
+
+def test_the_area_of_an_l_by_hand():
+    outline = [[0, 0, 4, 0, 4, 1, 1, 1, 1, 3, 0, 3]]
+    assert area(outline, 0.0) == 4 + 2
+    assert area({"counts": [], "size": [1, 1]}, 12.5) == 12.5
+
+
+def test_outlines_of_all_forms_are_drawn():
+    drawn = raster([[1, 1, 3, 1, 3, 3, 1, 3]], 4, 5)
+    expected = np.zeros((4, 5))
+    expected[1:3, 1:3] = 1
+    assert drawn.tolist() == expected.tolist()
+    runs = {"size": [4, 5], "counts": [5, 2, 2, 2, 9]}  # down the columns
+    assert raster(runs, 4, 5).tolist() == expected.tolist()
+    assert raster([], 4, 5).sum() == 0
+
+
+def test_what_was_annotated_scores_1(tmp_path):
+    objects = [
+        {"bbox": [10, 10, 20, 20], "segmentation": [SQUARE]},
+        {"bbox": [0, 0, 8, 8], "segmentation": [[0, 0, 8, 0, 8, 8, 0, 8]], "category_id": 3},
+    ]
+    coco = read_coco(written(tmp_path, objects=objects), tmp_path)
+    scores = score_detections(coco.to_json(), coco.to_detections())
+    for kind in ("box", "mask"):
+        assert scores[kind]["AP"] == pytest.approx(1.0)
+        assert scores[kind]["AR100"] == pytest.approx(1.0)
+        assert scores[kind]["AP_large"] is None
+
+
+def test_half_of_the_objects_found_is_half_of_the_precision(tmp_path):
+    # Two dogs, one found exactly, and one detection of nothing, less sure: precision is 1 up to a
+    # recall of 1/2 and 0 beyond; COCO reads it at 101 recalls, of which 51 are at most 1/2.
+    objects = [{"bbox": [10, 10, 20, 20]}, {"bbox": [35, 10, 20, 20]}]
+    coco = read_coco(written(tmp_path, objects=objects), tmp_path)
+    found = [
+        {"image_id": 7, "category_id": 9, "bbox": [10, 10, 20, 20], "score": 0.9},
+        {"image_id": 8, "category_id": 9, "bbox": [0, 0, 9, 9], "score": 0.2},
+    ]
+    scores = score_detections(coco.to_json(), found)
+    assert list(scores) == ["box"]
+    assert scores["box"]["AP50"] == pytest.approx(51 / 101)
+    assert scores["box"]["AR100"] == pytest.approx(0.5)
+
+
+def test_a_box_that_is_off_counts_at_low_overlap_only(tmp_path):
+    # 20 x 20 against 20 x 14 inside it: IoU 0.7, a hit at 0.50, 0.55, 0.60, 0.65 and 0.70 of ten.
+    coco = read_coco(written(tmp_path, objects=[{"bbox": [10, 10, 20, 20]}]), tmp_path)
+    found = [{"image_id": 7, "category_id": 9, "bbox": [10, 10, 20, 14], "score": 0.9}]
+    scores = score_detections(coco.to_json(), found)["box"]
+    assert (scores["AP50"], scores["AP75"]) == (pytest.approx(1), pytest.approx(0))
+    assert scores["AP"] == pytest.approx(0.5)
+
+
+def test_nothing_found_scores_0(tmp_path):
+    coco = read_coco(written(tmp_path, objects=[{"bbox": [1, 1, 5, 5]}]), tmp_path)
+    assert score_detections(coco.to_json(), [])["box"]["AP"] == 0
+
+
+def test_real_scenes_are_read_and_score_1_against_themselves(real_data):
+    root = real_data / "images_coco"
+    for part in ("train2017", "val2017"):
+        coco = read_coco(
+            root / f"annotations/instances_{part}.json",
+            root / part,
+            root / f"annotations/person_keypoints_{part}.json",
+        )
+        assert (len(coco.scenes), len(coco.classes), coco.left_out) == (50, 80, {})
+        assert any(scene.keypoints.any() for scene in coco.scenes)
+        scores = score_detections(coco.to_json(), coco.to_detections())
+        assert scores["box"]["AP"] == pytest.approx(1.0)
+        assert scores["mask"]["AP"] == pytest.approx(1.0)

@@ -1,0 +1,111 @@
+"""Weights of other grids, of timm, and of what does not fit."""
+
+import pytest
+import timm
+import torch
+
+from biopart.nn import ViT, from_timm
+from biopart.nn.weights import described, moved_positions, save_tensors, take, transfer
+from biopart.verbs.weights import read_weights, start_encoder
+
+
+def encoder(shape=(8, 8), patch=(2, 2), *, channels=3, dim=16, depth=2, heads=2, seed=0, **options):
+    torch.manual_seed(seed)
+    return ViT(shape, patch, channels, dim, depth, heads, **options)
+
+
+def test_weights_say_what_they_are_of():
+    found = described(encoder((12,), (3,), channels=2).state_dict())
+    assert found == {"patch": [3], "channels": 2, "dim": 16, "depth": 2}
+    with pytest.raises(ValueError, match="no vision transformer in timm's names"):
+        described({"fc.weight": torch.zeros(2, 2)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"patch": (4, 4)}, r"patch \[4, 4\] and \[2, 2\]"),
+        ({"channels": 1}, "channels 1 and 3"),
+        ({"dim": 8}, "dim 8 and 16"),
+        ({"depth": 3}, "depth 3 and 2"),
+        ({"heads": 4}, "heads 4 and 2"),
+    ],
+)
+def test_what_differs_is_named_with_both_values(change, message):
+    with pytest.raises(ValueError, match=message):
+        transfer(encoder(**change), encoder())
+
+
+def test_positions_stay_new_unless_they_are_asked_for():
+    old, new = encoder(seed=1), encoder()
+    fresh = new.pos_embed.clone()
+    transfer(old, new)
+    assert torch.equal(new.pos_embed, fresh)
+    assert torch.equal(new.blocks[1].mlp.fc1.weight, old.blocks[1].mlp.fc1.weight)
+    transfer(old, new, positions=True)
+    assert torch.equal(new.pos_embed, old.pos_embed)
+
+
+def test_positions_of_another_grid_are_interpolated_by_hand():
+    # Two patches with 0 and 8 become four: places -0.25, 0.25, 0.75, 1.25 of the old grid.
+    target = encoder((8,), (2,), dim=2, heads=1)
+    table = torch.tensor([[[5.0, 5.0], [0.0, 1.0], [8.0, 1.0]]])
+    moved = moved_positions(table, target, (2,))
+    assert moved[0, :, 0].tolist() == [5, 0, 2, 6, 8]
+    assert moved[0, 1:, 1].tolist() == [1, 1, 1, 1]  # what is constant stays so
+
+
+def test_positions_of_a_square_are_known_to_be_of_one():
+    target = encoder((12, 8))
+    rows = torch.arange(3.0)[:, None].expand(3, 3).reshape(-1, 1).expand(9, 16)
+    table = torch.cat([torch.zeros(1, 16), rows])[None]
+    moved = moved_positions(table, target, None)[0, 1:, 0].reshape(6, 4)
+    assert moved[:, 0].tolist() == [0, 0.25, 0.75, 1.25, 1.75, 2]  # rows, and the same in each
+    assert torch.equal(moved, moved[:, :1].expand(6, 4))
+    with pytest.raises(ValueError, match="10 positions, which fill no grid of 2 equal axes"):
+        moved_positions(torch.zeros(1, 11, 16), target, None)
+
+
+def test_weights_that_are_no_plain_vit_are_refused():
+    state = encoder().state_dict()
+    with pytest.raises(ValueError, match=r"there is no place for blocks\.0\.ls1\.gamma"):
+        take({**state, "blocks.0.ls1.gamma": torch.ones(16)}, encoder())
+    del state["cls_token"]
+    with pytest.raises(ValueError, match=r"plain ViT with \[CLS\]: they lack cls_token"):
+        take(state, encoder())
+
+
+def test_a_timm_checkpoint_of_another_image_size_starts_an_encoder(tmp_path):
+    arguments = {"img_size": 32, "patch_size": 8, "embed_dim": 16, "depth": 2, "num_heads": 2}
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=7, **arguments)
+    save_tensors(tmp_path / "w.safetensors", model.state_dict(), {})
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    values = torch.randn(2, 16, 3, 8, 8)
+    for name in ("w.safetensors", "w.pth"):
+        same = encoder((32, 32), (8, 8))
+        said = start_encoder(str(tmp_path / name), same, positions=True)
+        assert said.endswith("with its positions")
+        whole = values.reshape(2, 4, 4, 3, 8, 8).permute(0, 3, 1, 4, 2, 5).reshape(2, 3, 32, 32)
+        expected = model.eval().forward_features(whole)
+        assert torch.allclose(same.eval()(values), expected, atol=1e-5)
+        larger = encoder((64, 64), (8, 8))
+        start_encoder(str(tmp_path / name), larger, positions=True)
+        corner = model.pos_embed[0, 1] - larger.pos_embed[0, 1]
+        assert corner.abs().max() < 1e-6  # beyond the outermost places the nearest is taken
+
+
+def test_weights_that_are_not_there_or_no_tensors_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="is no run, no file of weights and no timm model"):
+        read_weights("vit_of_nobody")
+    (tmp_path / "w.pth").write_bytes(b"no pickle")
+    with pytest.raises(ValueError, match=r"w\.pth is no file of tensors alone"):
+        read_weights(str(tmp_path / "w.pth"))
+    torch.save({"x": 3}, tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="holds no state dictionary"):
+        read_weights(str(tmp_path / "w.pth"))
+    with pytest.raises(FileNotFoundError, match=r"no recipe\.yaml"):
+        read_weights(str(tmp_path))
+
+
+def test_the_head_of_a_timm_model_is_dropped():
+    assert set(from_timm({"head.bias": torch.ones(1), "cls_token": torch.ones(1)})) == {"cls_token"}
