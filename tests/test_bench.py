@@ -17,6 +17,7 @@ from biopart.studies import bench
 from biopart.studies.bench import night
 from biopart.studies.bench import objectives as of_objectives
 from biopart.studies.bench import part as of_part
+from biopart.studies.bench.images import bench_images, utilisation
 from biopart.studies.bench.turns import Timing, in_turns, limited
 
 
@@ -158,3 +159,30 @@ def test_an_encoder_alone_gets_what_the_objective_gives_it() -> None:
     assert torch.equal(options["unknown"], objective.unknown)
     of_objectives.bare_step(encoder, inputs, options)
     assert encoder.cls_token.grad.abs().sum() > 0
+
+
+def test_images_are_measured_from_store_and_files_and_in_a_step():
+    torch.manual_seed(0)
+    encoder = ViT((16, 16), (4, 4), 3, 16, 1, 2, position="sincos")
+    found = bench_images(1, images=512, files=((8, 6),), encoder=encoder, grids=2)
+    assert found["store"]["kept"] == (found["store"]["images_per_second"] >= 20_000)
+    assert set(found["decoding"]) == {"8px_1_processes", "8px_2_processes"}
+    decoding = found["decoding"]["8px_1_processes"]
+    assert decoding["ratio"] == pytest.approx(
+        decoding["images_per_second"] / decoding["pil_images_per_second"]
+    )
+    step = found["step"]
+    assert step["patches"] == 16
+    assert step["to_encoder"]["ratio"] == pytest.approx(step["part_s"] / step["encoder_s"])
+    assert step["to_mae"]["ratio_to_mae"] == pytest.approx(step["part_s"] / step["mae_s"])
+
+
+def test_operations_of_a_step_are_counted():
+    # Twice the images are twice the operations, but for what a head does once a batch.
+    sizes = ((8, 8), (4, 4), 16, 1, 2, 4)
+    rates = [utilisation(*sizes, device="cpu", batch=batch, seconds=0.01) for batch in (2, 4)]
+    work = [rate["tflop_per_second"] / rate["images_per_second"] for rate in rates]
+    assert work[0] == pytest.approx(work[1], rel=0.01)
+    # At least the encoder's linear layers: 12 D^2 weights a block on 5 tokens, 3 passes, 2 each.
+    assert work[0] * 1e12 > 2 * 3 * 12 * 16**2 * 5 * 0.8
+    assert rates[0]["utilisation"] is None

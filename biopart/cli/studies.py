@@ -175,13 +175,18 @@ def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["signals", "part", "objectives"]))
+@click.argument("what", type=click.Choice(["signals", "images", "part", "objectives"]))
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
 @output_options
 def bench(what: str, repeats: int, output: Output) -> None:
-    """Measure the path from a raw night to windows, a PART step, or steps of all objectives."""
-    from biopart.studies.bench import bench_objectives, bench_part, bench_signals
+    """Measure a raw night's path to windows, images, a PART step, or steps of all objectives."""
+    from biopart.studies import bench as benches
 
     measures: dict[str, Callable[..., dict[str, Any]]]
-    measures = {"signals": bench_signals, "part": bench_part, "objectives": bench_objectives}
+    measures = {
+        "signals": benches.bench_signals,
+        "images": benches.bench_images,
+        "part": benches.bench_part,
+        "objectives": benches.bench_objectives,
+    }
     output.emit(measures[what](repeats, output.say))

@@ -103,10 +103,12 @@ def _compare(found: dict[str, dict[str, list[Path]]]) -> None:
 
 def decode_all(root: Path, names: Sequence[str], card: ImageCard) -> list[NDArray[np.uint8] | str]:
     """Decode images; a text in place of one says why it could not be."""
-    return [decode(root / name, card) for name in names]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # corrupt EXIF, which says nothing of the pixels
+        return [decode(f"{root}/{name}", card) for name in names]
 
 
-def decode(path: Path, card: ImageCard) -> NDArray[np.uint8] | str:
+def decode(path: Path | str, card: ImageCard) -> NDArray[np.uint8] | str:
     """Decode an image to uint8 (channel, y, x), or say why it is bad.
 
     CMYK, palettes and transparency become the card's channels by PIL's conversion. The rotation in
@@ -114,11 +116,12 @@ def decode(path: Path, card: ImageCard) -> NDArray[np.uint8] | str:
     """
     height, width = card.size
     try:
-        with warnings.catch_warnings(), Image.open(path) as image:
-            warnings.simplefilter("ignore")  # corrupt EXIF, which says nothing of the pixels
+        with Image.open(path) as image:
             if image.mode.partition(";")[0] in DEEP:
                 return f"has more than 8 bits per channel (mode {image.mode})"
-            converted = image.convert("L" if card.channels == ["grey"] else "RGB")
+            mode = "L" if card.channels == ["grey"] else "RGB"
+            image.load()
+            converted = image if image.mode == mode else image.convert(mode)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return " ".join(str(error).split())
     if converted.size != (width, height):
@@ -128,7 +131,7 @@ def decode(path: Path, card: ImageCard) -> NDArray[np.uint8] | str:
             converted = centre(converted, height, width)
         converted = converted.resize((width, height), Image.Resampling.BICUBIC)
     values = np.asarray(converted, dtype=np.uint8).reshape(height, width, -1)
-    return np.ascontiguousarray(values.transpose(2, 0, 1))
+    return values.transpose(2, 0, 1)
 
 
 def centre(image: Image.Image, height: int, width: int) -> Image.Image:
