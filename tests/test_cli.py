@@ -1,6 +1,8 @@
 """Manners of the commands: exit status, one sentence for a mistake, JSON on stdout."""
 
 import json
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -145,3 +147,24 @@ def test_version():
     import biopart
 
     assert biopart.__version__ in call("--version").stdout
+
+
+def test_latest_stands_for_the_newest_run_wherever_a_run_is_taken(recipe_file):
+    call("pretrain", recipe_file, "--quiet", "--json")
+    out = call("export", "runs/latest", "--to", "safetensors", "--out", "E", "--json")
+    assert [name.split("/")[-1] for name in json.loads(out.stdout)["files"]] == [
+        "config.json",
+        "model.safetensors",
+    ]
+    told = call("finetune", "--run", "runs/latest", "--subjects", 2, "--json", "--quiet")
+    assert "/finetune/s2-seed0" in json.loads(told.stdout)["run"]
+    refused = call("export", recipe_file, "--to", "hub", "--out", "F")
+    assert refused.exit_code == 2
+    assert "is a file" in refused.output
+
+
+def test_the_package_is_a_command_too():
+    answer = subprocess.run(
+        [sys.executable, "-m", "biopart", "--version"], capture_output=True, text=True, check=True
+    )
+    assert answer.stdout.startswith("biopart, version ")

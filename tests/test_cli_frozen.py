@@ -100,6 +100,7 @@ TABLE = {
         "--jobs integer=1",
         "--retry",
         "--set text...",
+        "--dry-run",
     ],
 }
 

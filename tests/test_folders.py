@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from biopart.images.folders import decode, find_folders
-from biopart.store.image_card import ImageCard
+from biopart.store.image_card import ImageCard, load_image_card
 
 
 def card(**values: Any) -> ImageCard:
@@ -133,3 +133,66 @@ def test_a_part_without_classes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
     with pytest.raises(FileNotFoundError, match=r"train holds no folder of a class; n needs one"):
         find_folders(card(), tmp_path)
+
+
+FLAT = {"parts": {"train": "train", "test": "flat"}, "labels": {"test": "classes.csv"}}
+
+
+def flat(raw: Path, text: str) -> Path:
+    for number, name in enumerate(("v1.JPEG", "v2.JPEG")):
+        save(raw / "flat" / name, (number, 0, 0))
+    (raw / "classes.csv").write_text(text)
+    return raw
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ImageId,PredictionString\nv2,dog 85 1 499 272\nv1,cat 1 2 3 4 cat 5 6 7 8\n",  # Kaggle's
+        "v1.JPEG cat\n\nv2.JPEG dog\n",
+    ],
+)
+def test_a_text_says_the_classes_of_images_in_one_folder(raw: Path, text: str) -> None:
+    found = find_folders(card(**FLAT), flat(raw, text))
+    test = found.parts["test"]
+    assert (test.names, test.labels.tolist()) == (("flat/v1.JPEG", "flat/v2.JPEG"), [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("v1 cat\nv3 dog\n", r"says 'v3 dog' in line 2; give a file of .*flat and its class"),
+        ("v1\nv2 dog\n", "says 'v1' in line 1"),
+        ("v1 cat\n", r"says no class of 1 images of .*flat"),
+        ("v1 cat\nv2 cat\n", "part test has no image of dog"),
+    ],
+)
+def test_a_text_that_does_not_fit_is_refused(raw: Path, text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        find_folders(card(**FLAT), flat(raw, text))
+
+
+def test_the_text_of_classes_must_be_there_and_below_the_raw_folder(raw: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"no file .*classes\.csv, which should say"):
+        find_folders(card(**FLAT), raw)
+    with pytest.raises(ValueError, match="give a file below the raw folder"):
+        card(**{**FLAT, "labels": {"test": "../classes.csv"}})
+    with pytest.raises(ValueError, match="labels names texts of parts in folders"):
+        card(labels={"other": "a.csv"})
+
+
+def test_imagenets_layout_with_a_cmyk_file_and_damaged_exif(tmp_path: Path) -> None:
+    for part, name in (("train", "n1_1"), ("train", "n1_2"), ("val", "ILSVRC2012_val_1")):
+        for wnid in ("n01440764", "n02012849"):
+            save(tmp_path / part / wnid / f"{name}.JPEG", (9, 9, 9), size=(40, 30))
+    Image.new("CMYK", (30, 40), (0, 255, 255, 0)).save(tmp_path / "val/n01440764/c.JPEG")
+    exif = b"\xff\xd8\xff\xe1\x00\x0aExif\x00\x00MM"
+    plain = (tmp_path / "train/n01440764/n1_1.JPEG").read_bytes()
+    (tmp_path / "train/n01440764/n1_1.JPEG").write_bytes(exif + plain[2:])
+    shipped = load_image_card("imagenet", ["size=[8, 8]"])
+    found = find_folders(shipped, tmp_path)
+    assert found.classes == ("n01440764", "n02012849")
+    read = found.parts["val"].read(0, 3, jobs=1)
+    assert read.pixels.shape == (3, 3, 8, 8)
+    assert read.pixels[1, :, 0, 0].tolist()[0] > 200  # cyan-free CMYK is red
+    assert found.parts["train"].read(0, 4, jobs=1).bad == {}

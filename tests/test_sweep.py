@@ -3,7 +3,13 @@ from pathlib import Path
 import pytest
 
 from biopart.recipe import Recipe, load_recipe
-from biopart.studies.sweep.sweep import parse_over, plan_sweep, run_sweep, variants_of
+from biopart.studies.sweep.sweep import (
+    announce,
+    parse_over,
+    plan_sweep,
+    run_sweep,
+    variants_of,
+)
 from biopart.studies.work import Crew
 from biopart.verbs.experiment import open_experiment
 
@@ -15,10 +21,10 @@ def test_every_combination_of_values_is_a_variant(small_recipe):
     variants = variants_of(Recipe.model_validate(small_recipe), over)
     found = {v.name: (v.recipe.pretrain.objective.pairs, v.recipe.encoder.depth) for v in variants}
     assert found == {
-        "pairs=4+depth=1": (4, 1),
-        "pairs=4+depth=2": (4, 2),
-        "pairs=16+depth=1": (16, 1),
-        "pairs=16+depth=2": (16, 2),
+        "pairs=4+encoder.depth=1": (4, 1),
+        "pairs=4+encoder.depth=2": (4, 2),
+        "pairs=16+encoder.depth=1": (16, 1),
+        "pairs=16+encoder.depth=2": (16, 2),
     }
 
 
@@ -84,6 +90,18 @@ def test_a_folder_of_another_key_is_refused_and_one_of_other_values_goes_on(smal
         ValueError, match=r"sweep.over.* of another recipe|another recipe.*sweep.over"
     ):
         run_sweep(Recipe.model_validate(small_recipe), tmp_path, Crew())
+
+
+def test_a_sweep_is_announced_without_writing_anything(small_recipe, tmp_path):
+    small_recipe["sweep"] = {"over": {"finetune.lr": [1e-3, 1e-2]}, "repeats": 2}
+    said = announce(Recipe.model_validate(small_recipe), tmp_path / "s", Crew())
+    # A pretraining and a fine-tuning per value and seed.
+    assert {name: row["left"] for name, row in said["variants"].items()} == {
+        "finetune.lr=0.001": 4,
+        "finetune.lr=0.01": 4,
+    }
+    assert said["seconds_left"] > 0
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_sweep_makes_one_table_with_held_out_figures(small_recipe, tmp_path):

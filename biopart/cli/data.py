@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -116,13 +117,28 @@ def prepare(
         f"{len(report.refused)} refused"
     ]
     for kind in ("refused", "warnings", "left_out"):
-        for name, what in getattr(report, kind).items():
-            lines += [
-                f"{kind} {name}: {line}" for line in ([what] if isinstance(what, str) else what)
-            ]
+        lines += told_once(kind, getattr(report, kind))
     output.emit(asdict(report), lines)
     if report.refused:
         sys.exit(1)
+
+
+def told_once(kind: str, said: Mapping[str, str | Sequence[str]]) -> list[str]:
+    """Return what is said of records as lines, each sentence once with how many it is of.
+
+    Examples
+    --------
+    >>> told_once("left_out", {"a": ["no EOG", "flat"], "b": ["no EOG"]})
+    ['left_out a and 1 more: no EOG', 'left_out a: flat']
+    """
+    names: dict[str, list[str]] = {}
+    for name, what in said.items():
+        for line in [what] if isinstance(what, str) else what:
+            names.setdefault(line, []).append(name)
+    return [
+        f"{kind} {of[0]}{f' and {len(of) - 1} more' if len(of) > 1 else ''}: {line}"
+        for line, of in names.items()
+    ]
 
 
 @click.command()

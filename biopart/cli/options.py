@@ -14,6 +14,23 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
+class RunFolder(click.Path):
+    """A run folder, or the file ``runs/latest``, which names one."""
+
+    def __init__(self) -> None:
+        super().__init__(file_okay=False, path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the folder that is meant."""
+        path = Path(value)
+        if path.name == "latest" and path.is_file():
+            value = path.read_text(encoding="utf-8").strip()
+        return super().convert(value, param, ctx)
+
+
+RUN = RunFolder()
+
+
 @contextmanager
 def wrong_use() -> Iterator[None]:
     """Report a wrong recipe, card or setting as wrong use: exit status 2."""
@@ -42,6 +59,6 @@ dry_option = click.option("--dry-run", is_flag=True, help="Do everything on one 
 run_option = click.option(
     "--run",
     "run_path",
-    type=FOLDER,
+    type=RUN,
     help="Run folder, or RUN/finetune/NAME; default: the newest run and fine-tuning.",
 )

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from biopart.cli.options import FOLDER, output_options, set_option, wrong_use
+from biopart.cli.options import FOLDER, RUN, output_options, set_option, wrong_use
 from biopart.terminal import Output
 
 
@@ -64,7 +64,7 @@ def changes_of(
 @click.option("--sizes", "--subjects", "sizes", help="Labelled persons, e.g. 1,2,5,10.")
 @click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
 @click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
-@click.option("--run", "runs", type=FOLDER, multiple=True, help="Finished pretraining to take.")
+@click.option("--run", "runs", type=RUN, multiple=True, help="Finished pretraining to take.")
 @click.option("--out", type=FOLDER, help="Folder of the curve; default curves/<name>.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--retry", is_flag=True, help="Do failed cells again.")
@@ -109,6 +109,7 @@ def curve(
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--retry", is_flag=True, help="Do failed cells again.")
 @set_option
+@click.option("--dry-run", is_flag=True, help="Say what would be done and how long it takes.")
 @output_options
 def sweep(
     recipe: str,
@@ -116,12 +117,13 @@ def sweep(
     out: Path | None,
     jobs: int,
     retry: bool,
+    dry_run: bool,
     output: Output,
     **wanted: Any,
 ) -> None:
     """Try values of a key of RECIPE, all else equal; a stopped sweep goes on."""
     from biopart.recipe import load_recipe
-    from biopart.studies.sweep import lines_of, parse_over, run_sweep, variants_of
+    from biopart.studies.sweep import announce, lines_of, parse_over, run_sweep, variants_of
     from biopart.studies.work import Crew
 
     with wrong_use():
@@ -130,14 +132,18 @@ def sweep(
         variants_of(loaded, loaded.sweep.over)
     with stoppable(), output.cells("sweep") as progress:
         crew = Crew(jobs, retry=retry, say=output.say, progress=progress)
-        found = run_sweep(loaded, out or Path("sweeps") / loaded.name, crew)
+        folder = out or Path("sweeps") / loaded.name
+        if dry_run:
+            output.emit(announce(loaded, folder, crew))
+            return
+        found = run_sweep(loaded, folder, crew)
     output.emit(found, lines_of(found))
     if found["failed"]:
         sys.exit(1)
 
 
 @click.command()
-@click.argument("run", type=FOLDER, required=False)
+@click.argument("run", type=RUN, required=False)
 @click.option(
     "--view",
     "views",
@@ -161,7 +167,7 @@ def show(
 
 
 @click.command()
-@click.argument("runs", nargs=-1, required=True, type=FOLDER)
+@click.argument("runs", nargs=-1, required=True, type=RUN)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True
 )

@@ -8,6 +8,7 @@ import click
 
 from biopart.cli.options import (
     FOLDER,
+    RUN,
     dry_option,
     output_options,
     run_option,
@@ -159,7 +160,7 @@ def detect(
 
 
 @click.command()
-@click.argument("run", type=FOLDER)
+@click.argument("run", type=RUN)
 @click.option(
     "--to", "target", type=click.Choice(["safetensors", "timm", "onnx", "hub"]), required=True
 )

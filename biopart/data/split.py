@@ -84,21 +84,22 @@ def split_persons(
     ValueError
         If test and validation leave no labelled person.
     """
+    kind = "persons" if classes is None else "images"
     fixed = () if isinstance(test, int) else tuple(test)
     tested = sorted(set(labelled).intersection(fixed))
     order = tested + _shuffled(set(labelled).difference(fixed), [seed])
     if fixed and not tested:
-        raise ValueError("none of the test persons given has a label; choose others")
+        raise ValueError(f"none of the test {kind} given has a label; choose others")
     count = test if isinstance(test, int) else len(tested)
     if count < 1 or count + validation >= len(order):
         raise ValueError(
-            f"{count} test and {validation} validation persons leave none of {len(order)} labelled "
-            "persons to train on; lower split.test_persons or split.validation_persons"
+            f"{count} test and {validation} validation {kind} leave none of {len(order)} labelled "
+            f"{kind} to train on; lower split.test_persons or split.validation_persons"
         )
     held, pool = order[: count + validation], order[count + validation :]
     rest = _shuffled(set(everyone).difference(held, fixed), [seed, 1])
     notes = [
-        f"{wanted} {name} persons were asked for, {len(found)} are there"
+        f"{wanted} {name} {kind} were asked for, {len(found)} are there"
         for name, wanted, found in (("pretrain", pretrain, rest), ("finetune", finetune, pool))
         if wanted is not None and wanted > len(found)
     ]

@@ -1,4 +1,4 @@
-"""Collections of images into stores: folders of classes and CIFAR's own files."""
+"""Collections of images into stores: folders of classes, tar shards, CIFAR's own files; COCO."""
 
 from biopart.images.ingest import ingest_images
 

@@ -5,13 +5,14 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image
 
-from biopart.images.part import Collection, Read
+from biopart.images.part import Collection, Read, collected
 from biopart.store.image_card import ImageCard
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
@@ -40,17 +41,9 @@ class FolderPart:
         calls = (
             delayed(decode_all)(self.root, self.names[s.start : s.stop], self.card) for s in shares
         )
-        pixels, kept, bad = [], [], {}
-        for share, outcomes in zip(shares, Parallel(n_jobs=jobs)(calls), strict=True):
-            for number, outcome in zip(share, outcomes, strict=True):
-                if isinstance(outcome, str):
-                    bad[self.names[number]] = outcome
-                else:
-                    pixels.append(outcome)
-                    kept.append(number)
-        shape = (0, len(self.card.channels), *self.card.size)
-        whole = np.stack(pixels) if pixels else np.zeros(shape, np.uint8)
-        return Read(whole, np.array(kept, dtype=np.int64), bad)
+        found = zip(shares, Parallel(n_jobs=jobs)(calls), strict=True)
+        outcomes = (pair for share, made in found for pair in zip(share, made, strict=True))
+        return collected(outcomes, self.names, (len(self.card.channels), *self.card.size))
 
 
 def find_folders(card: ImageCard, raw: Path) -> Collection:
@@ -66,6 +59,9 @@ def find_folders(card: ImageCard, raw: Path) -> Collection:
     found: dict[str, dict[str, list[Path]]] = {}
     for part, folder in card.parts.items():
         place = raw / folder
+        if part in card.labels:
+            found[part] = _listed(raw / card.labels[part], place)
+            continue
         classes = [p for p in sorted(place.glob("*")) if p.is_dir() and p.name[0] != "."]
         if not classes:
             raise FileNotFoundError(f"{place} holds no folder of a class; {card.name} needs one")
@@ -88,6 +84,32 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
+def _listed(path: Path, place: Path) -> dict[str, list[Path]]:
+    """Return the images of a flat folder by the class that a text names for each.
+
+    A line is the name of a file, with or without its ending, and its class, apart by a comma or
+    white space; what follows is not read. Kaggle's LOC_val_solution.csv is such a text.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}, which should say the class of each image")
+    files = {p.stem: p for p in sorted(place.glob("*")) if p.suffix.lower() in SUFFIXES}
+    by_class: dict[str, list[Path]] = {}
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        name, *said = line.replace(",", " ").split() or [""]
+        if not name or (number == 1 and said[:1] == ["PredictionString"]):
+            continue
+        stem = name if name in files else Path(name).stem
+        if not said or stem not in files:
+            raise ValueError(
+                f"{path} says {line!r} in line {number}; give a file of {place} and its class"
+            )
+        by_class.setdefault(said[0], []).append(files.pop(stem))
+    if files:
+        raise ValueError(f"{path} says no class of {len(files)} images of {place}")
+    return {name: sorted(by_class[name]) for name in sorted(by_class)}
+
+
 def _compare(found: dict[str, dict[str, list[Path]]]) -> None:
     """Refuse parts of different classes, and classes without an image."""
     everyone = sorted(set().union(*found.values()))
@@ -108,7 +130,7 @@ def decode_all(root: Path, names: Sequence[str], card: ImageCard) -> list[NDArra
         return [decode(f"{root}/{name}", card) for name in names]
 
 
-def decode(path: Path | str, card: ImageCard) -> NDArray[np.uint8] | str:
+def decode(path: Path | str | BinaryIO, card: ImageCard) -> NDArray[np.uint8] | str:
     """Decode an image to uint8 (channel, y, x), or say why it is bad.
 
     CMYK, palettes and transparency become the card's channels by PIL's conversion. The rotation in

@@ -6,6 +6,7 @@ from pathlib import Path
 from biopart.images.cifar import find_cifar
 from biopart.images.folders import find_folders
 from biopart.images.part import Part, Read
+from biopart.images.shards import find_shards
 from biopart.store import Images, Store, create_store, finish_store, write_record
 from biopart.store.image_card import ImageCard
 from biopart.store.report import Report
@@ -55,7 +56,8 @@ def ingest_images(
     """
     if not raw.is_dir():
         raise FileNotFoundError(f"no folder {raw}; give the raw files of {card.name} by --raw")
-    collection = (find_folders if card.images == "folders" else find_cifar)(card, raw)
+    find = {"folders": find_folders, "shards": find_shards}.get(card.images, find_cifar)
+    collection = find(card, raw)
     create_store(out, card.store_attributes(collection.classes))
     report, present, bad = Report(), set(Store(out).records), dict[str, str]()
     packs = list(_packs(collection.parts))

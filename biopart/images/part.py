@@ -1,6 +1,6 @@
 """What every reader of images gives: classes, and the images of each part by number."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,24 @@ class Read:
     pixels: NDArray[np.uint8]
     kept: NDArray[np.int64]
     bad: Mapping[str, str]
+
+
+Outcome = NDArray[np.uint8] | str  # the pixels (channel, y, x), or why there are none
+
+
+def collected(
+    outcomes: Iterable[tuple[int, Outcome]], names: Sequence[str], shape: Sequence[int]
+) -> Read:
+    """Put together what came of images by number, (channel, y, x) each or a reason."""
+    pixels, kept, bad = [], [], {}
+    for number, outcome in outcomes:
+        if isinstance(outcome, str):
+            bad[names[number]] = outcome
+        else:
+            pixels.append(outcome)
+            kept.append(number)
+    whole = np.stack(pixels) if pixels else np.zeros((0, *shape), np.uint8)
+    return Read(whole, np.array(kept, dtype=np.int64), bad)
 
 
 class Part(Protocol):

@@ -20,13 +20,19 @@ class ImageCard(Strict):
     title: str
     licence: str
     citation: str
-    images: Literal["folders", "cifar10", "cifar100"] = Field(
-        description="a folder per class below each part's, or CIFAR's own files, binary or python"
+    images: Literal["folders", "shards", "cifar10", "cifar100"] = Field(
+        description="a folder per class below each part's; tar files of WebDataset's convention in "
+        "each part's; or CIFAR's own files, binary or python"
     )
     parts: dict[str, str] = Field(
         {"train": "train", "test": "test"},
         min_length=1,
         description="part of the store -> its folder below the raw one; CIFAR's files name theirs",
+    )
+    labels: dict[str, str] = Field(
+        {},
+        description="part -> text below the raw folder that says the class of each image, where "
+        "they lie in one folder",
     )
     size: tuple[int, int] = Field(description="height and width in pixels")
     channels: list[str] = Field(["red", "green", "blue"], description="or [grey]")
@@ -43,15 +49,20 @@ class ImageCard(Strict):
             raise ValueError(f"channels is {self.channels}; give [red, green, blue] or [grey]")
         if min(self.size) < 1:
             raise ValueError(f"size is {list(self.size)}; give height and width in pixels")
-        if self.images != "folders" and (self.size != (32, 32) or len(self.channels) != 3):
+        if self.images.startswith("cifar") and (self.size != (32, 32) or len(self.channels) != 3):
             raise ValueError(f"{self.images} has 32 x 32 images of three channels; leave these out")
         self._check_parts()
         return self
 
     def _check_parts(self) -> None:
         """Refuse parts that are no folders of their own below the raw one."""
-        if self.images != "folders" and "parts" in self.model_fields_set:
+        if self.labels and (self.images != "folders" or set(self.labels) - set(self.parts)):
+            raise ValueError("labels names texts of parts in folders; leave others out")
+        if self.images.startswith("cifar") and "parts" in self.model_fields_set:
             raise ValueError(f"{self.images} has its own train and test; leave parts out")
+        for text in self.labels.values():
+            if Path(text).is_absolute() or ".." in Path(text).parts:
+                raise ValueError(f"labels has {text!r}; give a file below the raw folder")
         for part, folder in self.parts.items():
             if Path(folder).is_absolute() or ".." in Path(folder).parts:
                 raise ValueError(f"parts has {folder!r}; give folders below the raw one")

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.context import SpawnProcess
@@ -19,7 +19,7 @@ from biopart.compute import cores, has_device
 from biopart.recipe import Recipe
 from biopart.run import Run, write_text
 from biopart.studies.cells import FAULTS, Board, Cell, Plan
-from biopart.studies.estimate import Standing, estimate, remaining, spoken, standing
+from biopart.studies.estimate import Standing, estimate, overview, remaining, spoken, standing
 from biopart.train import Row
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain, resume
@@ -135,6 +135,16 @@ def sharing(recipe: Recipe, jobs: int) -> tuple[Recipe, int]:
     threads = max(1, cores() // jobs) if compute.threads == "auto" else compute.threads
     compute = compute.model_copy(update={"threads": threads})
     return recipe.model_copy(update={"compute": compute}), threads
+
+
+def outlook(
+    plan: Plan, board: Board, crew: Crew, *, taken: Collection[Cell] = ()
+) -> dict[str, Any]:
+    """Say what ``carry_out`` would do and how long that takes, from a few timed steps."""
+    left = {cell for cell in plan.cells if board.is_open(plan, cell)} - set(taken)
+    if crew.retry:
+        left |= {cell for cell in plan.cells if board.reason(plan, cell) is not None}
+    return overview(plan, left, estimate(plan, crew.say), crew.jobs)
 
 
 def carry_out(plan: Plan, board: Board, crew: Crew, threads: int) -> None:

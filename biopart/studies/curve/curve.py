@@ -14,8 +14,7 @@ from biopart.studies.curve.page import picture, write_page
 from biopart.studies.curve.plan import plan_curve
 from biopart.studies.curve.table import Curve, Finished, rows, write_csv
 from biopart.studies.curve.verdict import verdict
-from biopart.studies.estimate import estimate, overview
-from biopart.studies.work import Crew, carry_out, sharing
+from biopart.studies.work import Crew, carry_out, outlook, sharing
 from biopart.verbs.experiment import open_experiment
 from biopart.verbs.pretrain import stored_recipe
 
@@ -190,11 +189,7 @@ def announce(recipe: Recipe, out: Path, crew: Crew, *, runs: Sequence[Path] = ()
     plan, notes = plan_curve(recipe, experiment)
     taken = fitting(plan, runs, experiment.cohort.fingerprint)
     check_board(out / "curve.json", recipe, experiment.cohort.fingerprint)
-    board = Board(out)
-    left = {cell for cell in plan.cells if board.is_open(plan, cell)} - taken.keys()
-    if crew.retry:
-        left |= {cell for cell in plan.cells if board.reason(plan, cell) is not None}
-    return {**overview(plan, left, estimate(plan, crew.say), crew.jobs), "notes": notes}
+    return {**outlook(plan, Board(out), crew, taken=taken), "notes": notes}
 
 
 def gather(

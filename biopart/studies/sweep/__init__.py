@@ -1,5 +1,5 @@
 """A sweep: values of one key of a recipe, all else equal."""
 
-from biopart.studies.sweep.sweep import lines_of, parse_over, run_sweep, variants_of
+from biopart.studies.sweep.sweep import announce, lines_of, parse_over, run_sweep, variants_of
 
-__all__ = ["lines_of", "parse_over", "run_sweep", "variants_of"]
+__all__ = ["announce", "lines_of", "parse_over", "run_sweep", "variants_of"]

@@ -13,11 +13,11 @@ import yaml
 from biopart import figures
 from biopart.recipe import Recipe, SweepSettings, resolve
 from biopart.studies.cells import Board, Plan, Variant, file_name
-from biopart.studies.curve.curve import FREE, figure, gather, open_board
+from biopart.studies.curve.curve import FREE, check_board, figure, gather, open_board
 from biopart.studies.curve.plan import look_at_subsets
 from biopart.studies.curve.table import Curve, rows, write_csv
 from biopart.studies.sweep.page import picture, write_page
-from biopart.studies.work import Crew, carry_out, sharing
+from biopart.studies.work import Crew, carry_out, outlook, sharing
 from biopart.verbs.classes import check_test
 from biopart.verbs.experiment import Experiment, open_experiment
 
@@ -154,11 +154,8 @@ def run_sweep(recipe: Recipe, out: Path, crew: Crew) -> dict[str, Any]:
     recipe, threads = sharing(recipe, crew.jobs)
     experiment = open_experiment(recipe)
     plan, notes = plan_sweep(recipe, experiment)
-    # The folder is of the swept keys: cells are named by values, which say nothing without them.
-    keys = SweepSettings(over={key: [] for key in recipe.sweep.over})
-    same = recipe.model_copy(update={"sweep": keys})
     fingerprint = experiment.cohort.fingerprint
-    board = open_board(out / "sweep.json", same, fingerprint, FREE | {"curve": True})
+    board = open_board(out / "sweep.json", lasting(recipe), fingerprint, FREE | {"curve": True})
     for note in notes:
         crew.say(note)
     carry_out(plan, board, crew, threads)
@@ -167,6 +164,28 @@ def run_sweep(recipe: Recipe, out: Path, crew: Crew) -> dict[str, Any]:
     cells = tuple(c for c in curve.cells if (c.method, c.size, c.seed) in planned)
     curve = replace(curve, cells=cells)
     return answer(recipe, curve, held_out(plan, board), out)
+
+
+def announce(recipe: Recipe, out: Path, crew: Crew) -> dict[str, Any]:
+    """Say what ``run_sweep`` would do and how long that takes, from a few timed steps.
+
+    Writes nothing; refuses what ``run_sweep`` would refuse.
+    """
+    recipe, _ = sharing(recipe, crew.jobs)
+    experiment = open_experiment(recipe)
+    plan, notes = plan_sweep(recipe, experiment)
+    fingerprint = experiment.cohort.fingerprint
+    check_board(out / "sweep.json", lasting(recipe), fingerprint, FREE | {"curve": True})
+    return {**outlook(plan, Board(out), crew), "notes": notes}
+
+
+def lasting(recipe: Recipe) -> Recipe:
+    """Return what a folder keeps of a sweep's recipe: its keys, whose values may be added to.
+
+    Cells are named by values, which say nothing without the keys.
+    """
+    keys = SweepSettings(over={key: [] for key in recipe.sweep.over})
+    return recipe.model_copy(update={"sweep": keys})
 
 
 def answer(

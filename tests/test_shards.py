@@ -1,0 +1,101 @@
+"""Images in tar files of WebDataset's convention, written as they are found."""
+
+import io
+import tarfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from biopart.images import ingest_images
+from biopart.images.shards import find_shards
+from biopart.store import Store
+from biopart.store.image_card import ImageCard
+
+
+def card(**values):
+    about = {"name": "n", "title": "t", "licence": "l", "citation": "c", "images": "shards"}
+    return ImageCard.model_validate({**about, "size": (4, 5), "parts": {"train": "tr"}, **values})
+
+
+def packed(colour, size=(5, 4)):
+    file = io.BytesIO()
+    Image.new("RGB", size, (colour, 0, 0)).save(file, "png")
+    return file.getvalue()
+
+
+def write(path, members):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as tar:
+        for name, data in members.items():
+            about = tarfile.TarInfo(name)
+            about.size = len(data)
+            tar.addfile(about, io.BytesIO(data))
+    return path
+
+
+def shard(path, numbers, **more):
+    members = {}
+    for n in numbers:
+        members |= {f"d/{n:03d}.png": packed(n), f"d/{n:03d}.cls": str(n % 3).encode()}
+        members |= {f"d/{n:03d}.json": b"{}"}
+    return write(path, members | more)
+
+
+def test_images_keep_their_order_over_shards_and_packs(tmp_path):
+    shard(tmp_path / "tr/s-0.tar", range(4))
+    shard(tmp_path / "tr/s-1.tar", range(4, 6))
+    shard(tmp_path / "tr/s-2.tar", range(6, 9))
+    part = find_shards(card(), tmp_path).parts["train"]
+    assert part.names[0] == "tr/s-0/d/000"
+    assert part.labels.tolist() == [0, 1, 2, 0, 1, 2, 0, 1, 2]
+    for start, stop in ((0, 9), (3, 5), (4, 6), (8, 9), (2, 7)):
+        read = part.read(start, stop, jobs=1)
+        assert read.pixels[:, 0, 0, 0].tolist() == list(range(start, stop))
+        assert read.kept.tolist() == list(range(start, stop))
+
+
+def test_classes_are_numbers_or_the_lines_of_a_text(tmp_path):
+    shard(tmp_path / "tr/s.tar", range(3))
+    assert find_shards(card(), tmp_path).classes == ("0", "1", "2")
+    (tmp_path / "classes.txt").write_text("cat\ndog\nowl\n")
+    assert find_shards(card(), tmp_path).classes == ("cat", "dog", "owl")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    with pytest.raises(ValueError, match=r"classes\.txt has 2 classes; the shards have number 2"):
+        find_shards(card(), tmp_path)
+
+
+def test_a_bad_image_is_named_counted_and_left_out_of_the_store(tmp_path):
+    bad = {"d/900.png": b"no image", "d/900.cls": b"0"}
+    shard(tmp_path / "tr/s.tar", range(3), **bad)
+    with pytest.raises(ValueError, match=r"1 images are bad, 0 may be \(tr/s/d/900"):
+        ingest_images(card(), tmp_path, tmp_path / "a.zarr")
+    report = ingest_images(card(max_bad=1), tmp_path, tmp_path / "b.zarr")
+    (left,) = report.left_out["train-0000"]
+    assert left.startswith("tr/s/d/900: cannot identify image file")
+    store = Store(tmp_path / "b.zarr")
+    assert store.names("train-0000") == tuple(f"tr/s/d/{n:03d}" for n in range(3))
+    assert np.asarray(store.images("train-0000"))[:, 0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_what_is_wrong_with_a_shard_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="tr holds no tar file; n needs one"):
+        find_shards(card(), tmp_path)
+    write(tmp_path / "tr/s.tar", {"a.png": packed(1)})
+    with pytest.raises(ValueError, match=r"s\.tar: a has no number of a class in a \.cls"):
+        find_shards(card(), tmp_path)
+    write(tmp_path / "tr/s.tar", {"a.txt": b"text", "a.cls": b"1"})
+    with pytest.raises(ValueError, match="hold no image"):
+        find_shards(card(), tmp_path)
+    whole = shard(tmp_path / "tr/s.tar", range(4)).read_bytes()
+    (tmp_path / "tr/s.tar").write_bytes(whole[:3000])
+    with pytest.raises(ValueError, match=r"s\.tar is damaged: unexpected end of data"):
+        find_shards(card(), tmp_path)
+
+
+def test_shards_that_have_changed_make_another_store(tmp_path):
+    shard(tmp_path / "tr/s.tar", range(3))
+    ingest_images(card(), tmp_path, tmp_path / "a.zarr")
+    shard(tmp_path / "tr/s.tar", range(4))
+    with pytest.raises(ValueError, match="was made of other images"):
+        ingest_images(card(), tmp_path, tmp_path / "a.zarr")
