@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from biopart.data import open_cohort
     from biopart.verbs.evaluate import load
+    from biopart.verbs.stage import stage_night
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "open_cohort"]
+__all__ = ["__version__", "load", "open_cohort", "stage_night"]
 
-_HOMES = {"load": "biopart.verbs.evaluate", "open_cohort": "biopart.data"}
+_HOMES = {
+    "load": "biopart.verbs.evaluate",
+    "open_cohort": "biopart.data",
+    "stage_night": "biopart.verbs.stage",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -91,6 +91,15 @@ TABLE = {
         "--format wfdb|edf=wfdb",
         "--channels text",
     ],
+    "stage": [
+        "NIGHT",
+        "--run directory",
+        "--out directory=night",
+        "--channel text...",
+        "--truth path",
+        "--lights-off text",
+        "--lights-on text",
+    ],
     "sweep": [
         "RECIPE",
         "--over text...",
@@ -111,7 +120,7 @@ def spelled(parameter: click.Parameter) -> str:
     if isinstance(parameter.type, click.Choice):
         kind = "|".join(parameter.type.choices)
     if isinstance(parameter, click.Argument):
-        name = str(parameter.name).upper() if kind in ("text", "directory") else kind
+        name = str(parameter.name).upper() if kind in ("text", "directory", "path") else kind
         name += "..." if parameter.nargs == -1 else ""
         return name if parameter.required else f"[{name}]"
     assert isinstance(parameter, click.Option)

@@ -45,6 +45,7 @@ for _command in (
     studies.curve,
     studies.sweep,
     studies.show,
+    studies.stage,
     studies.report,
     studies.bench,
 ):

@@ -1,4 +1,4 @@
-"""Commands that run several trainings, draw or measure: demo, curve, sweep, show, report, bench."""
+"""Commands that run several trainings, make a page or measure: curve, show, stage, bench, ..."""
 
 import json
 import sys
@@ -9,7 +9,14 @@ from typing import Any
 
 import click
 
-from biopart.cli.options import FOLDER, RUN, output_options, set_option, wrong_use
+from biopart.cli.options import (
+    FOLDER,
+    RUN,
+    output_options,
+    run_option,
+    set_option,
+    wrong_use,
+)
 from biopart.terminal import Output
 
 
@@ -164,6 +171,53 @@ def show(
 
     found = run_show(find_run(run), out, views=views, items=items, store=store)
     output.emit(found, lines_of(found))
+
+
+@click.command()
+@click.argument("night", type=click.Path(path_type=Path))
+@run_option
+@click.option("--out", type=FOLDER, default=Path("night"), show_default=True, help="Results.")
+@click.option("--channel", "channels", multiple=True, metavar="EEG=C4-A1", help="Repeatable.")
+@click.option(
+    "--truth", type=click.Path(path_type=Path), help="Expert's hypnogram, or their folder."
+)
+@click.option("--lights-off", metavar="22:30", help="Clock time; default: the recording's start.")
+@click.option("--lights-on", metavar="06:30", help="Clock time; default: the recording's end.")
+@output_options
+def stage(
+    night: Path,
+    run_path: Path | None,
+    out: Path,
+    channels: tuple[str, ...],
+    truth: Path | None,
+    lights_off: str | None,
+    lights_on: str | None,
+    output: Output,
+) -> None:
+    """Stage a NIGHT, or a folder of them: hypnogram, probabilities, statistics, a page."""
+    from biopart.run import find_run
+    from biopart.studies.stage import lines_of, stage_nights
+
+    pairs = [one.partition("=") for one in channels]
+    if not all(name and sign and source for name, sign, source in pairs):
+        raise click.UsageError("--channel takes MODEL=FILE, for instance EEG=C4-A1")
+    try:
+        run = find_run(run_path).finetuned()
+    except FileNotFoundError as error:
+        raise click.UsageError(
+            f"{error} (no weights are shipped: biopart pretrain RECIPE, then biopart finetune, "
+            "make some)"
+        ) from error
+    found = stage_nights(
+        night,
+        run,
+        out,
+        channels={name: source for name, _, source in pairs},
+        truth=truth,
+        lights=(lights_off, lights_on),
+        say=output.say,
+    )
+    output.emit({"nights": found}, lines_of(found))
 
 
 @click.command()

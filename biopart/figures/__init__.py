@@ -7,6 +7,7 @@ colour-blind eyes.
 
 from biopart.figures.drawing import PALETTE, save, to_html
 from biopart.figures.efficiency import Panel, comparison, sample_efficiency
+from biopart.figures.nights import epochs_of, spectrogram
 from biopart.figures.pairs import matrices, scattered, stretched
 from biopart.figures.places import pasted, pasted_together, sized, uncertain
 from biopart.figures.predictions import STAGES, confusion, hypnogram
@@ -20,6 +21,7 @@ __all__ = [
     "Panel",
     "comparison",
     "confusion",
+    "epochs_of",
     "hypnogram",
     "matrices",
     "over_values",
@@ -30,6 +32,7 @@ __all__ = [
     "save",
     "scattered",
     "sized",
+    "spectrogram",
     "stretched",
     "to_html",
     "training_curves",

@@ -1,10 +1,12 @@
 """Classes as scored and as predicted: hypnograms and confusion matrices."""
 
 from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
 
 from biopart.figures.drawing import DPI, GREY, WIDTH_IN, Array, cycle, plain
 
@@ -20,6 +22,7 @@ def hypnogram(
     label_names: Sequence[str] = STAGES,
     *,
     epoch_s: float = 30.0,
+    start: datetime | None = None,
 ) -> Figure:
     """Draw the stages of a night: scored, predicted, and how sure the model was.
 
@@ -33,6 +36,8 @@ def hypnogram(
         Names of the L classes, by index; W, R, N1, N2, N3 are drawn in this order from the top.
     epoch_s
         Length of an epoch.
+    start
+        Clock time of the first epoch; the axis then shows the clock.
 
     Raises
     ------
@@ -54,9 +59,23 @@ def hypnogram(
             _stage_steps(axis, values, label_names, order, epoch_s=epoch_s)
             axis.set_ylabel(name)
         plain(axis)
-    axes[-1].set_xlabel("time since the start of the recording (h)")
+    on_clock(axes[-1], start)
     figure.set_label(f"Hypnogram of {len(next(iter(given.values())))} epochs: {', '.join(given)}")
     return figure
+
+
+def on_clock(axis: Axes, start: datetime | None) -> None:
+    """Let an axis in hours show the clock, or the time since the start where that is unknown."""
+    if start is None:
+        axis.set_xlabel("time since the start of the recording (h)")
+        return
+    first = start
+
+    def clock(hours: float, _: int) -> str:
+        return (first + timedelta(hours=hours)).strftime("%H:%M")
+
+    axis.xaxis.set_major_formatter(FuncFormatter(clock))
+    axis.set_xlabel("clock")
 
 
 def _rank(name: str) -> int:

@@ -66,20 +66,24 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
     return np.full(samples // epoch, -1, np.int8)
 
 
-def stage_marks(recording: Recording, rule: StageLabels, warnings: list[str]) -> Sequence[Mark]:
+def stage_marks(
+    recording: Recording, rule: StageLabels, warnings: list[str], folder: Path | None = None
+) -> Sequence[Mark]:
     """Return the stage marks of a recording: in it, or in the file that the card's rule names.
 
-    Where that file is missing there are none, and ``warnings`` gets a sentence, unless the rule
-    says that the recording has no labels. Raises ValueError where several files fit the rule.
+    That file lies beside the recording, or in another folder. Where it is missing there are none,
+    and ``warnings`` gets a sentence, unless the rule says that the recording has no labels. Raises
+    ValueError where several files fit the rule.
     """
     path = recording.path
+    folder = path.parent if folder is None else folder
     if rule.annotation is not None:
         wanted = f"{path.stem}.{rule.annotation}"
-        if (path.parent / wanted).is_file():
-            return read_annotations(path.with_suffix(""), rule.annotation)
+        if (folder / wanted).is_file():
+            return read_annotations(folder / path.stem, rule.annotation)
     elif rule.hypnogram is not None:
         wanted = rule.hypnogram.format(stem=_Stem(path.stem))
-        found = sorted(path.parent.glob(wanted))
+        found = sorted(folder.glob(wanted))
         if len(found) > 1:
             several = ", ".join(file.name for file in found)
             raise ValueError(f"{path.name} has several hypnograms: {several}")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,13 +13,14 @@ from numpy.typing import NDArray
 from biopart import objectives
 from biopart.compute import describe, open_fabric
 from biopart.data import EmbeddedWindows, Source, WindowSource
+from biopart.evaluation.calibration import fit_temperature
 from biopart.nn.normalise import Normalisation
 from biopart.nn.sequence import SequenceClassifier
 from biopart.nn.weights import load_classifier, save_sequence
 from biopart.run import Run
 from biopart.train import Row, Task, fit, predict
 from biopart.verbs.plan import Plan
-from biopart.verbs.scoring import agreement, begin, finish
+from biopart.verbs.scoring import agreement, begin, calibration, finish
 
 COMPARED = ("kappa", "kappa_mean", "kappa_ci95", "macro_f1", "accuracy")
 
@@ -137,13 +139,20 @@ def add_context(plan: Plan, alone: Run, target: Run, report: Callable[[Row], Non
         patience=settings.patience,
     )
     rows = fit(task, fabric, None, begin(target, recipe, report))
-    save_sequence(target.model, objective.model, experiment.about(plan.seen))
+    temperature = 1.0
+    if experiment.split.validation:
+        held = nights(plan, experiment.split.validation)
+        embedded = held.embedded(objective.model, fabric, normalise, frozen=True)
+        logits = classify(objective.model, embedded, fabric)
+        temperature = fit_temperature(logits, held.items.labels)
+    about = experiment.about(plan.seen) | {"temperature": temperature}
+    save_sequence(target.model, objective.model, about)
     if plan.dry_run:
         return
     test = nights(plan, experiment.split.test, keep_bad=True)
     windows = test.embedded(objective.model, fabric, normalise, frozen=True)
     before = alone.result()
-    said = {
+    said: dict[str, Any] = {
         "context": plan.context,
         "without_context": {key: before[key] for key in COMPARED} | {"run": alone.path.name},
         "steps": rows[-1]["step"],
@@ -153,6 +162,7 @@ def add_context(plan: Plan, alone: Run, target: Run, report: Callable[[Row], Non
         "seconds": time.perf_counter() - begun,
     }
     logits = classify(objective.model, windows, fabric)
+    said |= calibration(logits, test.items.labels, temperature)
     finish(plan, target, (test.items, logits), chosen=describe(fabric, source), said=said)
 
 

@@ -43,9 +43,12 @@ def load(run: Run | Path | str) -> nn.Module:
     folder = run if isinstance(run, Run) else Run(Path(run))
     classifier, about = load_model(folder.finetuned().model)
     if isinstance(classifier, SequenceClassifier):
-        return Sequences(about["normalise"], classifier).eval()
-    parts = OrderedDict(normalise=Normalise(about["normalise"]), classifier=classifier)
-    return nn.Sequential(parts).eval()
+        model: nn.Module = Sequences(about["normalise"], classifier)
+    else:
+        parts = OrderedDict(normalise=Normalise(about["normalise"]), classifier=classifier)
+        model = nn.Sequential(parts)
+    model.about = about  # type: ignore[assignment]  # what it was trained on, for stage_night
+    return model.eval()
 
 
 class Sequences(nn.Module):

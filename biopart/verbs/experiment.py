@@ -125,6 +125,7 @@ class Experiment:
             "label_names": list(self.cohort.label_names),
             "normalise": self.recipe.data.normalise,
             "prepared": self.prepared,
+            "card": self.cohort.attributes["card"],
             "simulated": self.simulated,
         }
 

@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 
 from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.data import Source
+from biopart.evaluation.calibration import fit_temperature
 from biopart.evaluation.metrics import balanced_weights
 from biopart.nn import ViT
 from biopart.nn.weights import load_encoder, load_tensors, save_classifier, transfer
@@ -20,7 +21,7 @@ from biopart.verbs.context import add_context
 from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
 from biopart.verbs.plan import Plan, context_name, finetuning_name, own_compute
 from biopart.verbs.pretrain import stored_recipe
-from biopart.verbs.scoring import agreement, begin, finish
+from biopart.verbs.scoring import agreement, begin, calibration, finish
 from biopart.verbs.weights import start_encoder
 
 
@@ -126,11 +127,13 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     task = make_task(plan, objective, source, fabric)
     watch = begin(target, recipe, report)
     rows = fit(task, fabric, None, watch)
-    save_classifier(target.model, objective.model, experiment.about(plan.seen))
+    calibrated = calibrate(plan, objective, fabric)
+    save_classifier(target.model, objective.model, experiment.about(plan.seen) | calibrated)
     if plan.dry_run:
         return
     logits = predict(objective.model, test, fabric, recipe.data.normalise)
     said = {
+        **calibration(logits, test.labels, calibrated["temperature"]),
         "steps": rows[-1]["step"],
         "from_scratch": plan.origin is None,
         "seed": plan.seed,
@@ -138,6 +141,16 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
         "seconds": time.perf_counter() - begun,
     }
     finish(plan, target, (test, logits), chosen=describe(fabric, task.source), said=said)
+
+
+def calibrate(plan: Plan, objective: Classify, fabric: Fabric) -> dict[str, float]:
+    """Return the temperature of validation persons, 1 where there are none."""
+    persons = plan.experiment.split.validation
+    if not persons:
+        return {"temperature": 1.0}
+    held = plan.source(persons)
+    logits = predict(objective.model, held, fabric, plan.experiment.recipe.data.normalise)
+    return {"temperature": fit_temperature(logits, held.labels)}
 
 
 def start(plan: Plan, encoder: ViT) -> None:

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from biopart.data import Source
+from biopart.evaluation.calibration import calibration_error
 from biopart.evaluation.images import score_images
 from biopart.evaluation.metrics import kappa_of, score
 from biopart.nn.weights import save_tensors
@@ -123,3 +125,15 @@ def agreement(truth: NDArray[np.int64], logits: NDArray[np.float32]) -> dict[str
     kappa = float(kappa_of(confusion))
     accuracy = float(np.trace(confusion) / confusion.sum())
     return {"kappa": kappa if np.isfinite(kappa) else 0.0, "accuracy": accuracy}
+
+
+def calibration(
+    logits: NDArray[np.float32], truth: NDArray[np.int64], temperature: float
+) -> dict[str, float]:
+    """Return the temperature and the expected calibration error without it and with it."""
+    errors = [calibration_error(softmax(logits / t, axis=1), truth) for t in (1.0, temperature)]
+    return {
+        "temperature": temperature,
+        "calibration_error": errors[1],
+        "calibration_error_uncalibrated": errors[0],
+    }

@@ -1,0 +1,83 @@
+"""Recordings that are already in memory: arrays, and mne's Raw."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopart.signals.recording import (
+    QUANTISED_MISSING,
+    Channel,
+    Recording,
+    quantised,
+    unique_names,
+    unit_name,
+)
+
+
+def recording_of_array(
+    values: NDArray[np.floating],
+    names: Sequence[str],
+    *,
+    sfreq_hz: float,
+    unit: str,
+    name: str = "array",
+    start: datetime | None = None,
+) -> Recording:
+    """Make a recording of an array.
+
+    Parameters
+    ----------
+    values : (C, T)
+        Physical values; NaN = missing. It is not changed.
+    names : sequence of str
+        Of the channels.
+    sfreq_hz : float
+        Sampling rate.
+    unit : str
+        Of all channels, uV, mV or V for instance.
+    name : str
+        What messages call it.
+    start : datetime, optional
+        Clock time of sample 0.
+
+    Raises
+    ------
+    ValueError
+        If there is not one name per row, or nothing in it.
+    """
+    given = np.asarray(values, dtype=np.float64)
+    if given.ndim != 2 or not given.size or len(names) != len(given):
+        raise ValueError(
+            f"{name} has the shape {given.shape} and {len(names)} names; give (channels, samples) "
+            "and a name for each channel"
+        )
+    steps = [quantised(row) for row in given]
+    names, renamed = unique_names(names)
+    channels = tuple(
+        Channel(one, unit_name(unit), sfreq_hz, given.shape[1], scale, missing=QUANTISED_MISSING)
+        for one, (_, scale) in zip(names, steps, strict=True)
+    )
+    return Recording(
+        path=Path(name),
+        channels=channels,
+        load=lambda indices: [steps[index][0] for index in indices],
+        start=start,
+        warnings=renamed,
+    )
+
+
+def recording_of_raw(raw: Any) -> Recording:
+    """Make a recording of an ``mne.io.Raw``, whose values are in volt; it is not changed."""
+    date = raw.info["meas_date"]
+    return recording_of_array(
+        raw.get_data(verbose="ERROR"),
+        raw.ch_names,
+        sfreq_hz=float(raw.info["sfreq"]),
+        unit="V",
+        name=Path(str((raw.filenames or ["raw"])[0] or "raw")).name,
+        start=date and date.replace(tzinfo=None),
+    )

@@ -1,0 +1,216 @@
+"""Staging: the same answer for a file, mne's Raw, an array and xarray, and files that read back."""
+
+import csv
+import json
+from pathlib import Path
+
+import edfio
+import mne
+import numpy as np
+import pytest
+import torch
+import xarray as xr
+from click.testing import CliRunner
+
+import biopart
+from biopart.cli import main
+from biopart.evaluation.calibration import calibration_error, fit_temperature
+from biopart.evaluation.sleep import sleep_statistics
+from biopart.recipe import Recipe
+from biopart.signals import ingest, simulate_cohort
+from biopart.signals.readers import open_recording
+from biopart.store import load_card
+from biopart.verbs.finetune import finetune
+from biopart.verbs.pretrain import pretrain
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory):
+    """Five simulated persons of half an hour as EDF and hypnogram."""
+    folder = tmp_path_factory.mktemp("raw")
+    simulate_cohort(folder, persons=5, hours=0.5, seed=0, kind="edf", channels=["F3-M2", "C4-M1"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tuned(raw, tmp_path_factory):
+    """A model of one channel, fine-tuned on two of them for a few steps."""
+    folder = tmp_path_factory.mktemp("stage")
+    card = load_card("physionet2018").model_dump(mode="json")
+    card |= {"name": "one", "channels": ["C4-M1"], "recordings": ["*-PSG.edf"], "aliases": {}}
+    card |= {"person": "(.+)-PSG", "origin": None, "persons": None}
+    card["labels"] = {"kind": "stages", "hypnogram": "{stem:.9}-Hypnogram.edf"}
+    path = folder / "card.yaml"
+    path.write_text(json.dumps(card))
+    store = folder / "store.zarr"
+    ingest(load_card(path), raw, store)
+    recipe = Recipe.model_validate(
+        {
+            "data": {"store": str(store)},
+            "split": {"test_persons": 1, "validation_persons": 1},
+            "encoder": {"patch": [100], "dim": 16, "depth": 1, "heads": 2},
+            "pretrain": {"objective": {"name": "part", "patches": 8, "pairs": 8}, "steps": 2}
+            | {"batch": 8, "warmup_epochs": 0},
+            "finetune": {"subjects": 2, "steps": 6, "batch": 16, "lr": 3e-3, "warmup_epochs": 0},
+            "compute": {"precision": "float32", "threads": 1},
+        }
+    )
+    run = pretrain(recipe, out=folder / "run", latest=False)
+    return finetune(run)
+
+
+def test_figures_of_a_night_by_hand():
+    # W W | W N2 N2 R R W N2 | W: lights off at 2, on at 9; sleep from epoch 3 on.
+    stages = np.int8([0, 0, 0, 2, 2, 4, 4, 0, 2, 0])
+    said = sleep_statistics(stages, epoch_s=30, lights_off=2, lights_on=9)
+    assert (said["time_in_bed"], said["total_sleep_time"]) == (3.5, 2.5)
+    assert said["sleep_efficiency"] == pytest.approx(5 / 7)
+    assert (said["sleep_onset_latency"], said["rem_latency"]) == (0.5, 1.0)
+    assert said["wake_after_sleep_onset"] == 0.5
+    assert said["minutes"] == {"W": 1.0, "N1": 0.0, "N2": 1.5, "N3": 0.0, "R": 1.0}
+    assert said["share"]["N2"] == pytest.approx(0.6)
+    assert said["transitions"]["N2"] == {"W": 0, "N1": 0, "N2": 1, "N3": 0, "R": 1}
+    awake = sleep_statistics(np.int8([0, -1, 0]), epoch_s=30)
+    assert (awake["sleep_onset_latency"], awake["share"]["R"], awake["unscored"]) == (
+        None,
+        None,
+        0.5,
+    )
+    with pytest.raises(ValueError, match="lights off at epoch 4 and on at 2"):
+        sleep_statistics(stages, epoch_s=30, lights_off=4, lights_on=2)
+
+
+def test_a_temperature_makes_the_confidence_the_accuracy():
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 3, 4000)
+    logits = rng.standard_normal((4000, 3)) + 2.0 * np.eye(3)[truth]  # calibrated at 2 x - ...
+    odds = np.float32(5 * logits)
+    warm = fit_temperature(odds, truth)
+    shares = [torch.from_numpy(odds / t).softmax(1).numpy() for t in (1.0, warm)]
+    before, after = (calibration_error(share, truth) for share in shares)
+    assert after < 0.03 < before
+    assert fit_temperature(odds, np.full(4000, -1)) == 1.0
+
+
+def test_every_way_in_gives_the_same_probabilities(raw, tuned):
+    path = sorted(raw.rglob("*-PSG.edf"))[0]
+    model = biopart.load(tuned.path)
+    of_file = biopart.stage_night(path, model)
+    signal = mne.io.read_raw_edf(path, verbose="ERROR")
+    before = signal.get_data().copy()
+    of_mne = biopart.stage_night(signal, model)
+    assert np.array_equal(signal.get_data(), before)
+    recording = open_recording(path)
+    values = np.stack(recording.physical(["C4-M1"]))
+    rate = recording.channels[0].sfreq_hz
+    of_array = biopart.stage_night(values, model, unit="uV", sfreq=rate)
+    named = xr.DataArray(
+        np.stack(recording.physical(list(recording.names))) / 1e6,
+        dims=("channel", "time"),
+        coords={"channel": list(recording.names)},
+        attrs={"units": "V", "sfreq_hz": rate},
+    )
+    of_xarray = biopart.stage_night(named, model)
+    for other in (of_mne, of_array, of_xarray):
+        assert np.allclose(other["probability"], of_file["probability"], atol=2e-3)
+    assert of_file["probability"].sum("class").values == pytest.approx(1.0, abs=1e-6)
+    assert of_file["onset_s"].values[:3].tolist() == [0, 30, 60]
+    assert of_file.sizes["epoch"] == 60
+
+
+def test_probabilities_are_those_of_the_store(raw, tuned):
+    """What the store gives to the model is what the file gives."""
+    model, result = biopart.load(tuned.path), tuned.result()
+    store = biopart.open_cohort(stored(tuned))
+    source = store.source(persons=result["test_persons"], keep_bad=True)
+    with torch.no_grad():
+        logits = model(source.__getitems__(range(len(source))).values)
+    expected = (logits / model.about["temperature"]).softmax(1).numpy()
+    (record,) = {key.split(":")[0] for key in source.keys(range(len(source)))}
+    (path,) = raw.rglob(f"{record}.edf")
+    found = biopart.stage_night(path, model)["probability"].values
+    assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_files_of_a_night_read_back_with_the_same_epochs(raw, tuned, tmp_path):
+    path = sorted(raw.rglob("*-PSG.edf"))[1]
+    answer = call("stage", path, "--run", tuned.path, "--out", tmp_path / "n", "--json")
+    (told,) = json.loads(answer.stdout)["nights"]
+    rows = rows_of(tmp_path / "n")
+    notes = mne.read_annotations(tmp_path / "n/hypnogram.edf")
+    assert [f"Sleep stage {row['stage']}" for row in rows] == list(notes.description)
+    assert [float(row["onset_s"]) for row in rows] == notes.onset.tolist()
+    ours = edfio.read_edf(tmp_path / "n/hypnogram.edf").annotations
+    assert [note.text for note in ours] == list(notes.description)
+    assert sum(float(row["p_W"]) > 0.5 for row in rows) <= sum(r["stage"] == "W" for r in rows)
+    assert told["statistics"]["time_in_bed"] == len(rows) / 2 == 30
+    page = (tmp_path / "n/night.html").read_text()
+    assert "For research; not a medical device." in page
+    assert "trained on simulated recordings" in page
+    assert page.count("<img") == 3
+
+
+def test_an_expert_is_compared_epoch_by_epoch(raw, tuned, tmp_path):
+    path = sorted(raw.rglob("*-PSG.edf"))[1]
+    call("stage", path, "--run", tuned.path, "--out", tmp_path / "a", "--json")
+    rows = rows_of(tmp_path / "a")
+    stages = [row["stage"] for row in rows]
+    wrong = ["R" if stage != "R" else "W" for stage in stages[:6]]
+    (tmp_path / "truth.csv").write_text("stage\n" + "\n".join(wrong + stages[6:-2]) + "\n?\n?\n")
+    options = ["--truth", tmp_path / "truth.csv", "--out", tmp_path / "b", "--json"]
+    (told,) = json.loads(call("stage", path, "--run", tuned.path, *options).stdout)["nights"]
+    assert told["agreement"]["n_windows"] == 58
+    assert told["agreement"]["accuracy"] == pytest.approx(52 / 58)
+    assert [one["epoch"] for one in told["differences"]] == list(range(6))
+
+
+def test_a_folder_of_nights_is_compared_by_the_cards_rule(raw, tuned, tmp_path):
+    answer = call(
+        "stage", raw, "--run", tuned.path, "--truth", raw, "--out", tmp_path / "all", "--json"
+    )
+    told = json.loads(answer.stdout)["nights"]
+    assert [one["night"] for one in told] == sorted(p.name for p in raw.glob("*-PSG.edf"))
+    (tested,) = tuned.result()["test_persons"]
+    (mine,) = [one for one in told if one["night"].startswith(tested)]
+    assert mine["agreement"]["accuracy"] == pytest.approx(tuned.result()["accuracy"])
+    assert (tmp_path / f"all/{tested}-PSG/night.html").is_file()
+
+
+def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = sorted(raw.rglob("*-PSG.edf"))[0]
+    run = ["--run", tuned.path]
+    for arguments, status, message in (
+        ([path], 2, "no weights are shipped: biopart pretrain RECIPE, then biopart finetune"),
+        ([tmp_path / "no.edf", *run], 1, "There is no recording"),
+        ([path, *run, "--channel", "Fz=F3-M2"], 1, "the model has no channel Fz; it was trained"),
+        ([path, *run, "--channel", "C4-M1"], 2, "--channel takes MODEL=FILE"),
+        ([path, *run, "--channel", "C4-M1=Cz"], 0, ""),  # not there: its own name is
+        ([path, *run, "--lights-off", "late"], 1, "'late' is no clock time"),
+        ([tmp_path, *run], 1, "holds no recording that fits"),
+    ):
+        answer = call("stage", *arguments, "--quiet")
+        assert answer.exit_code == status, answer.output
+        assert message in " ".join(answer.output.split())
+    model = biopart.load(tuned.path)
+    with pytest.raises(ValueError, match=r"give unit= .* and sfreq="):
+        biopart.stage_night(np.zeros((1, 9000)), model)
+    with pytest.raises(ValueError, match="shorter than one epoch of 30 s"):
+        biopart.stage_night(np.zeros((1, 900)), model, unit="uV", sfreq=100)
+    with pytest.raises(ValueError, match="says nothing of its training"):
+        biopart.stage_night(path, torch.nn.Identity())
+
+
+def call(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def rows_of(folder):
+    return list(csv.DictReader((folder / "hypnogram.csv").read_text().splitlines()))
+
+
+def stored(tuned):
+    return Path(tuned.pretrained().provenance()["store"])
