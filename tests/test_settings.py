@@ -161,7 +161,9 @@ def test_a_path_comes_before_a_shipped_name(
 
 
 def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
-    names = "audio_digits, cifar10, cifar100, cifar10_folders, eegmat, imagenet, mitdb, physionet2018, "
+    names = (
+        "audio_digits, cifar10, cifar100, cifar10_folders, eegmat, imagenet, mitdb, physionet2018, "
+    )
     names += "sleep_edf, ucddb_windows, wearable"
     with pytest.raises(FileNotFoundError, match=f"no file sleep; the shipped datasets are {names}"):
         find("sleep", "datasets")

@@ -20,6 +20,7 @@ from biopart.recipe import Recipe
 from biopart.signals import ingest, simulate_cohort
 from biopart.signals.readers import open_recording
 from biopart.store import load_card
+from biopart.studies.stage.nights import agreement_with
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
 
@@ -164,6 +165,17 @@ def test_an_expert_is_compared_epoch_by_epoch(raw, tuned, tmp_path):
     assert [one["epoch"] for one in told["differences"]] == list(range(6))
 
 
+def test_an_expert_who_saw_one_stage_gives_an_accuracy_and_no_kappa(raw, tuned, tmp_path):
+    found = agreement_with(np.int8([0, 0, 0, 0]), np.int8([0, 0, 2, 0]), ["W", "N1", "N2"])
+    assert found == {"classes": ["W"], "n_windows": 4, "kappa": None, "accuracy": 0.75}
+    path = sorted(raw.rglob("*-PSG.edf"))[1]
+    (tmp_path / "truth.csv").write_text("stage\n" + "W\n" * 60)
+    options = ["--truth", tmp_path / "truth.csv", "--out", tmp_path / "n"]
+    answer = call("stage", path, "--run", tuned.path, *options)
+    assert "kappa undefined" in answer.stdout
+    assert "undefined" in (tmp_path / "n/night.html").read_text()
+
+
 def test_a_folder_of_nights_is_compared_by_the_cards_rule(raw, tuned, tmp_path):
     answer = call(
         "stage", raw, "--run", tuned.path, "--truth", raw, "--out", tmp_path / "all", "--json"
@@ -174,6 +186,8 @@ def test_a_folder_of_nights_is_compared_by_the_cards_rule(raw, tuned, tmp_path):
     (mine,) = [one for one in told if one["night"].startswith(tested)]
     assert mine["agreement"]["accuracy"] == pytest.approx(tuned.result()["accuracy"])
     assert (tmp_path / f"all/{tested}-PSG/night.html").is_file()
+    met = [one["night"][:9] for one in told if "has met" in " ".join(one["warnings"])]
+    assert sorted(met) == sorted({one["night"][:9] for one in told} - {tested})
 
 
 def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, monkeypatch):

@@ -1,6 +1,6 @@
 """Nights from files to folders: staged, compared with an expert where there is one, told."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -85,12 +85,24 @@ def stage_nights(
         known = None if truth is None else expert(truth, recording, card, staged)
         span = [_epoch_at(text, staged) for text in lights]
         told = summary(staged, known, span)
+        told["warnings"] += seen_before(path.stem, staged, describe_model(model)["seen"])
         folder = out if len(nights) == 1 else out / path.stem
         files = write_files(staged.dataset, told, folder)
         page = folder / "night.html"
         write_night(page, staged, known, told)
         results.append({"night": path.name, **told, "files": [str(f) for f in (*files, page)]})
     return results
+
+
+def seen_before(stem: str, staged: Staged, seen: Collection[str]) -> list[str]:
+    """Warn where a night is of a person whom the model was trained on, by the card's rule."""
+    try:
+        person = staged.card.person_of(stem)
+    except ValueError:  # the name of a file from elsewhere
+        return []
+    if person not in seen:
+        return []
+    return [f"the model has met {person} in its training: agreement here says nothing of others"]
 
 
 def expert(
@@ -154,13 +166,23 @@ def summary(
         scored = known >= 0
         if not scored.any():
             raise ValueError(f"the expert's hypnogram scores no epoch of {night.attrs['source']}")
-        found = score(known[scored], stages[scored], ["night"] * int(scored.sum()), names)
-        told["agreement"] = {key: found[key] for key in COMPARED if key in found}
+        told["agreement"] = agreement_with(known[scored], stages[scored], names)
         told["differences"] = [
             {"epoch": int(e), "expert": names[known[e]], "model": names[stages[e]]}
             for e in np.flatnonzero(scored & (known != stages))
         ]
     return told
+
+
+def agreement_with(
+    known: NDArray[np.int8], stages: NDArray[np.int8], names: Sequence[str]
+) -> dict[str, Any]:
+    """Return how a model agrees with an expert; where that knows one stage only without kappa."""
+    if len(np.unique(known)) < 2:
+        alone = {"classes": [names[known[0]]], "n_windows": len(known), "kappa": None}
+        return {**alone, "accuracy": float((known == stages).mean())}
+    found = score(known, stages, ["night"] * len(known), names)
+    return {key: found[key] for key in COMPARED if key in found}
 
 
 def write_night(
@@ -191,7 +213,7 @@ def write_night(
     }
     if looked:
         drawn["looks"] = figures.epochs_of(signal, looked, titles, sfreq_hz=rate, epoch_s=epoch_s)
-    if known is not None:
+    if "confusion" in told.get("agreement", {}):
         drawn["confusion"] = figures.confusion(
             told["agreement"]["confusion"], _classes(told, names)
         )
@@ -230,5 +252,6 @@ def lines_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
                 + ("undefined" if kappa is None or np.isnan(kappa) else f"{kappa:.3f}")
             )
         lines.append(", ".join(parts))
+        lines += [f"  {line}" for line in told["warnings"] if "has met" in line]
         lines.append(f"page: {told['files'][-1]}")
     return lines
