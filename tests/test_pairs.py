@@ -55,3 +55,26 @@ def test_stretches_are_as_long_as_predicted():
     true, found = (c.get_segments() for c in figure.axes[0].collections)
     assert true[1].tolist() == [[5.0, 1.0], [7.0, 1.0]]
     assert found[1].tolist() == [[4.0, 1.35], [5.0, 1.35]]
+
+
+def test_a_spectrogram_shows_a_tone_where_it_is_and_shades_bad_epochs():
+    time = np.arange(4 * 200) / 20
+    signal = np.where(time < 20, np.sin(2 * np.pi * 2 * time), np.sin(2 * np.pi * 6 * time))
+    bad = np.array([False, True, False, False])
+    figure = figures.spectrogram(
+        signal, np.array([0.9, 0.5, 0.6, 0.7]), bad, sfreq_hz=20.0, epoch_s=10.0, start=None
+    )
+    above, below = figure.axes
+    power = np.asarray(above.collections[0].get_array())
+    edges = np.asarray(above.collections[0].get_coordinates())[:, 0, 1]
+    assert edges[power.argmax(0)].tolist() == [2.0, 2.0, 6.0, 6.0]
+    (shaded,) = [c for c in below.collections if c.get_label() == "flat, clipped or missing"]
+    x, y = shaded.get_paths()[0].vertices.T
+    assert (x[y == 1].min() * 3600, x[y == 1].max() * 3600) == pytest.approx((10.0, 20.0))
+
+
+def test_epochs_are_drawn_from_their_own_samples():
+    signal = np.arange(30.0)
+    figure = figures.epochs_of(signal, [2, 0], ["a", "b"], sfreq_hz=1.0, epoch_s=10.0)
+    drawn = [axis.lines[0].get_ydata().tolist() for axis in figure.axes]
+    assert drawn == [list(range(20, 30)), list(range(10))]

@@ -14,7 +14,13 @@ _HIGHEST_HZ = 30.0
 
 
 def spectrogram(
-    signal: Array, confidence: Array, *, sfreq_hz: float, epoch_s: float, start: datetime | None
+    signal: Array,
+    confidence: Array,
+    bad: Array,
+    *,
+    sfreq_hz: float,
+    epoch_s: float,
+    start: datetime | None,
 ) -> Figure:
     """Draw the power of a signal over the night, and how sure a model was of each epoch.
 
@@ -24,6 +30,8 @@ def spectrogram(
         One channel (T,), any unit.
     confidence
         Largest probability of each epoch (E,).
+    bad
+        Epochs (E,), bool, that touch a flat, clipped or missing stretch; shaded.
     sfreq_hz, epoch_s
         Sampling rate, and length of an epoch.
     start
@@ -42,6 +50,12 @@ def spectrogram(
     above.pcolormesh(hours, edges, decibels, cmap="viridis", vmin=low, vmax=high, rasterized=True)
     above.set(ylabel="frequency (Hz)")
     below.stairs(confidence, hours, color=PALETTE[0])
+    if np.any(bad):
+        spans = below.fill_between(
+            hours, np.append(bad, False), step="post", color=PALETTE[1], alpha=0.35, linewidth=0
+        )
+        spans.set_label("flat, clipped or missing")
+        below.legend(fontsize=8, loc="lower right")
     below.set(ylim=(0, 1), xlim=(0, hours[-1]), ylabel="confidence")
     plain(below)
     on_clock(below, start)

@@ -208,7 +208,7 @@ def write_night(
             known, stages, probability, names, epoch_s=night.attrs["epoch_s"], start=start
         ),
         "spectrogram": figures.spectrogram(
-            signal, confidence, sfreq_hz=rate, epoch_s=epoch_s, start=start
+            signal, confidence, night["bad"].values, sfreq_hz=rate, epoch_s=epoch_s, start=start
         ),
     }
     if looked:
