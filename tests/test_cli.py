@@ -1,6 +1,7 @@
 """Manners of the commands: exit status, one sentence for a mistake, JSON on stdout."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -168,3 +169,17 @@ def test_the_package_is_a_command_too():
         [sys.executable, "-m", "biopart", "--version"], capture_output=True, text=True, check=True
     )
     assert answer.stdout.startswith("biopart, version ")
+
+
+def test_a_reader_who_has_enough_is_no_error():
+    reading, writing = os.pipe()
+    os.close(reading)
+    answer = subprocess.run(
+        [sys.executable, "-m", "biopart", "info", "--schema"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    os.close(writing)
+    assert "rror" not in answer.stderr

@@ -19,6 +19,8 @@ class Commands(click.Group):
         """Run a command; a fault that names itself ends with status 1, without a traceback."""
         try:
             return super().invoke(ctx)
+        except BrokenPipeError:  # whoever reads has enough; click ends without a word
+            raise
         except (ValueError, OSError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
 
