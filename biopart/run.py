@@ -97,6 +97,13 @@ class Run:
         """Read provenance.json."""
         return read_json(self.path / "provenance.json")
 
+    @property
+    def kind(self) -> str:
+        """What a run is: a pretraining, or a detection, which says so in its provenance."""
+        if not (self.path / "provenance.json").is_file():
+            return "pretraining"
+        return str(self.provenance().get("kind", "pretraining"))
+
     def result(self) -> dict[str, Any]:
         """Read result.json of a fine-tuning."""
         return read_json(self.path / "result.json")

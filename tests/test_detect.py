@@ -14,7 +14,11 @@ from biopart.nn import ViT
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Detect, DetectSettings
 from biopart.recipe import Recipe
+from biopart.verbs.check import check_run
 from biopart.verbs.detect import detect, on_scene, open_scenes
+from biopart.verbs.finetune import finetune
+from biopart.verbs.info import info
+from biopart.verbs.show import open_look
 
 COLOURS = ((230, 30, 30), (30, 30, 230))
 SMALL = {"channels": 16, "box_dim": 32, "proposals": 32, "window": 2, "anchor": 8}
@@ -175,6 +179,21 @@ def test_a_detector_is_trained_and_scored_and_goes_on(root, tmp_path):
     before = sorted(tmp_path.iterdir())
     detect(recipe, dry_run=True)
     assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_run_of_detection_says_what_it_is_and_is_no_pretraining(root, tmp_path):
+    run = detect(recipe_of(root), out=tmp_path / "run")
+    about = info(str(run.path))
+    assert (about["kind"], about["step"], about["steps"]) == ("detection", 2, 2)
+    assert about["box"] == run.result()["box"]
+    assert check_run(run)["problems"] == []
+    for use in (finetune, open_look):
+        with pytest.raises(ValueError, match="run is a detection; this needs a pretraining"):
+            use(run)
+    run.model.unlink()
+    assert check_run(run)["problems"] == [
+        "the detector is missing: go on with biopart detect --resume"
+    ]
 
 
 def test_an_encoder_of_another_patch_is_refused(root, tmp_path):

@@ -142,8 +142,10 @@ def check_run(run: Run) -> dict[str, Any]:
     """Look whether a run is complete and its figures are finite."""
     origin = run.pretrained()
     problems = []
-    if not origin.encoder.is_file():
-        problems.append("the encoder is missing: go on with biopart pretrain --resume")
+    detecting = origin.kind == "detection"
+    if not (origin.model if detecting else origin.encoder).is_file():
+        what, command = ("detector", "detect") if detecting else ("encoder", "pretrain")
+        problems.append(f"the {what} is missing: go on with biopart {command} --resume")
     rows = origin.metrics()
     broken = [row["step"] for row in rows if row.get("train/loss", 0.0) is None]
     if broken:

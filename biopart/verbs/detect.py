@@ -67,7 +67,7 @@ def detect(
     if resume:
         if out is None:
             raise ValueError("resume goes on with a run; give its folder by --out")
-        recipe = stored_recipe(Run(out))
+        recipe = stored_recipe(Run(out), kind="detection")
     if dry_run:
         recipe = recipe.model_copy(update={"detect": recipe.detect.model_copy(update={"steps": 1})})
     train, test = (open_scenes(recipe, part) for part in (recipe.detect.train, recipe.detect.test))
@@ -89,7 +89,9 @@ def detect(
         else:
             assert out is not None or not resume
             run = Run(out) if resume and out is not None else new_run(recipe.name, out)
-        about = {"chosen": describe(fabric, source), "weights": taken, "seed": recipe.seed}
+        about: dict[str, Any] = {"kind": "detection", "weights": taken, "seed": recipe.seed}
+        about |= {"chosen": describe(fabric, source), "steps": task.steps}
+        about["parameters"] = sum(p.numel() for p in objective.parameters())
         about |= {"left_out": {"train": train.left_out, "test": test.left_out}}
         if not resume:
             write_json(run.path / "provenance.json", {**origins(), **about})

@@ -70,6 +70,8 @@ def run_info(run: Run) -> dict[str, Any]:
     origin = run.pretrained()
     provenance, rows = origin.provenance(), origin.metrics()
     train = [row for row in rows if "train/loss" in row]
+    if origin.kind == "detection":
+        return detection_info(origin, train[-1]["step"] if train else 0)
     held = [row for row in rows if "validation/r2" in row]
     return {
         "run": str(origin.path),
@@ -84,6 +86,23 @@ def run_info(run: Run) -> dict[str, Any]:
         "validation/r2": held[-1]["validation/r2"] if held else None,
         "validation/r2_excess": held[-1].get("validation/r2_excess") if held else None,
         "kappa": {t.path.name: t.result()["kappa"] for t in origin.finetunings()},
+    }
+
+
+def detection_info(run: Run, step: int) -> dict[str, Any]:
+    """Describe a run of detection: what it started from, how far it is, its precision."""
+    provenance = run.provenance()
+    done = (run.path / "result.json").is_file()
+    scores = run.result() if done else {}
+    return {
+        "run": str(run.path),
+        "recipe": load_recipe(run.path / "recipe.yaml").name,
+        "kind": run.kind,
+        "step": step,
+        **{
+            key: provenance[key] for key in ("steps", "parameters", "weights", "left_out", "chosen")
+        },
+        **{kind: scores[kind] for kind in ("box", "mask") if kind in scores},
     }
 
 

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from lightning_fabric import Fabric
 from torch import nn
@@ -90,8 +90,19 @@ def resume(
     return run
 
 
-def stored_recipe(run: Run, changes: Sequence[str] = (), store: Path | None = None) -> Recipe:
-    """Load the recipe of a run, with changes, and with the store where it lies now."""
+def stored_recipe(
+    run: Run,
+    changes: Sequence[str] = (),
+    store: Path | None = None,
+    *,
+    kind: Literal["pretraining", "detection"] = "pretraining",
+) -> Recipe:
+    """Load the recipe of a run, with changes, and with the store where it lies now.
+
+    Raises ValueError where the run is of another kind.
+    """
+    if run.kind != kind:
+        raise ValueError(f"{run.path} is a {run.kind}; this needs a {kind}")
     values = read_yaml(run.path / "recipe.yaml")
     if store is not None:
         values.setdefault("data", {})["store"] = str(store)
