@@ -36,6 +36,13 @@ TABLE = {
         "--resume",
         "--dry-run",
     ],
+    "embed": [
+        "WHAT",
+        "--run directory",
+        "--out path!",
+        "--patches",
+        "--device text=auto",
+    ],
     "evaluate": [
         "--run directory",
         "--store directory!",

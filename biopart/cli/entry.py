@@ -43,6 +43,7 @@ for _command in (
     training.detect,
     training.evaluate,
     training.probe,
+    training.embed,
     training.export,
     studies.curve,
     studies.sweep,

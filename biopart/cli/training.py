@@ -1,4 +1,4 @@
-"""Commands that train, score and hand on: pretrain, finetune, detect, evaluate, probe, export."""
+"""Commands that train, score and hand on: pretrain, finetune, detect, evaluate, embed, export."""
 
 import json
 from pathlib import Path
@@ -172,6 +172,23 @@ def export(run: Path, target: Any, out: Path, output: Output) -> None:
     from biopart.verbs.export import export as write
 
     output.emit(write(find_run(run), target, out))
+
+
+@click.command()
+@click.argument("what", type=click.Path(path_type=Path))
+@run_option
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder, or .parquet.")
+@click.option("--patches", is_flag=True, help="The tokens of all patches too.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@output_options
+def embed(
+    what: Path, run_path: Path | None, out: Path, patches: bool, device: str, output: Output
+) -> None:
+    """Write what a run's encoder makes of WHAT, a store or a recording, as zarr or Parquet."""
+    from biopart.run import find_run
+    from biopart.verbs.embed import embed as write
+
+    output.emit(write(find_run(run_path), what, out, patches=patches, device=device))
 
 
 @click.command()
