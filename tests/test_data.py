@@ -432,7 +432,11 @@ def test_subsets_are_nested_for_a_seed_and_differ_between_seeds() -> None:
     assert len({split.subset(4, seed) for seed in range(9)}) == 9
 
 
-@pytest.mark.parametrize("count", [0, 12])
-def test_more_subjects_than_are_labelled_are_refused(count: int) -> None:
-    with pytest.raises(ValueError, match=f"{count} subjects were asked for; 11 labelled persons"):
-        make_split().subset(count, seed=0)
+def test_more_subjects_than_are_labelled_take_all_and_say_so() -> None:
+    split = make_split()
+    assert set(split.subset(12, seed=0)) == set(split.finetune)
+    said = "12 subjects were asked for; 11 labelled persons are there beside test and validation"
+    assert split.shortage(12) == [f"{said}, all are taken"]
+    assert split.shortage(11) == []
+    with pytest.raises(ValueError, match="0 subjects were asked for; give at least 1"):
+        split.subset(0, seed=0)

@@ -267,11 +267,11 @@ def test_one_class_alone_is_refused(run, monkeypatch):
         finetune(run)
 
 
-def test_more_subjects_than_are_labelled_are_refused(run):
-    with pytest.raises(
-        ValueError, match=r"50 subjects were asked for; 4 labelled persons are left"
-    ):
-        finetune(run, subjects=50)
+def test_more_subjects_than_are_labelled_take_all_and_say_so(run, recipe):
+    result = finetune(run, subjects=50).result()
+    assert result["train_persons"] == list(open_experiment(recipe).split.subset(4, 0))
+    said = "50 subjects were asked for; 4 labelled persons are there beside test and validation"
+    assert result["warnings"][0] == f"{said}, all are taken"
 
 
 def test_class_weights_and_mean_pooling_change_the_training(run):

@@ -32,14 +32,10 @@ class Split:
     def subset(self, count: int, seed: int) -> tuple[str, ...]:
         """Draw persons, or so many images of each class, for a finetuning, nested by count.
 
-        Raises ValueError above what is labelled.
+        A count larger than what is labelled takes what is there; ``shortage`` says so.
         """
-        if not 1 <= count <= self.most:
-            what = "subjects were" if self.classes is None else "images per class were"
-            there = "labelled persons" if self.classes is None else "of the rarest class"
-            raise ValueError(
-                f"{count} {what} asked for; {self.most} {there} are left beside test and validation"
-            )
+        if count < 1:
+            raise ValueError(f"{count} subjects were asked for; give at least 1")
         order = np.random.default_rng([seed, 2]).permutation(len(self.finetune))
         drawn = tuple(self.finetune[index] for index in order)
         if self.classes is None:
@@ -50,6 +46,16 @@ class Split:
             rank.append(met[one])
             met[one] += 1
         return tuple(name for name, place in zip(drawn, rank, strict=True) if place < count)
+
+    def shortage(self, count: int) -> list[str]:
+        """Return a sentence where fewer are labelled than a subset is to have, else nothing."""
+        if count <= self.most:
+            return []
+        if self.classes is None:
+            asked, there = "subjects were", f"{self.most} labelled persons are there"
+        else:
+            asked, there = "images per class were", f"the rarest class has {self.most}"
+        return [f"{count} {asked} asked for; {there} beside test and validation, all are taken"]
 
 
 def split_persons(

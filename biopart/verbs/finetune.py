@@ -68,7 +68,7 @@ def finetune(
     Raises
     ------
     ValueError
-        If more subjects are asked for than are labelled, or fewer than two classes remain.
+        If fewer than two classes remain.
     FileNotFoundError
         If the run has no weights.
     """
@@ -117,6 +117,7 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     test = experiment.source(split.test, labelled=True, keep_bad=True)
     warnings = [
         *experiment.notes,
+        *split.shortage(plan.subjects),
         *check_classes(experiment, source),
         *check_test(experiment, test),
     ]

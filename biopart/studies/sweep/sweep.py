@@ -59,8 +59,7 @@ def plan_sweep(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]
     test = experiment.source(split.test, labelled=True, keep_bad=True)
     size = min(recipe.finetune.subjects, split.most)
     notes = [*experiment.notes, *check_test(experiment, test)]
-    if size < recipe.finetune.subjects:
-        notes.append(f"{recipe.finetune.subjects} subjects were asked for; {size} are there")
+    notes += split.shortage(recipe.finetune.subjects)
     seeds = tuple(range(recipe.seed, recipe.seed + settings.repeats))
     skipped, said = look_at_subsets(experiment, (size,), seeds)
     return Plan(variants_of(recipe, settings.over), (size,), seeds, skipped), notes + said
