@@ -154,6 +154,19 @@ def test_a_curve_over_images_per_class_compares_blocks_of_test_images(
 
 
 SPLIT = {"test_persons": 2, "validation_persons": 1}
+
+
+def test_a_dry_run_of_images_sorted_by_class_meets_all_classes(store: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(store, pretrain={**recipe_of(store).model_dump()["pretrain"], "steps": 1})
+    run = pretrain(recipe, out=tmp_path / "run", latest=False)
+    source = open_experiment(recipe).source(open_experiment(recipe).split.finetune, labelled=True)
+    order = np.argsort(source.labels, kind="stable")
+    spread = source.of_table(source._table[:, order]).thinned(4)
+    assert sorted(spread.labels.tolist()) == [0, 0, 1, 1]
+    finetune(run, dry_run=True, changes=["finetune.batch=4"])
+    assert not (run.path / "finetune").exists()
+
+
 DEIT = {
     "crop": [0.5, 1.0],
     "flip": 0.5,

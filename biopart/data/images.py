@@ -37,9 +37,9 @@ class ImageSource(Source):
         """Whether an item touches a bad stretch: no image does."""
         return np.zeros(len(self), dtype=bool)
 
-    def head(self, count: int) -> "ImageSource":
-        """Return a source of the first items only."""
-        return ImageSource(self.cohort, self.picked, self._table[:, :count])
+    def of_table(self, table: NDArray[np.int64]) -> "ImageSource":
+        """Return a source alike of the items of another table."""
+        return ImageSource(self.cohort, self.picked, table)
 
     def keys(self, indices: Sequence[int]) -> list[str]:
         """Return the names of items."""

@@ -61,8 +61,17 @@ class Source(ABC):
         """Bytes that the records of the items take in memory."""
 
     @abstractmethod
+    def of_table(self, table: NDArray[np.int64]) -> "Source":
+        """Return a source alike of the items of another table."""
+
     def head(self, count: int) -> "Source":
         """Return a source of the first items only."""
+        return self.of_table(self._table[:, :count])
+
+    def thinned(self, count: int) -> "Source":
+        """Return a source of so many items, spread evenly over all."""
+        picked = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
+        return self.of_table(self._table[:, picked])
 
     @abstractmethod
     def keys(self, indices: Sequence[int]) -> list[str]:

@@ -66,9 +66,8 @@ class WindowSource(Source):
         """Bytes that the records of the windows take in memory."""
         return sum(self.signal(number).nbytes for number in np.unique(self.record).tolist())
 
-    def head(self, count: int) -> "WindowSource":
-        """Return a source of the first items only."""
-        table = self._table[:, :count]
+    def of_table(self, table: NDArray[np.int64]) -> "WindowSource":
+        """Return a source alike of the items of another table."""
         return WindowSource(self.cohort, self.picked, self.size, context=self.context, table=table)
 
     def keys(self, indices: Sequence[int]) -> list[str]:

@@ -46,7 +46,7 @@ class Plan:
     def source(self, persons: Sequence[str], *, keep_bad: bool = False, context: int = 1) -> Source:
         """Return labelled windows of persons; one batch of them in a dry run."""
         source = self.experiment.source(persons, labelled=True, keep_bad=keep_bad, context=context)
-        return source.head(self.experiment.recipe.finetune.batch) if self.dry_run else source
+        return source.thinned(self.experiment.recipe.finetune.batch) if self.dry_run else source
 
     def alone(self, before: Recipe) -> "Plan":
         """Return the plan of the classifier that looks at a single window."""
