@@ -54,7 +54,7 @@ def _places(look: Look, told: Relations, row: int) -> Drawn:
             yield f"{told.names[row]}, {name}: {away:.2f} patches off{hints}", figure
     if look.axes == 2:
         whole = {
-            f"{name}: {told.distance(found)[row].mean():.2f} patches off": corners[name]
+            f"{name}\n{told.distance(found)[row].mean():.2f} patches off": corners[name]
             for name, found in seen.items()
         }
         pixels = _pixels(told, row)
