@@ -12,7 +12,7 @@ COMMON = ["--json", "--quiet"]
 # ... = may be given again; no kind = a switch.
 TABLE = {
     "bench": ["signals|images|part|objectives", "--repeats integer=5"],
-    "check": ["WHAT", "--leak"],
+    "check": ["WHAT", "--leak", "--artefacts path"],
     "curve": [
         "RECIPE",
         "--methods text",
@@ -106,6 +106,7 @@ TABLE = {
         "--truth path",
         "--lights-off text",
         "--lights-on text",
+        "--quality",
     ],
     "sweep": [
         "RECIPE",

@@ -7,6 +7,7 @@ from pathlib import Path
 import edfio
 import mne
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import xarray as xr
@@ -20,7 +21,7 @@ from biopart.recipe import Recipe
 from biopart.signals import ingest, simulate_cohort
 from biopart.signals.readers import open_recording
 from biopart.store import load_card
-from biopart.studies.stage.nights import agreement_with
+from biopart.studies.stage.nights import agreement_with, recordings_of
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
 
@@ -213,6 +214,65 @@ def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, 
         biopart.stage_night(np.zeros((1, 900)), model, unit="uV", sfreq=100)
     with pytest.raises(ValueError, match="says nothing of its training"):
         biopart.stage_night(path, torch.nn.Identity())
+
+
+def test_derivations_are_averaged(raw, tuned):
+    path = sorted(raw.rglob("*-PSG.edf"))[0]
+    model = biopart.load(tuned.path)
+    one, two = (
+        biopart.stage_night(path, model, channels={"C4-M1": name})["probability"].values
+        for name in ("C4-M1", "F3-M2")
+    )
+    both = biopart.stage_night(path, model, channels={"C4-M1": ["C4-M1", "F3-M2"]})
+    assert np.abs(one - two).max() > 1e-4  # not the same channel twice
+    assert np.allclose(both["probability"], (one + two) / 2, atol=1e-6)
+    assert (both["hypnogram"].values == both["probability"].values.argmax(1)).all()
+    assert both.attrs["averaged"] == 2
+    with pytest.raises(ValueError, match="make 65 combinations to average"):
+        biopart.stage_night(path, model, channels={"C4-M1": ["C4-M1"] * 65})
+
+
+def test_a_store_is_staged_as_its_recordings_are(raw, tuned, tmp_path):
+    store = ["--run", tuned.path, "--json"]
+    answer = call("stage", stored(tuned), "--out", tmp_path / "store", *store)
+    of_store = json.loads(answer.stdout)["nights"]
+    answer = call("stage", raw, "--truth", raw, "--out", tmp_path / "files", *store)
+    of_files = json.loads(answer.stdout)["nights"]
+    assert [one["night"] + ".edf" for one in of_store] == [one["night"] for one in of_files]
+    for one, two in zip(of_store, of_files, strict=True):
+        assert one["agreement"] == two["agreement"]
+        assert rows_of(tmp_path / "store" / one["night"]) == rows_of(
+            tmp_path / "files" / one["night"]
+        )
+
+
+def test_a_folder_of_other_names_is_staged_but_for_hypnograms(raw, tmp_path):
+    for name in ("a.edf", "b.EDF", "a-Hypnogram.edf", "notes.txt"):
+        (tmp_path / name).touch()
+    found = recordings_of(tmp_path, ["training/tr*/tr*.hea"])
+    assert [path.name for path in found] == ["a.edf", "b.EDF"]
+
+
+def test_the_quality_of_every_second_is_written(raw, tuned, tmp_path):
+    path = sorted(raw.rglob("*-PSG.edf"))[0]
+    call("stage", path, "--run", tuned.path, "--out", tmp_path / "n", "--quality")
+    table = pd.read_csv(tmp_path / "n/quality.csv")
+    assert table["onset_s"].tolist() == list(range(1800))
+    assert (table["spread_s"] >= 0).all()
+    assert table["amplitude"].median() == pytest.approx(1.0, abs=0.01)
+    assert (tmp_path / "n/night.html").read_text().count("<img") == 4
+
+
+def test_a_night_without_the_channels_says_what_can_be_done(tuned):
+    model = biopart.load(tuned.path)
+    night = xr.DataArray(
+        np.zeros((1, 9000)),
+        dims=("channel", "time"),
+        coords={"channel": ["Fp1"]},
+        attrs={"units": "uV", "sfreq_hz": 100.0},
+    )
+    with pytest.raises(ValueError, match=r"the file has 'Fp1'.*--channel C4-M1=NAME.*or train"):
+        biopart.stage_night(night, model)
 
 
 def call(*arguments):

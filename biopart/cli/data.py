@@ -163,8 +163,13 @@ def info(what: str | None, schema: bool, output: Output) -> None:
 @click.command()
 @click.argument("what")
 @click.option("--leak", is_flag=True, help="Measure position leaks of a store.")
+@click.option(
+    "--artefacts",
+    type=click.Path(path_type=Path, exists=True),
+    help="Nights in which a run by PART has to find artefacts that are put in.",
+)
 @output_options
-def check(what: str, leak: bool, output: Output) -> None:
+def check(what: str, leak: bool, artefacts: Path | None, output: Output) -> None:
     """Say what is wrong with a STORE, RUN, RECIPE or CARD."""
     from biopart.verbs import check as checks
     from biopart.verbs.info import info as describe
@@ -172,6 +177,9 @@ def check(what: str, leak: bool, output: Output) -> None:
     path = Path(what)
     if checks.is_store(path):
         from biopart.store import Store
+
+        if artefacts is not None:
+            raise click.UsageError(f"--artefacts looks at a run; {what} is a store")
 
         found = checks.check_leak(Store(path)) if leak else None  # it may refuse: first
         values = checks.check_store(Store(path))
@@ -181,10 +189,16 @@ def check(what: str, leak: bool, output: Output) -> None:
                 values["problems"].append("the edges of windows can be told from their middle")
     elif leak:
         raise click.UsageError(f"--leak looks at a store; {what} is none")
+    elif artefacts is not None and not checks.is_run(path):
+        raise click.UsageError(f"--artefacts looks at a run; {what} is none")
     elif checks.is_run(path):
         from biopart.run import Run
 
         values = checks.check_run(Run(path))
+        if artefacts is not None:
+            from biopart.studies.stage import check_artefacts
+
+            values["artefacts"] = check_artefacts(Run(path), artefacts, say=output.say)
     else:
         with wrong_use():
             values = {"name": describe(what)["name"], "problems": [], "remarks": []}

@@ -177,12 +177,19 @@ def show(
 @click.argument("night", type=click.Path(path_type=Path))
 @run_option
 @click.option("--out", type=FOLDER, default=Path("night"), show_default=True, help="Results.")
-@click.option("--channel", "channels", multiple=True, metavar="EEG=C4-A1", help="Repeatable.")
+@click.option(
+    "--channel",
+    "channels",
+    multiple=True,
+    metavar="EEG=C4-A1",
+    help="Take C4-A1 for the model's EEG; again for EEG: average over both.",
+)
 @click.option(
     "--truth", type=click.Path(path_type=Path), help="Expert's hypnogram, or their folder."
 )
 @click.option("--lights-off", metavar="22:30", help="Clock time; default: the recording's start.")
 @click.option("--lights-on", metavar="06:30", help="Clock time; default: the recording's end.")
+@click.option("--quality", is_flag=True, help="Also how every second fits its surroundings.")
 @output_options
 def stage(
     night: Path,
@@ -190,11 +197,11 @@ def stage(
     out: Path,
     channels: tuple[str, ...],
     truth: Path | None,
-    lights_off: str | None,
-    lights_on: str | None,
+    quality: bool,
     output: Output,
+    **lights: str | None,
 ) -> None:
-    """Stage a NIGHT, or a folder of them: hypnogram, probabilities, statistics, a page."""
+    """Stage a NIGHT, a folder of them or a store: hypnogram, probabilities, statistics, a page."""
     from biopart.run import find_run
     from biopart.studies.stage import lines_of, stage_nights
 
@@ -208,13 +215,17 @@ def stage(
             f"{error} (no weights are shipped: biopart pretrain RECIPE, then biopart finetune, "
             "make some)"
         ) from error
+    chosen: dict[str, list[str]] = {}
+    for name, _, source in pairs:
+        chosen.setdefault(name, []).append(source)
     found = stage_nights(
         night,
         run,
         out,
-        channels={name: source for name, _, source in pairs},
+        channels=chosen,
         truth=truth,
-        lights=(lights_off, lights_on),
+        lights=(lights["lights_off"], lights["lights_on"]),
+        quality=quality,
         say=output.say,
     )
     output.emit({"nights": found}, lines_of(found))

@@ -7,7 +7,7 @@ colour-blind eyes.
 
 from biopart.figures.drawing import PALETTE, save, to_html
 from biopart.figures.efficiency import Panel, comparison, sample_efficiency
-from biopart.figures.nights import epochs_of, spectrogram
+from biopart.figures.nights import epochs_of, quality, spectrogram
 from biopart.figures.pairs import matrices, scattered, stretched
 from biopart.figures.places import pasted, pasted_together, sized, uncertain
 from biopart.figures.predictions import STAGES, confusion, hypnogram
@@ -27,6 +27,7 @@ __all__ = [
     "over_values",
     "pasted",
     "pasted_together",
+    "quality",
     "reconstruction",
     "sample_efficiency",
     "save",

@@ -1,13 +1,13 @@
 """A night's signal: its spectrum over time, and single epochs of it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
 from matplotlib.figure import Figure
 from scipy import signal as dsp
 
-from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array, plain
+from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array, cycle, plain
 from biopart.figures.predictions import on_clock
 
 _HIGHEST_HZ = 30.0
@@ -70,29 +70,72 @@ def epochs_of(
     *,
     sfreq_hz: float,
     epoch_s: float,
+    names: Sequence[str],
 ) -> Figure:
-    """Draw single epochs of a signal below each other.
+    """Draw single epochs of signals below each other, the channels of each on one scale.
 
     Parameters
     ----------
     signal
-        One channel (T,) in microvolt or another unit.
+        Channels (C, T) in microvolt or another unit.
     chosen
         Numbers of the epochs.
     titles
         Of each.
     sfreq_hz, epoch_s
         Sampling rate, and length of an epoch.
+    names
+        Of the channels.
     """
     epoch = round(epoch_s * sfreq_hz)
-    figure = Figure((WIDTH_IN, 1.15 * len(chosen) + 0.4), dpi=DPI, layout="constrained")
+    high = 0.75 + 0.4 * len(signal)
+    figure = Figure((WIDTH_IN, high * len(chosen) + 0.4), dpi=DPI, layout="constrained")
     axes = figure.subplots(len(chosen), 1, sharex=True, squeeze=False)[:, 0]
     for axis, number, title in zip(axes, chosen, titles, strict=True):
-        part = np.asarray(signal)[number * epoch : (number + 1) * epoch]
-        axis.plot(np.arange(len(part)) / sfreq_hz, part, color=GREY, linewidth=0.6)
+        part = np.asarray(signal)[:, number * epoch : (number + 1) * epoch]
+        step = float(np.ptp(part, axis=1).max()) or 1.0
+        levels = -step * np.arange(len(part))
+        seconds = np.arange(part.shape[1]) / sfreq_hz
+        axis.plot(seconds, (part + levels[:, None]).T, color=GREY, linewidth=0.6)
+        if len(part) > 1:
+            axis.set_yticks(levels, names)
         axis.set_title(title, fontsize=9, loc="left")
         axis.set(xlim=(0, epoch_s))
         plain(axis)
     axes[-1].set_xlabel("time in the epoch (s)")
     figure.set_label(f"{len(chosen)} epochs: {'; '.join(titles)}")
+    return figure
+
+
+def quality(
+    tracks: Mapping[str, Array], onset_s: Array, *, epoch_s: float, start: datetime | None
+) -> Figure:
+    """Draw tracks of every patch of a night: median and the middle 90 % of each epoch.
+
+    Parameters
+    ----------
+    tracks
+        Name -> values (K,), drawn below each other on a logarithmic axis.
+    onset_s
+        Onset of each patch in seconds (K,).
+    epoch_s
+        Length of an epoch.
+    start
+        Clock time of sample 0, None = unknown.
+    """
+    words = {"spread_s": "spread (s)", "amplitude": "amplitude"}
+    epoch = (np.asarray(onset_s) // epoch_s).astype(int)
+    numbers, first = np.unique(epoch, return_index=True)
+    figure = Figure((WIDTH_IN, 1.7 * len(tracks) + 0.4), dpi=DPI, layout="constrained")
+    axes = figure.subplots(len(tracks), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (name, values), colour in zip(axes, tracks.items(), cycle(len(tracks)), strict=True):
+        groups = np.split(np.maximum(np.asarray(values), 1e-3), first[1:])
+        low, middle, high = np.array([np.percentile(group, (5, 50, 95)) for group in groups]).T
+        hours = numbers * epoch_s / 3600
+        axis.fill_between(hours, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
+        axis.step(hours, middle, where="post", color=colour, linewidth=1)
+        axis.set(yscale="log", ylabel=words.get(name, name), xlim=(0, hours[-1]))
+        plain(axis)
+    on_clock(axes[-1], start)
+    figure.set_label(f"Quality of {len(numbers)} epochs: {', '.join(tracks)}")
     return figure

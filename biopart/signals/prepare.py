@@ -130,6 +130,9 @@ def _derive(
         values[place] = resample(bridged(row, gone), rate, card.sfreq_hz)[:length]
         _mark_resampled(absent[place], gone, rate, card.sfreq_hz)
         _mark_resampled(bad, poor, rate, card.sfreq_hz)
+        later = {n for other in derivations[place + 1 :] for n in (other.plus, other.minus)}
+        for name in {d.plus, d.minus or d.plus} - later:  # a night's channel is tens of megabytes
+            del digital[name], marks[name]
     electrical = units <= set(MICROVOLT)
     unit = "uV" if electrical else units.pop() if len(units) == 1 else "mixed"
     return values, (absent, bad), unit

@@ -25,8 +25,9 @@ from biopart.signals.readers import open_recording
 from biopart.store.settings import checked
 from biopart.verbs.check import is_store
 from biopart.verbs.evaluate import check_fit
+from biopart.verbs.inference import windows_of
 from biopart.verbs.pretrain import stored_recipe
-from biopart.verbs.stage import staging_card, windows_of
+from biopart.verbs.stage import staging_cards
 
 BATCH = 256
 
@@ -154,7 +155,7 @@ def of_recording(path: Path, about: dict[str, Any]) -> Items:
     """Yield the windows of a recording, prepared as the run's store was."""
     if about.get("sfreq_hz") is None or "card" not in about:
         raise ValueError(f"{path} is no store; this run's encoder needs one, prepared by its card")
-    recording, card = open_recording(path), staging_card(about)
+    recording, (card,) = open_recording(path), staging_cards(about)
     record = prepare_recording(recording, card)
     epoch = round(about["epoch_s"] * card.sfreq_hz)
     windows = windows_of(record.signal, size=about["encoder"]["shape"][0], epoch=epoch)

@@ -1,35 +1,34 @@
 """Stage a night: a recording of any kind and a fine-tuned model give probabilities per epoch."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import nn
 
-from biopart.data.windows import offsets
-from biopart.nn import Normalise
-from biopart.nn.normalise import MISSING
+from biopart.signals.montage import montage
 from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
 from biopart.signals.readers.in_memory import recording_of_array, recording_of_raw
 from biopart.signals.recording import Recording
 from biopart.store import Card, Record
 from biopart.store.settings import checked
+from biopart.verbs.inference import logits_of
 
-BATCH = 128
+Channels = Mapping[str, str | Sequence[str]]
+MOST_COMBINATIONS = 64
 
 
 def stage_night(
     night: Any,
     model: nn.Module,
     *,
-    channels: Mapping[str, str] | None = None,
+    channels: Channels | None = None,
     unit: str | None = None,
     sfreq: float | None = None,
 ) -> xr.Dataset:
@@ -45,7 +44,8 @@ def stage_night(
     model : nn.Module
         As ``biopart.load`` gives it.
     channels : mapping, optional
-        The model's channel -> what to take for it, ``{"EEG": "C4-A1"}``.
+        The model's channel -> what to take for it, ``{"EEG": "C4-A1"}``; of several,
+        ``{"EEG": ["C4-A1", "C3-A2"]}``, each is staged and the probabilities are averaged.
     unit, sfreq : str, float
         Of an array.
 
@@ -84,13 +84,46 @@ class Staged:
     card: Card
 
 
-def stage(
-    recording: Recording, model: nn.Module, channels: Mapping[str, str] | None = None
-) -> Staged:
+def stage(recording: Recording, model: nn.Module, channels: Channels | None = None) -> Staged:
     """Stage a recording; arguments and errors as of ``stage_night``."""
     about = describe_model(model)
-    card = staging_card(about, channels)
-    record = prepare_recording(recording, card)
+    cards = staging_cards(about, channels)
+    _check_channels(recording, cards)
+    parts = [stage_record(prepare_recording(recording, card), card, model) for card in cards]
+    first = parts[0]
+    dataset = first.dataset
+    if len(parts) > 1:
+        stack = np.stack([part.dataset["probability"].values for part in parts])
+        dataset["probability"] = (("epoch", "class"), stack.mean(0))
+        dataset["hypnogram"] = ("epoch", stack.mean(0).argmax(1).astype(np.int8))
+        touched = np.stack([part.dataset["bad"].values for part in parts])
+        dataset["bad"] = ("epoch", touched.all(0))
+        for key in ("montage", "warnings", "left_out"):
+            told = [line for part in parts for line in part.dataset.attrs[key]]
+            dataset.attrs[key] = list(dict.fromkeys(told))
+    dataset.attrs["averaged"] = len(parts)
+    dataset.attrs["source"] = recording.path.name
+    dataset.attrs["start"] = "" if recording.start is None else recording.start.isoformat()
+    return Staged(dataset, first.record, first.card)
+
+
+def _check_channels(recording: Recording, cards: Sequence[Card]) -> None:
+    """Refuse a night that lacks channels, saying what can be done about it."""
+    for card in cards:
+        try:
+            montage(recording.names, card.channels, card.aliases)
+        except ValueError as error:
+            wanted = ", ".join(card.channels)
+            raise ValueError(
+                f"{recording.path.name}: {error} The model was trained on {wanted}: say by "
+                f"--channel {card.channels[0]}=NAME what to take for a channel, or train a model "
+                "of channels that it has: biopart pretrain RECIPE --set data.channels=[NAME]"
+            ) from error
+
+
+def stage_record(record: Record, card: Card, model: nn.Module) -> Staged:
+    """Stage a night that was prepared by a card; its source and start are not known."""
+    about = describe_model(model)
     logits = logits_of(model, about, record)
     epoch = round(about["epoch_s"] * card.sfreq_hz)
     touched = np.zeros(len(logits), dtype=bool)
@@ -106,13 +139,12 @@ def stage(
         },
         coords={"class": list(about["label_names"])},
         attrs={
-            "source": recording.path.name,
-            "start": "" if recording.start is None else recording.start.isoformat(),
+            "source": "",
+            "start": "",
             "epoch_s": card.epoch_s,
             "temperature": about.get("temperature", 1.0),
-            "montage": record.attributes["montage"],
-            "warnings": record.attributes["warnings"],
-            "left_out": record.attributes["left_out"],
+            "averaged": 1,
+            **{key: record.attributes.get(key, []) for key in ("montage", "warnings", "left_out")},
             "simulated_model": bool(about["simulated"]),
         },
     )
@@ -134,32 +166,45 @@ def describe_model(model: nn.Module) -> dict[str, Any]:
     return about
 
 
-def staging_card(about: Mapping[str, Any], channels: Mapping[str, str] | None = None) -> Card:
-    """Return the card that prepares a night as the model's were, without labels.
+def staging_cards(about: Mapping[str, Any], channels: Channels | None = None) -> list[Card]:
+    """Return the cards that prepare a night as the model's were, without labels.
 
     Parameters
     ----------
     about : mapping
         Of the model.
     channels : mapping, optional
-        The model's channel -> what to take for it.
+        The model's channel -> what to take for it; a card for each combination where several are
+        given.
 
     Raises
     ------
     ValueError
-        If a channel is none of the model's.
+        If a channel is none of the model's, or there are too many combinations.
     """
-    given = dict(about["card"]) | {"labels": {"kind": "none"}, "channels": list(about["channels"])}
-    chosen = dict(channels or {})
+    chosen = {
+        name: [source] if isinstance(source, str) else list(source)
+        for name, source in (channels or {}).items()
+    }
     strange = [name for name in chosen if name not in about["channels"]]
     if strange:
         raise ValueError(
             f"the model has no channel {', '.join(strange)}; it was trained on "
             f"{', '.join(about['channels'])}"
         )
-    aliases = dict(given.get("aliases", {}))
-    given["aliases"] = aliases | {name: [source] for name, source in chosen.items()}
-    return checked(Card, given, "the model's card")
+    combinations = list(product(*chosen.values()))
+    if len(combinations) > MOST_COMBINATIONS:
+        raise ValueError(
+            f"the channels given make {len(combinations)} combinations to average; give at most "
+            f"{MOST_COMBINATIONS}"
+        )
+    given = dict(about["card"]) | {"labels": {"kind": "none"}, "channels": list(about["channels"])}
+    cards = []
+    for sources in combinations:
+        named = {name: [one] for name, one in zip(chosen, sources, strict=True)}
+        aliases = dict(given.get("aliases", {})) | named
+        cards.append(checked(Card, given | {"aliases": aliases}, "the model's card"))
+    return cards
 
 
 def opened(
@@ -169,7 +214,7 @@ def opened(
     if isinstance(night, Recording):
         return night
     if isinstance(night, str | Path):
-        return open_recording(Path(night))
+        return open_recording(Path(night), staging_cards(about)[0].table)
     if hasattr(night, "info") and hasattr(night, "get_data"):
         return recording_of_raw(night)
     names = list(about["channels"])
@@ -180,55 +225,3 @@ def opened(
     if unit is None or sfreq is None:
         raise ValueError("an array does not say what it is; give unit= (uV, mV or V) and sfreq=")
     return recording_of_array(np.asarray(night), names, sfreq_hz=float(sfreq), unit=unit)
-
-
-def windows_of(signal: NDArray[np.int16], *, size: int, epoch: int) -> NDArray[np.int16]:
-    """Cut a window in the middle of each epoch, (C, T) -> (epoch, C, size).
-
-    What lies beyond the recording is -32768.
-
-    Examples
-    --------
-    >>> windows_of(np.arange(6, dtype=np.int16)[None], size=4, epoch=3)[:, 0].tolist()
-    [[-32768, 0, 1, 2], [2, 3, 4, 5]]
-    """
-    count = signal.shape[1] // epoch
-    room = max(0, (size - epoch + 1) // 2)
-    padded = np.pad(signal, ((0, 0), (room, room + size)), constant_values=MISSING)
-    first = room + np.arange(count) * epoch + (epoch - size) // 2
-    view = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)
-    return np.ascontiguousarray(view[:, first].transpose(1, 0, 2))
-
-
-@torch.no_grad()
-def logits_of(model: nn.Module, about: Mapping[str, Any], record: Record) -> NDArray[np.float32]:
-    """Return the logits (epoch, classes) of a prepared night."""
-    epoch = round(about["epoch_s"] * about["sfreq_hz"])
-    windows = windows_of(record.signal, size=about["encoder"]["shape"][0], epoch=epoch)
-    context = about.get("context", 1)
-    prepare = Normalise(about["normalise"])
-    device = next(model.parameters()).device
-    answers = []
-    for start in range(0, len(windows), BATCH):
-        values = prepare(torch.from_numpy(windows[start : start + BATCH]).to(device))
-        net: Any = model.classifier
-        answers.append((net if context == 1 else net.classifier.embed)(values).float())
-    found = torch.cat(answers)
-    if context > 1:
-        found = by_neighbours(model.classifier, found, context)
-    logits: NDArray[np.float32] = found.cpu().numpy()
-    return logits
-
-
-def by_neighbours(net: Any, embeddings: torch.Tensor, context: int) -> torch.Tensor:
-    """Classify each window by its neighbours, embeddings (epoch, D) -> logits (epoch, classes)."""
-    count = len(embeddings)
-    place = torch.arange(count)[:, None] + torch.from_numpy(offsets(context))
-    present = (place >= 0) & (place < count)
-    rows = place.clamp(0, count - 1)
-    parts = []
-    for start in range(0, count, BATCH):
-        here = present[start : start + BATCH].to(embeddings.device)
-        given = embeddings[rows[start : start + BATCH]] * here[..., None]
-        parts.append(net.relate(given, here)[:, net.centre].float())
-    return torch.cat(parts)

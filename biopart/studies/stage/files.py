@@ -12,13 +12,25 @@ import xarray as xr
 from biopart.run import write_json, write_text
 
 
-def write_files(night: xr.Dataset, statistics: dict[str, Any], folder: Path) -> list[Path]:
-    """Write ``hypnogram.csv``, ``hypnogram.edf`` and ``summary.json`` of a night into a folder."""
+def write_files(
+    night: xr.Dataset,
+    statistics: dict[str, Any],
+    folder: Path,
+    *,
+    quality: xr.Dataset | None = None,
+) -> list[Path]:
+    """Write ``hypnogram.csv``, ``hypnogram.edf`` and ``summary.json`` of a night into a folder.
+
+    With the quality of every patch ``quality.csv`` too.
+    """
     paths = [folder / name for name in ("hypnogram.csv", "hypnogram.edf", "summary.json")]
     folder.mkdir(parents=True, exist_ok=True)
     write_text(paths[0], as_csv(night))
     write_edf(night, paths[1])
     write_json(paths[2], statistics)
+    if quality is not None:
+        paths.append(folder / "quality.csv")
+        write_text(paths[-1], quality.to_dataframe().to_csv(index=False, float_format="%.4g"))
     return paths
 
 

@@ -1,15 +1,15 @@
 """Nights from files to folders: staged, compared with an expert where there is one, told."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from numpy.typing import NDArray
+from torch import nn
 
-from biopart import figures
+from biopart.data import open_cohort
 from biopart.evaluation.metrics import score
 from biopart.evaluation.sleep import STAGES, sleep_statistics
 from biopart.run import Run
@@ -17,15 +17,28 @@ from biopart.signals.labels import stage_marks
 from biopart.signals.readers import open_recording
 from biopart.signals.recording import Recording
 from biopart.signals.stages import label_epochs, read_stage_file, stage_code
+from biopart.store import Record
+from biopart.store.contents import MISSING
 from biopart.store.label_rules import StageLabels
 from biopart.store.settings import checked
-from biopart.studies import pages
 from biopart.studies.stage.files import write_files
-from biopart.verbs.evaluate import load
-from biopart.verbs.stage import Staged, describe_model, stage
+from biopart.studies.stage.page import write_night
+from biopart.verbs.check import is_store
+from biopart.verbs.evaluate import check_fit, load
+from biopart.verbs.quality import open_quality
+from biopart.verbs.stage import (
+    Channels,
+    Staged,
+    describe_model,
+    stage,
+    stage_record,
+    staging_cards,
+)
 
-LOOKS = 6  # epochs shown for a second look
 COMPARED = ("kappa", "accuracy", "macro_f1", "f1", "confusion", "classes", "n_windows")
+# Taken from a folder where nothing fits the rule of the model's own data set.
+SUFFIXES = (".edf", ".bdf", ".hea", ".vhdr", ".set", ".fif")
+Night = tuple[str, Staged, "NDArray[np.int8] | None"]
 
 
 def stage_nights(
@@ -33,27 +46,31 @@ def stage_nights(
     run: Run,
     out: Path,
     *,
-    channels: Mapping[str, str] | None = None,
+    channels: Channels | None = None,
     truth: Path | None = None,
     lights: tuple[str | None, str | None] = (None, None),
+    quality: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
-    """Stage a night, or every night of a folder.
+    """Stage a night, every night of a folder, or every record of a store.
 
     Parameters
     ----------
     night : Path
-        A recording, or a folder of some.
+        A recording, a folder of some, or a store prepared as the model's was.
     run : Run
         A fine-tuning, or a run whose newest is taken.
     out : Path
-        Folder of the results; of a folder of nights one in it per night.
+        Folder of the results; of several nights one in it per night.
     channels : mapping, optional
-        The model's channel -> what to take for it.
+        The model's channel -> what to take for it, or several to average over.
     truth : Path, optional
         An expert's hypnogram; of a folder of nights the folder of theirs, found by the card's rule.
+        A store has its own.
     lights : tuple of str, optional
         Clock times of lights off and on, ``22:30``; the recording by default.
+    quality : bool
+        Whether to look at every patch by the run's relative encoder too.
     say : callable
         Gets the name of each night.
 
@@ -70,34 +87,86 @@ def stage_nights(
         If a night cannot be staged; the sentence names it.
     """
     model = load(run)
-    card = describe_model(model)["card"]
-    nights = [night]
-    if night.is_dir() and night.suffix != ".mff":
-        globs = card["recordings"]
-        nights = sorted({path for glob in globs for path in night.glob(glob)})
-        if not nights:
-            raise FileNotFoundError(f"{night} holds no recording that fits {', '.join(globs)}")
+    about = describe_model(model)
+    seconds = open_quality(run) if quality else None
+    if is_store(night):
+        if channels or truth is not None or any(lights):
+            raise ValueError(
+                "a store has its channels, labels and no clock; leave --channel, --truth and "
+                "--lights away"
+            )
+        many, nights = True, of_store(night, model)
+    else:
+        paths = recordings_of(night, about["card"]["recordings"])
+        many, nights = len(paths) > 1, of_files(paths, model, channels, truth)
     results = []
-    for path in nights:
-        say(path.name)
-        recording = open_recording(path)
-        staged = stage(recording, model, channels)
-        known = None if truth is None else expert(truth, recording, card, staged)
+    for name, staged, known in nights:
+        say(name)
         span = [_epoch_at(text, staged) for text in lights]
         told = summary(staged, known, span)
-        told["warnings"] += seen_before(path.stem, staged, describe_model(model)["seen"])
-        folder = out if len(nights) == 1 else out / path.stem
-        files = write_files(staged.dataset, told, folder)
+        told["warnings"] += seen_before(name, staged, about["seen"])
+        folder = out / name if many else out
+        track = None if seconds is None else seconds.track(staged.record, staged.card)
+        files = write_files(staged.dataset, told, folder, quality=track)
         page = folder / "night.html"
-        write_night(page, staged, known, told)
-        results.append({"night": path.name, **told, "files": [str(f) for f in (*files, page)]})
+        write_night(page, staged, known, told=told, quality=track)
+        results.append({"night": told["source"], **told, "files": [str(f) for f in (*files, page)]})
     return results
 
 
-def seen_before(stem: str, staged: Staged, seen: Collection[str]) -> list[str]:
+def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
+    """Return the recordings that a path means; FileNotFoundError where a folder has none."""
+    if not night.is_dir() or night.suffix == ".mff":
+        return [night]
+    fitting = {path for glob in globs for path in night.glob(glob)}
+    found = fitting or {
+        path
+        for path in night.iterdir()
+        if path.suffix.lower() in SUFFIXES and "hypnogram" not in path.stem.lower()
+    }
+    if not found:
+        raise FileNotFoundError(
+            f"{night} holds no recording that fits {', '.join(globs)} or ends in "
+            f"{', '.join(SUFFIXES)}"
+        )
+    return sorted(found)
+
+
+def of_files(
+    paths: Sequence[Path], model: nn.Module, channels: Channels | None, truth: Path | None
+) -> Iterator[Night]:
+    """Stage recordings one by one, with an expert's stages where there are some."""
+    about = describe_model(model)
+    table = staging_cards(about)[0].table
+    for path in paths:
+        recording = open_recording(path, table)
+        staged = stage(recording, model, channels)
+        known = None if truth is None else expert(truth, recording, about["card"], staged)
+        yield path.stem, staged, known
+
+
+def of_store(path: Path, model: nn.Module) -> Iterator[Night]:
+    """Stage the records of a store, which has the expert's stages itself."""
+    about, cohort = describe_model(model), open_cohort(path)
+    if cohort.holds_images:
+        raise ValueError(f"{path} holds images; stage needs recordings")
+    check_fit(about, cohort)
+    (card,) = staging_cards(about)
+    rows = [cohort.channels.index(name) for name in about["channels"]]
+    for name in cohort:
+        signal, scale = cohort.signal(name)[rows], cohort.scale(name)[rows]
+        label, said = cohort.label(name).astype(np.int8), cohort.about(name)
+        record = Record(signal, scale, label, cohort.bad(name), said)
+        staged = stage_record(record, card, model)
+        staged.dataset.attrs["source"] = name
+        known = label[: staged.dataset.sizes["epoch"]]
+        yield name, staged, known if (known >= 0).any() else None
+
+
+def seen_before(name: str, staged: Staged, seen: Collection[str]) -> list[str]:
     """Warn where a night is of a person whom the model was trained on, by the card's rule."""
     try:
-        person = staged.card.person_of(stem)
+        person = staged.card.person_of(name)
     except ValueError:  # the name of a file from elsewhere
         return []
     if person not in seen:
@@ -154,6 +223,8 @@ def summary(
         "epochs": len(stages),
         "confidence": float(confidence.mean()),
         "bad_epochs": int(night["bad"].values.sum()),
+        "averaged": night.attrs["averaged"],
+        "channels": channel_report(staged),
         **{key: list(night.attrs[key]) for key in ("montage", "warnings", "left_out")},
         "simulated_model": night.attrs["simulated_model"],
     }
@@ -174,6 +245,18 @@ def summary(
     return told
 
 
+def channel_report(staged: Staged) -> list[dict[str, Any]]:
+    """Return of each channel its standard deviation in its unit, and the share that is missing."""
+    record = staged.record
+    report = []
+    for name, row, scale in zip(staged.card.channels, record.signal, record.scale, strict=True):
+        known = row[row != MISSING]
+        deviation = float(known.std() * scale) if len(known) else None
+        missing = 1 - len(known) / len(row)
+        report.append({"channel": name, "deviation": deviation, "missing": missing})
+    return report
+
+
 def agreement_with(
     known: NDArray[np.int8], stages: NDArray[np.int8], names: Sequence[str]
 ) -> dict[str, Any]:
@@ -183,55 +266,6 @@ def agreement_with(
         return {**alone, "accuracy": float((known == stages).mean())}
     found = score(known, stages, ["night"] * len(known), names)
     return {key: found[key] for key in COMPARED if key in found}
-
-
-def write_night(
-    page: Path, staged: Staged, known: NDArray[np.int8] | None, told: Mapping[str, Any]
-) -> None:
-    """Write the page of a night: one file that loads nothing, with no name of anybody."""
-    night, record, card = staged.dataset, staged.record, staged.card
-    names = [str(name) for name in night["class"].values]
-    probability, stages = night["probability"].values, night["hypnogram"].values
-    signal = record.signal[0] * record.scale[0]
-    epoch_s, rate = night.attrs["epoch_s"] - 2 * card.trim_s, card.sfreq_hz
-    start = datetime.fromisoformat(told["start"]) if told["start"] else None
-    confidence = probability.max(axis=1)
-    usable = np.flatnonzero(~night["bad"].values)
-    looked = sorted(usable[np.argsort(confidence[usable], kind="stable")][:LOOKS].tolist())
-    titles = [
-        f"epoch {e}: {names[stages[e]]} ({confidence[e]:.2f})"
-        + (f", expert {names[known[e]]}" if known is not None and known[e] >= 0 else "")
-        for e in looked
-    ]
-    drawn = {
-        "hypnogram": figures.hypnogram(
-            known, stages, probability, names, epoch_s=night.attrs["epoch_s"], start=start
-        ),
-        "spectrogram": figures.spectrogram(
-            signal, confidence, night["bad"].values, sfreq_hz=rate, epoch_s=epoch_s, start=start
-        ),
-    }
-    if looked:
-        drawn["looks"] = figures.epochs_of(signal, looked, titles, sfreq_hz=rate, epoch_s=epoch_s)
-    if "confusion" in told.get("agreement", {}):
-        drawn["confusion"] = figures.confusion(
-            told["agreement"]["confusion"], _classes(told, names)
-        )
-    pages.write_page(
-        page,
-        Path(__file__).with_name("page.html.jinja"),
-        told=told,
-        channel=card.channels[0],
-        images={name: Markup(figures.to_html(figure)) for name, figure in drawn.items()},
-        n_looks=len(looked),
-        temperature=night.attrs["temperature"],
-    )
-
-
-def _classes(told: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """Return the classes that a confusion matrix is of."""
-    size = len(told["agreement"]["confusion"])
-    return list(names) if size == len(names) else list(told["agreement"]["classes"])
 
 
 def lines_of(results: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -1,0 +1,139 @@
+"""The page of a staged night: one file that can be mailed."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from markupsafe import Markup
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from biopart import figures
+from biopart.store.contents import MISSING
+from biopart.studies import pages
+from biopart.verbs.stage import Staged
+
+LOOKS = 6  # epochs shown for a second look
+
+
+def write_night(
+    page: Path,
+    staged: Staged,
+    known: NDArray[np.int8] | None,
+    *,
+    told: Mapping[str, Any],
+    quality: xr.Dataset | None = None,
+) -> None:
+    """Write the page of a night: one file that loads nothing, with no name of anybody."""
+    night, card = staged.dataset, staged.card
+    names = [str(name) for name in night["class"].values]
+    confidence = night["probability"].values.max(axis=1)
+    start = datetime.fromisoformat(told["start"]) if told["start"] else None
+    usable = np.flatnonzero(~night["bad"].values)
+    looked = sorted(usable[np.argsort(confidence[usable], kind="stable")][:LOOKS].tolist())
+    drawn = _night(staged, known, names, start=start)
+    if looked:
+        drawn["looks"] = figures.epochs_of(
+            _physical(staged),
+            looked,
+            [_title(night, known, names, epoch=e) for e in looked],
+            sfreq_hz=card.sfreq_hz,
+            epoch_s=_kept_s(staged),
+            names=card.channels,
+        )
+    if quality is not None:
+        drawn["quality"] = figures.quality(
+            {key: quality[key].values for key in ("spread_s", "amplitude")},
+            quality["onset_s"].values,
+            epoch_s=night.attrs["epoch_s"],
+            start=start,
+        )
+    if "confusion" in told.get("agreement", {}):
+        drawn["confusion"] = figures.confusion(
+            told["agreement"]["confusion"], _classes(told, names)
+        )
+    pages.write_page(
+        page,
+        Path(__file__).with_name("page.html.jinja"),
+        told=told,
+        channel=card.channels[0],
+        images={name: Markup(figures.to_html(figure)) for name, figure in drawn.items()},
+        n_looks=len(looked),
+        temperature=night.attrs["temperature"],
+        averaged=night.attrs["averaged"],
+        clock=lambda epoch: _clock(start, epoch * night.attrs["epoch_s"]),
+        confidence=confidence,
+    )
+
+
+def _night(
+    staged: Staged, known: NDArray[np.int8] | None, names: list[str], *, start: datetime | None
+) -> dict[str, Figure]:
+    """Draw hypnogram and spectrogram."""
+    night = staged.dataset
+    probability = night["probability"].values
+    return {
+        "hypnogram": figures.hypnogram(
+            known,
+            night["hypnogram"].values,
+            probability,
+            names,
+            epoch_s=night.attrs["epoch_s"],
+            start=start,
+        ),
+        "spectrogram": figures.spectrogram(
+            _physical(staged)[0],
+            probability.max(axis=1),
+            night["bad"].values,
+            sfreq_hz=staged.card.sfreq_hz,
+            epoch_s=_kept_s(staged),
+            start=start,
+        ),
+    }
+
+
+def _physical(staged: Staged) -> NDArray[np.float32]:
+    """Return the prepared signals (C, T) in their unit; missing samples are 0."""
+    signal = np.where(staged.record.signal == MISSING, 0, staged.record.signal)
+    values: NDArray[np.float32] = signal * staged.record.scale[:, None].astype(np.float32)
+    return values
+
+
+def _kept_s(staged: Staged) -> float:
+    """Return what of an epoch is in the prepared signal, in seconds."""
+    return float(staged.dataset.attrs["epoch_s"]) - 2 * staged.card.trim_s
+
+
+def _title(
+    night: xr.Dataset, known: NDArray[np.int8] | None, names: Sequence[str], *, epoch: int
+) -> str:
+    """Name an epoch, its stage with the confidence, the runner-up and what the expert says."""
+    shares = night["probability"].values[epoch]
+    first, second = np.argsort(-shares, kind="stable")[:2]
+    text = f"epoch {epoch}: {names[first]} ({shares[first]:.2f}) or {names[second]}"
+    text += f" ({shares[second]:.2f})"
+    if known is not None and known[epoch] >= 0:
+        text += f", expert {names[known[epoch]]}"
+    return text
+
+
+def _clock(start: datetime | None, after_s: float) -> str:
+    """Return the time of an epoch, of the day where the recording tells it.
+
+    Examples
+    --------
+    >>> _clock(datetime(2000, 1, 1, 23, 50), 1200), _clock(None, 3690)
+    ('00:10:00', '1:01:30')
+    """
+    if start is not None:
+        return (start + timedelta(seconds=after_s)).strftime("%H:%M:%S")
+    return str(timedelta(seconds=round(after_s)))
+
+
+def _classes(told: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Return the classes that a confusion matrix is of."""
+    size = len(told["agreement"]["confusion"])
+    return list(names) if size == len(names) else list(told["agreement"]["classes"])
