@@ -5,16 +5,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from biopart.data import open_cohort
+    from biopart.estimators import Embedder, SleepStager
+    from biopart.signals.hypnogram import to_annotations, to_yasa
     from biopart.verbs.evaluate import load
     from biopart.verbs.stage import stage_night
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "open_cohort", "stage_night"]
+__all__ = [
+    "Embedder",
+    "SleepStager",
+    "__version__",
+    "load",
+    "open_cohort",
+    "stage_night",
+    "to_annotations",
+    "to_yasa",
+]
 
 _HOMES = {
+    "Embedder": "biopart.estimators",
+    "SleepStager": "biopart.estimators",
     "load": "biopart.verbs.evaluate",
     "open_cohort": "biopart.data",
     "stage_night": "biopart.verbs.stage",
+    "to_annotations": "biopart.signals.hypnogram",
+    "to_yasa": "biopart.signals.hypnogram",
 }
 
 

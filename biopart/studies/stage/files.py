@@ -10,6 +10,7 @@ import edfio
 import xarray as xr
 
 from biopart.run import write_json, write_text
+from biopart.signals.hypnogram import stage_text
 
 
 def write_files(
@@ -66,14 +67,3 @@ def write_edf(night: xr.Dataset, path: Path) -> None:
     beside = path.with_name(f".{path.name}.part")
     edfio.Edf([], recording=recording, starttime=clock, annotations=notes).write(beside)
     beside.replace(path)
-
-
-def stage_text(name: str) -> str:
-    """Return EDF+'s text of a stage, ``Sleep stage R``; of another class its name.
-
-    Examples
-    --------
-    >>> stage_text("N1"), stage_text("apnea")
-    ('Sleep stage N1', 'apnea')
-    """
-    return f"Sleep stage {name}" if name in ("W", "N1", "N2", "N3", "R") else name

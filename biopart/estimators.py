@@ -1,0 +1,298 @@
+"""biopart for scikit-learn: clone, pipelines, cross-validation by persons.
+
+Windows are (W, C, T), or (W, T) of one channel. Weights are float64 once they are trained, so that
+what is said of a window does not depend on the windows beside it.
+"""
+
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+)
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+from torch import nn
+
+from biopart.compute import open_fabric
+from biopart.data.arrays import ArrayWindows
+from biopart.nn import Classifier, Normalise, ViT
+from biopart.nn.classifier import tile
+from biopart.nn.normalise import Normalisation
+from biopart.nn.weights import load_encoder, load_tensors, transfer
+from biopart.objectives import Classify, ClassifySettings, Part, PartSettings
+from biopart.recipe import ComputeSettings, FinetuneSettings, PretrainSettings
+from biopart.run import Run
+from biopart.store.settings import checked
+from biopart.train import Task, fit
+from biopart.verbs.pretrain import stored_recipe
+
+BATCH = 64
+MOST_PATCHES = 512
+HEAD_DIM = 32
+
+
+class _Windowed(BaseEstimator):
+    """What both estimators share: windows as an array, an encoder for them."""
+
+    def __init__(
+        self,
+        run: str | Path | None = None,
+        *,
+        patch: int | None = None,
+        dim: int = 64,
+        depth: int = 2,
+        epochs: int = 30,
+        lr: float = 1e-3,
+        normalise: Normalisation = "window",
+        random_state: int = 0,
+    ) -> None:
+        self.run = run
+        self.patch = patch
+        self.dim = dim
+        self.depth = depth
+        self.epochs = epochs
+        self.lr = lr
+        self.normalise = normalise
+        self.random_state = random_state
+
+    def _windows(self, X: ArrayLike, *, fitting: bool) -> NDArray[np.float32]:
+        """Check windows and return them as (W, C, T)."""
+        found = validate_data(self, X, reset=fitting, allow_nd=True, dtype=np.float64)
+        values: NDArray[np.float32] = found.astype(np.float32)
+        values = values[:, None] if values.ndim == 2 else values
+        if values.ndim != 3:
+            raise ValueError(f"windows are (W, C, T) or (W, T); X has {values.ndim} dimensions")
+        if fitting:
+            self.window_shape_ = values.shape[1:]
+        elif values.shape[1:] != self.window_shape_:
+            raise ValueError(
+                f"windows have the shape {values.shape[1:]}; those of fit had {self.window_shape_}"
+            )
+        return values
+
+    def _encoder(self) -> tuple[ViT, Normalisation]:
+        """Return the run's encoder, or a new one, and how windows are normalised."""
+        channels, samples = self.window_shape_
+        if self.run is None:
+            torch.manual_seed(self.random_state)
+            patch = patch_of(samples, self.patch)
+            heads = max(1, self.dim // HEAD_DIM)
+            encoder = ViT((samples,), (patch,), channels, self.dim, self.depth, heads)
+            return encoder, self.normalise
+        path = Run(Path(self.run)).pretrained().encoder
+        if not path.is_file():
+            raise FileNotFoundError(f"{self.run} has no encoder; finish its pretraining first")
+        encoder, (_, about) = load_encoder(path), load_tensors(path)
+        if (encoder.channels, *encoder.shape) != (channels, samples):
+            raise ValueError(
+                f"the encoder of {self.run} takes windows of {encoder.channels} channels and "
+                f"{encoder.shape[0]} samples; X has {channels} and {samples}"
+            )
+        return encoder, about["normalise"]
+
+    def _train(
+        self,
+        objective: nn.Module,
+        source: ArrayWindows,
+        settings: FinetuneSettings | PretrainSettings,
+        normalise: Normalisation,
+    ) -> None:
+        """Run the one loop; torch's own randomness is left as it was found."""
+        fabric = open_fabric(checked(ComputeSettings, {"precision": "float32"}, "estimator"))
+        fit(Task(objective, source, settings, normalise, self.random_state), fabric)
+        objective.eval()
+
+    @torch.no_grad()
+    def _answers(self, net: Any, values: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Run a function of normalised float64 windows over all of them."""
+        prepare = Normalise(self.normalise_)
+        device = next(self.model_.parameters()).device
+        parts = [
+            net(prepare(torch.from_numpy(values[start : start + BATCH]).to(device)).double())
+            for start in range(0, len(values), BATCH)
+        ]
+        found: NDArray[np.float64] = torch.cat(parts).cpu().numpy()
+        return found
+
+
+class SleepStager(ClassifierMixin, _Windowed):
+    """Classify windows by a vision transformer: stages of sleep, or any other classes.
+
+    Parameters
+    ----------
+    run : str or Path, optional
+        A pretraining whose encoder is fine-tuned; without it a new one is trained, the supervised
+        baseline. Then patch, dim, depth and normalise are the run's.
+    patch : int, optional
+        Samples of a patch, a divisor of the window; by default the largest that makes 30 patches
+        or more.
+    dim, depth : int
+        Size of a new encoder; an attention head has 32 features.
+    epochs : int
+        Passes over the windows.
+    lr : float
+        Highest learning rate, of AdamW with warm-up and cosine.
+    normalise : "window" or "none"
+        Each channel of a window to mean 0 and deviation 1, or not.
+    random_state : int
+        Of weights and order.
+
+    Attributes
+    ----------
+    classes_ : array
+        Labels, sorted.
+    model_ : Classifier
+        Of normalised float64 windows (B, C, T).
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
+        """Train on windows (W, C, T) and their labels (W,); ValueError with fewer than 2 classes.
+
+        A label of -1 among integers is a class like any other: leave unscored windows out.
+        """
+        if y is None:
+            raise ValueError("requires y to be passed, but the target y is None")
+        values = self._windows(X, fitting=True)
+        labels = np.asarray(y)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            from sklearn.utils.validation import column_or_1d
+
+            labels = column_or_1d(labels, warn=True)
+        check_classification_targets(labels)
+        if labels.shape != (len(values),):
+            raise ValueError(
+                "Found input variables with inconsistent numbers of samples: "
+                f"{len(values)} windows and labels of the shape {labels.shape}"
+            )
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise ValueError("a classifier needs two classes; y has only one class")
+        with torch.random.fork_rng():
+            encoder, self.normalise_ = self._encoder()
+            tuned = ViT(**encoder.arguments)
+            if self.run is not None:
+                transfer(encoder, tuned)
+            else:
+                tuned.load_state_dict(encoder.state_dict())
+            objective = Classify(tuned, ClassifySettings(classes=len(self.classes_)))
+            settings = FinetuneSettings(
+                epochs=self.epochs,
+                batch=BATCH,
+                lr=self.lr,
+                warmup_epochs=min(2.0, self.epochs / 10),
+            )
+            source = ArrayWindows(values, codes.astype(np.int64))
+            self._train(objective, source, settings, self.normalise_)
+        self.model_: Classifier = objective.model.double()
+        return self
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the probability of each class, (W, C, T) -> (W, classes)."""
+        check_is_fitted(self)
+        logits = self._answers(self.model_, self._windows(X, fitting=False))
+        return np.asarray(torch.from_numpy(logits).softmax(1).numpy())
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:
+        """Return the most probable class of each window."""
+        best = self.predict_proba(X).argmax(1)
+        return np.asarray(self.classes_[best])
+
+
+class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
+    """Embed windows by an encoder that PART trained: the mean of the patch tokens.
+
+    Parameters
+    ----------
+    run : str or Path, optional
+        A pretraining whose encoder is taken as it is; without it ``fit`` pretrains one by PART on
+        the windows that it gets, without labels. Then patch, dim, depth and normalise are the
+        run's, and epochs and lr are for nothing.
+    patch, dim, depth, normalise, random_state
+        As of SleepStager.
+    epochs : int
+        Passes of the pretraining over the windows.
+    lr : float
+        Highest learning rate of the pretraining.
+
+    Attributes
+    ----------
+    told_ : bool
+        Whether patches are told their positions: where the run's pretraining did.
+    model_ : ViT
+        Of patches of normalised float64 windows.
+    """
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+        """Pretrain on windows (W, C, T), or load the run's encoder; y is not looked at."""
+        values = self._windows(X, fitting=True)
+        with torch.random.fork_rng():
+            encoder, self.normalise_ = self._encoder()
+            if self.run is None:
+                objective = Part(encoder, PartSettings())
+                settings = PretrainSettings(
+                    epochs=self.epochs,
+                    batch=BATCH,
+                    lr=self.lr,
+                    warmup_epochs=min(2.0, self.epochs / 10),
+                )
+                source = ArrayWindows(values, np.full(len(values), -1))
+                self._train(objective, source, settings, self.normalise_)
+        self.told_ = self.run is not None and uses_positions(Path(self.run))
+        self.model_ = encoder.eval().double()
+        self._n_features_out = encoder.dim
+        return self
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float64]:
+        """Return the embeddings of windows, (W, C, T) -> (W, D), as ``biopart embed`` does."""
+        check_is_fitted(self)
+        return self._answers(self._embed, self._windows(X, fitting=False))
+
+    def _embed(self, values: torch.Tensor) -> torch.Tensor:
+        patches = tile(values, self.model_.patch)
+        positions = None
+        if not self.told_ and self.model_.position != "none":
+            positions = torch.full((*patches.shape[:2], 1), torch.nan, device=values.device)
+        tokens: torch.Tensor = self.model_(patches, positions)
+        return tokens[:, 1:].mean(1)
+
+
+def uses_positions(run: Path) -> bool:
+    """Tell whether a run's encoder was trained with the positions of patches."""
+    return bool(stored_recipe(Run(run).pretrained()).pretrain.objective.uses_positions)
+
+
+def patch_of(samples: int, wanted: int | None) -> int:
+    """Return the samples of a patch: as wanted, or the largest divisor for 30 patches or more.
+
+    Raises
+    ------
+    ValueError
+        If the window is no whole number of patches, or only of far too many.
+
+    Examples
+    --------
+    >>> patch_of(3000, None), patch_of(3000, 50), patch_of(4, None)
+    (100, 50, 1)
+    """
+    if samples < 2:
+        raise ValueError(
+            f"Found array with {samples} feature(s) while a minimum of 2 is required: a window of "
+            "one sample has no patches"
+        )
+    divisors = [n for n in range(1, samples) if samples % n == 0]
+    patch = wanted or max(n for n in divisors if samples // n >= min(30, samples))
+    if patch not in divisors or samples // patch > MOST_PATCHES:
+        raise ValueError(
+            f"windows of {samples} samples in patches of {patch} are not a whole number of 2 to "
+            f"{MOST_PATCHES} patches; give patch= one of "
+            f"{', '.join(str(n) for n in divisors if samples // n <= MOST_PATCHES) or 'none'}, or "
+            "cut the windows to another length"
+        )
+    return patch

@@ -1,0 +1,91 @@
+"""A staged night for other tools: MNE's annotations, YASA's hypnogram."""
+
+from datetime import datetime
+from typing import Any
+
+import mne
+import numpy as np
+import xarray as xr
+
+_YASA = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM"}
+
+
+def to_annotations(night: xr.Dataset) -> mne.Annotations:
+    """Return the stages of a night as annotations, ``raw.set_annotations(...)``.
+
+    Parameters
+    ----------
+    night : xarray.Dataset
+        As ``stage_night`` gives it.
+
+    Returns
+    -------
+    mne.Annotations
+        One per epoch, onset and duration in seconds after the first sample, with EDF+'s texts:
+        ``Sleep stage W``, ``N1``, ``N2``, ``N3``, ``R``; other classes by their name.
+
+    Examples
+    --------
+    >>> night = xr.Dataset(
+    ...     {"hypnogram": ("epoch", [2, 4]), "onset_s": ("epoch", [0.0, 30.0])},
+    ...     coords={"class": ["W", "N1", "N2", "N3", "R"]}, attrs={"epoch_s": 30.0})
+    >>> to_annotations(night).description.tolist()
+    ['Sleep stage N2', 'Sleep stage R']
+    """
+    texts = np.array([stage_text(str(name)) for name in night["class"].values])
+    return mne.Annotations(
+        onset=night["onset_s"].values.astype(float),
+        duration=float(night.attrs["epoch_s"]),
+        description=texts[night["hypnogram"].values],
+    )
+
+
+def to_yasa(night: xr.Dataset) -> Any:
+    """Return a night as YASA's hypnogram with its probabilities (extra ``clinical``).
+
+    Parameters
+    ----------
+    night : xarray.Dataset
+        As ``stage_night`` gives it, of the five stages.
+
+    Returns
+    -------
+    yasa.Hypnogram
+        With the night's start, where it is known.
+
+    Raises
+    ------
+    ImportError
+        Without YASA.
+    ValueError
+        If the night has other classes.
+    """
+    names = [str(name) for name in night["class"].values]
+    if names != list(_YASA):
+        raise ValueError(f"YASA knows W, N1, N2, N3 and R; the night has {', '.join(names)}")
+    try:
+        import pandas as pd
+        import yasa
+    except ImportError as error:
+        raise ImportError("to_yasa needs YASA: pip install 'biopart[clinical]'") from error
+    words = np.array([_YASA[name] for name in names])
+    start = night.attrs.get("start")
+    return yasa.Hypnogram(
+        words[night["hypnogram"].values],
+        n_stages=5,
+        freq=f"{night.attrs['epoch_s']:g}s",
+        start=datetime.fromisoformat(start) if start else None,
+        scorer="biopart",
+        proba=pd.DataFrame(night["probability"].values, columns=words),
+    )
+
+
+def stage_text(name: str) -> str:
+    """Return EDF+'s text of a stage, ``Sleep stage R``; of another class its name.
+
+    Examples
+    --------
+    >>> stage_text("N1"), stage_text("apnea")
+    ('Sleep stage N1', 'apnea')
+    """
+    return f"Sleep stage {name}" if name in _YASA else name
