@@ -83,6 +83,14 @@ TABLE = {
     ],
     "probe": ["--run directory", "--subjects integer", "--seed integer", "--set text..."],
     "report": ["RUNS...", "--out path=report.html"],
+    "serve": [
+        "RUN",
+        "--host text=127.0.0.1",
+        "--port integer=8000",
+        "--token text",
+        "--limit-mb integer=500",
+        "--keep-min float=60",
+    ],
     "show": [
         "[RUN]",
         "--view reconstruction|uncertainty|symmetry|scale...",

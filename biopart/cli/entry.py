@@ -49,6 +49,7 @@ for _command in (
     studies.sweep,
     studies.show,
     studies.stage,
+    studies.serve,
     studies.report,
     studies.bench,
 ):

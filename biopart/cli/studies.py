@@ -232,6 +232,30 @@ def stage(
 
 
 @click.command()
+@click.argument("run", type=RUN)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Another needs a token.")
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option("--token", envvar="BIOPART_TOKEN", help="Asked of everybody; or BIOPART_TOKEN.")
+@click.option(
+    "--limit-mb", type=click.IntRange(1), default=500, show_default=True, help="Largest upload."
+)
+@click.option(
+    "--keep-min", type=click.FloatRange(1), default=60, show_default=True, help="Until deletion."
+)
+@output_options
+def serve(run: Path, output: Output, **options: Any) -> None:
+    """Serve a local page that stages nights by a fine-tuned RUN, until Ctrl-C."""
+    from importlib.util import find_spec
+
+    if any(find_spec(name) is None for name in ("starlette", "uvicorn", "python_multipart")):
+        raise click.UsageError('serve needs its extra; install it: pip install "biopart[serve]"')
+    from biopart.run import find_run
+    from biopart.studies.serve import serve as run_server
+
+    run_server(find_run(run), say=lambda line: output.emit({"address": line}, [line]), **options)
+
+
+@click.command()
 @click.argument("runs", nargs=-1, required=True, type=RUN)
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True

@@ -1,0 +1,260 @@
+"""The pages and addresses of ``biopart serve``.
+
+``GET /`` asks for a night, ``POST /nights`` takes one, ``GET /nights/KEY`` shows how far it is,
+``/nights/KEY/state`` the same as JSON, ``/nights/KEY/FILE`` gives a result, ``all.zip`` all.
+"""
+
+import io
+import secrets
+import zipfile
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.applications import Starlette
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.middleware import Middleware
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import (
+    FileResponse,
+    HTMLResponse,
+    JSONResponse,
+    RedirectResponse,
+    Response,
+)
+from starlette.routing import Route
+
+from biopart.studies import pages
+from biopart.studies.serve.jobs import Job, Jobs, asked, safe_name
+
+RECORDINGS = (".edf", ".bdf", ".fif")
+TRUTHS = (".edf", ".csv", ".tsv", ".txt")
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+COOKIE = "biopart_token"
+HERE = Path(__file__).parent
+Next = Callable[[Request], Awaitable[Response]]
+
+
+def make_app(
+    jobs: Jobs, *, limit_bytes: int, token: str | None = None, hosts: tuple[str, ...] = LOCAL
+) -> Starlette:
+    """Make the application.
+
+    Parameters
+    ----------
+    jobs : Jobs
+        Stages the nights; closed with the application.
+    limit_bytes : int
+        Largest upload.
+    token : str, optional
+        Asked of everybody: ``?token=`` once, which becomes a cookie, or a bearer header.
+    hosts : tuple of str
+        Names that the server answers to, ``*`` for any: a page of somebody else's that a browser
+        is tricked into calling by another name gets nothing.
+    """
+
+    @asynccontextmanager
+    async def life(app: Starlette) -> AsyncIterator[None]:
+        yield
+        jobs.close()
+
+    views = Views(jobs, limit_bytes)
+    return Starlette(
+        routes=[
+            Route("/", views.front),
+            Route("/nights", views.take, methods=["POST"]),
+            Route("/nights/{key}", views.night),
+            Route("/nights/{key}/state", views.state),
+            Route("/nights/{key}/delete", views.delete, methods=["POST"]),
+            Route("/nights/{key}/{name}", views.file),
+        ],
+        middleware=[
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+            Middleware(BaseHTTPMiddleware, dispatch=guard(token)),
+        ],
+        exception_handlers={HTTPException: refusal},
+        lifespan=life,
+    )
+
+
+def guard(token: str | None) -> Callable[[Request, Next], Awaitable[Response]]:
+    """Return what every request passes: the token, no call from another site, strict headers."""
+
+    async def dispatch(request: Request, go_on: Next) -> Response:
+        if token is not None and not is_known(request, token):
+            if secrets.compare_digest(request.query_params.get("token", ""), token):
+                answer: Response = RedirectResponse(request.url.path, 303)
+                answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+                return answer
+            return page("error.html.jinja", 403, message="this server asks for its token")
+        origin = request.headers.get("origin")
+        foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+        if foreign and request.method != "GET":
+            return page("error.html.jinja", 403, message="another site may not send nights")
+        answer = await go_on(request)
+        answer.headers.setdefault("Content-Security-Policy", POLICY)
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        answer.headers["Referrer-Policy"] = "same-origin"
+        answer.headers["Cache-Control"] = "no-store"
+        return answer
+
+    return dispatch
+
+
+POLICY = (
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; form-action 'self'; "
+    "frame-src 'self'; frame-ancestors 'self'; base-uri 'none'"
+)
+
+
+def is_known(request: Request, token: str) -> bool:
+    """Tell whether a request brings the token as a cookie or a bearer header."""
+    _, _, bearer = request.headers.get("authorization", "").partition("Bearer ")
+    given = (request.cookies.get(COOKIE, ""), bearer)
+    return any(secrets.compare_digest(one.encode(), token.encode()) for one in given)
+
+
+class Views:
+    """What is answered at each address."""
+
+    def __init__(self, jobs: Jobs, limit_bytes: int) -> None:
+        self.jobs, self.limit_bytes = jobs, limit_bytes
+
+    async def front(self, request: Request) -> Response:
+        """Ask for a night."""
+        self.jobs.remove_old()
+        return scripted(
+            "front.html.jinja",
+            run=self.jobs.run.path.name,
+            limit_mb=self.limit_bytes // 10**6,
+            keep_min=round(self.jobs.keep_s / 60),
+            recordings=", ".join(RECORDINGS),
+        )
+
+    async def take(self, request: Request) -> Response:
+        """Take a night: write it into a folder of its own and queue it."""
+        self.jobs.remove_old()
+        form = await self._form(request)
+        try:
+            job = await self._queued(form)
+        except ValueError as error:
+            raise HTTPException(422, " ".join(str(error).split())) from error
+        finally:
+            await form.close()
+        return RedirectResponse(f"/nights/{job.key}", 303)
+
+    async def _form(self, request: Request) -> FormData:
+        """Read a form that is no larger than allowed, whatever it says of its size."""
+        said = request.headers.get("content-length", "")
+        too_large = HTTPException(
+            413, f"the files are larger than {self.limit_bytes // 10**6} MB, the most that is taken"
+        )
+        if said.isdigit() and int(said) > self.limit_bytes:
+            raise too_large
+
+        async def counted() -> AsyncGenerator[bytes, None]:
+            size = 0
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > self.limit_bytes:
+                    raise too_large
+                yield chunk
+
+        try:
+            return await MultiPartParser(request.headers, counted()).parse()
+        except ClientDisconnect as error:
+            raise HTTPException(400, "the connection was closed in the middle") from error
+        except (MultiPartException, KeyError) as error:
+            raise HTTPException(400, "send a form with a file called night") from error
+
+    async def _queued(self, form: FormData) -> Job:
+        """Write what was sent and queue it."""
+        night, truth = form.get("night"), form.get("truth")
+        if not isinstance(night, UploadFile) or not night.filename:
+            raise ValueError("no file was sent; choose a recording")
+        options = asked({key: text for key, text in form.items() if isinstance(text, str)})
+        folder = self.jobs.new_folder()
+        path = await kept(night, folder, RECORDINGS)
+        beside = None
+        if isinstance(truth, UploadFile) and truth.filename:
+            (folder / "truth").mkdir()
+            beside = await kept(truth, folder / "truth", TRUTHS)
+        return self.jobs.add(path, path.name, truth=beside, options=options)
+
+    def _job(self, request: Request) -> Job:
+        try:
+            return self.jobs[request.path_params["key"]]
+        except KeyError as error:
+            raise HTTPException(404, "there is no such night here, or no longer") from error
+
+    async def night(self, request: Request) -> Response:
+        """Show how far a night is, and its page once it is done."""
+        job = self._job(request)
+        return scripted("night.html.jinja", job=job, state=self._state(job))
+
+    async def state(self, request: Request) -> Response:
+        """Say how far a night is, as JSON."""
+        return JSONResponse(self._state(self._job(request)))
+
+    def _state(self, job: Job) -> dict[str, Any]:
+        before = self.jobs.before(job) if job.state == "waiting" else 0
+        return {"state": job.state, "before": before, "error": job.error}
+
+    async def file(self, request: Request) -> Response:
+        """Give one result, or all as a zip."""
+        job, name = self._job(request), request.path_params["name"]
+        if job.state != "done":
+            raise HTTPException(404, "this night is not done")
+        if name == "all.zip":
+            content = io.BytesIO()
+            with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+                for one, path in job.files.items():
+                    archive.write(path, one)
+            headers = {"Content-Disposition": f'attachment; filename="{Path(job.name).stem}.zip"'}
+            return Response(content.getvalue(), media_type="application/zip", headers=headers)
+        if name not in job.files:
+            raise HTTPException(404, f"this night has {', '.join(job.files)}")
+        shown = "inline" if name == "night.html" else "attachment"
+        return FileResponse(job.files[name], filename=name, content_disposition_type=shown)
+
+    async def delete(self, request: Request) -> Response:
+        """Delete a night's files now."""
+        self.jobs.remove(self._job(request).key)
+        return RedirectResponse("/", 303)
+
+
+async def kept(sent: UploadFile, folder: Path, suffixes: tuple[str, ...]) -> Path:
+    """Write a file that was sent into a folder; ValueError where it is of a wrong kind."""
+    path = folder / safe_name(str(sent.filename))
+    if path.suffix.lower() not in suffixes:
+        raise ValueError(f"{path.name} is of no kind that is taken: {', '.join(suffixes)}")
+    with path.open("wb") as file:
+        while chunk := await sent.read(1 << 20):
+            file.write(chunk)
+    return path
+
+
+def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
+    """Fill a page of this folder."""
+    return HTMLResponse(pages.render(HERE / template, **values), status)
+
+
+def scripted(template: str, **values: Any) -> HTMLResponse:
+    """Fill a page whose own script, and no other, may run and call this server."""
+    nonce = secrets.token_urlsafe(16)
+    answer = page(template, nonce=nonce, **values)
+    allowed = f"{POLICY}; script-src 'nonce-{nonce}'; connect-src 'self'"
+    answer.headers["Content-Security-Policy"] = allowed
+    return answer
+
+
+async def refusal(request: Request, error: Exception) -> Response:
+    """Say in a page what was wrong with a request."""
+    assert isinstance(error, HTTPException)
+    return page("error.html.jinja", error.status_code, message=error.detail)

@@ -1,0 +1,193 @@
+"""Nights that are waiting, staged one after the other, and forgotten after a while."""
+
+import logging
+import re
+import secrets
+import shutil
+import tempfile
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from biopart.run import Run
+from biopart.studies.stage import stage_nights
+
+MOST_WAITING = 20
+State = Literal["waiting", "running", "done", "failed"]
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Job:
+    """One night: where its files are, and how far it is.
+
+    Attributes
+    ----------
+    key : str
+        Names it in addresses; cannot be guessed.
+    name : str
+        The file's name, as it was sent.
+    folder : Path
+        Holds the recording until it is staged, and ``night`` with the results.
+    future : Future
+        Of the staging.
+    """
+
+    key: str
+    name: str
+    folder: Path
+    future: "Future[list[dict[str, Any]]]"
+    begun: float = field(default_factory=time.monotonic)
+
+    @property
+    def state(self) -> State:
+        """How far it is."""
+        if not self.future.done():
+            return "running" if self.future.running() else "waiting"
+        return "failed" if self.future.exception() is not None else "done"
+
+    @property
+    def error(self) -> str:
+        """What went wrong, in one sentence; empty where nothing did."""
+        error = self.future.exception() if self.future.done() else None
+        if error is None:
+            return ""
+        if isinstance(error, ValueError | OSError):
+            return " ".join(str(error).split())
+        return "something unforeseen went wrong; the server's log has it"
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """What summary.json says of the night, once it is done."""
+        return self.future.result()[0]
+
+    @property
+    def files(self) -> dict[str, Path]:
+        """The results by name, once it is done."""
+        return {Path(path).name: Path(path) for path in self.told["files"]}
+
+
+class Jobs:
+    """Stage nights in their order, one at a time.
+
+    Parameters
+    ----------
+    run : Run
+        A fine-tuning, or a run whose newest is taken.
+    keep_s : float
+        How long results are kept once they are asked for no more.
+    """
+
+    def __init__(self, run: Run, *, keep_s: float = 3600.0) -> None:
+        self.run, self.keep_s = run, keep_s
+        self._jobs: dict[str, Job] = {}
+        self._folder = tempfile.TemporaryDirectory(prefix="biopart-serve-")
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="stage")
+
+    def __getitem__(self, key: str) -> Job:
+        return self._jobs[key]
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def new_folder(self) -> Path:
+        """Return an empty folder for a recording that is being sent."""
+        return Path(tempfile.mkdtemp(dir=self._folder.name))
+
+    def add(
+        self, recording: Path, name: str, *, truth: Path | None = None, options: Mapping[str, Any]
+    ) -> Job:
+        """Queue a recording that lies in a folder of ``new_folder``; both are deleted in the end.
+
+        Raises
+        ------
+        ValueError
+            If too many are waiting.
+        """
+        waiting = sum(job.state == "waiting" for job in self._jobs.values())
+        if waiting >= MOST_WAITING:
+            raise ValueError(f"{waiting} nights are waiting already; try again in some minutes")
+        folder = recording.parent
+
+        def work() -> list[dict[str, Any]]:
+            try:
+                return stage_nights(recording, self.run, folder / "night", truth=truth, **options)
+            finally:  # what was sent is not kept a second longer than it is needed
+                for sent in (recording, truth):
+                    if sent is not None:
+                        sent.unlink(missing_ok=True)
+
+        future = self._pool.submit(work)
+        future.add_done_callback(_log_unforeseen)
+        job = Job(secrets.token_urlsafe(16), name, folder, future)
+        self._jobs[job.key] = job
+        return job
+
+    def before(self, job: Job) -> int:
+        """Return how many nights are staged before a waiting one."""
+        earlier = [other for other in self._jobs.values() if other.begun < job.begun]
+        return sum(other.state in ("waiting", "running") for other in earlier)
+
+    def remove(self, key: str) -> None:
+        """Forget a night and delete its files; a running one is finished first."""
+        job = self._jobs.pop(key)
+        if job.future.cancel() or job.future.done():
+            shutil.rmtree(job.folder, ignore_errors=True)
+        else:
+            job.future.add_done_callback(lambda _: shutil.rmtree(job.folder, ignore_errors=True))
+
+    def remove_old(self) -> None:
+        """Forget what is older than ``keep_s`` and done."""
+        now = time.monotonic()
+        for key, job in list(self._jobs.items()):
+            if job.future.done() and now - job.begun > self.keep_s:
+                self.remove(key)
+
+    def close(self) -> None:
+        """Finish what runs, drop what waits, and delete everything."""
+        self._pool.shutdown(cancel_futures=True)
+        self._folder.cleanup()
+
+
+def _log_unforeseen(future: "Future[Any]") -> None:
+    """Write the trace of an error that has no sentence for the user."""
+    error = None if future.cancelled() else future.exception()
+    if error is not None and not isinstance(error, ValueError | OSError):
+        logger.error("staging failed", exc_info=error)
+
+
+def safe_name(name: str) -> str:
+    """Return a file's name without folders and without what a shell or a system minds.
+
+    Examples
+    --------
+    >>> safe_name("../../etc/Müller night.EDF"), safe_name(".edf")
+    ('M_ller_night.EDF', 'night.edf')
+    """
+    plain = re.sub(r"[^A-Za-z0-9._-]", "_", name.replace("\\", "/").rsplit("/", 1)[-1])
+    stem, dot, suffix = plain.rpartition(".")
+    stem = stem.lstrip(".-")[:80] or "night"
+    return f"{stem}{dot}{suffix}"
+
+
+def asked(fields: Mapping[str, str]) -> dict[str, Any]:
+    """Return the options of a staging from a form's fields.
+
+    Raises ValueError where a channel is not spelled MODEL=FILE.
+
+    Examples
+    --------
+    >>> asked({"channels": "EEG=C4-A1, EEG=C3-A2", "quality": "on", "lights_off": "22:30"})
+    {'channels': {'EEG': ['C4-A1', 'C3-A2']}, 'quality': True, 'lights': ('22:30', None)}
+    """
+    chosen: dict[str, list[str]] = {}
+    for one in filter(None, re.split(r"[,\n]\s*", fields.get("channels", "").strip())):
+        name, sign, source = (part.strip() for part in one.partition("="))
+        if not (name and sign and source):
+            raise ValueError(f"{one!r} names no channel; write for instance EEG=C4-A1")
+        chosen.setdefault(name, []).append(source)
+    lights = (fields.get("lights_off") or None, fields.get("lights_on") or None)
+    return {"channels": chosen, "quality": bool(fields.get("quality")), "lights": lights}

@@ -1,0 +1,75 @@
+"""Serve the page of a run until it is stopped."""
+
+import ipaddress
+from collections.abc import Callable
+
+import uvicorn
+
+from biopart.run import Run
+from biopart.studies.serve.app import LOCAL, make_app
+from biopart.studies.serve.jobs import Jobs
+from biopart.verbs.evaluate import load
+from biopart.verbs.stage import describe_model
+
+
+def serve(
+    run: Run,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    token: str | None = None,
+    limit_mb: int = 500,
+    keep_min: float = 60.0,
+    say: Callable[[str], None] = lambda line: None,
+) -> None:
+    """Serve until stopped.
+
+    Parameters
+    ----------
+    run : Run
+        A fine-tuning of recordings.
+    host, port : str, int
+        Where to listen.
+    token : str, optional
+        Asked of everybody; needed where the host is not this machine's own.
+    limit_mb : int
+        Largest upload in megabytes.
+    keep_min : float
+        Minutes after which results are deleted.
+    say : callable
+        Gets the address.
+
+    Raises
+    ------
+    ValueError
+        If others could reach it without a token, or the run cannot stage.
+    """
+    local = is_own(host)
+    if not local and not token:
+        raise ValueError(
+            f"{host} lets other machines in; give --token SECRET, or leave --host away to serve "
+            "this machine alone"
+        )
+    describe_model(load(run))
+    jobs = Jobs(run, keep_s=60.0 * keep_min)
+    hosts = LOCAL if local else ("*",)
+    app = make_app(jobs, limit_bytes=limit_mb * 10**6, token=token, hosts=hosts)
+    name = f"[{host}]" if ":" in host else host
+    say(f"http://{name}:{port}/" + (f"?token={token}" if token else ""))
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
+
+
+def is_own(host: str) -> bool:
+    """Tell whether a host is reached from this machine alone.
+
+    Examples
+    --------
+    >>> is_own("localhost"), is_own("127.0.0.1"), is_own("0.0.0.0"), is_own("::1")
+    (True, True, False, True)
+    """
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
