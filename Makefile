@@ -7,12 +7,14 @@ CODE := biopart tests
 TESTS := not network and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all lint format
+.PHONY: help demo docs test test-all test-notebooks lint format
 
 help:
 	@echo "make demo       simulate nights, pretrain, finetune and write demo/demo.html"
 	@echo "make test       ruff, mypy and the tests (under 8 minutes on two cores)"
 	@echo "make test-all   the same with the slow tests"
+	@echo "make test-notebooks  run all notebooks on simulated nights (under 10 minutes)"
+	@echo "make docs       build the site into site/"
 	@echo "make lint       ruff and mypy alone"
 	@echo "make format     let ruff format and repair the code"
 
@@ -41,3 +43,11 @@ test: lint
 
 test-all: lint
 	@$(BIN)/pytest -m "$(TESTS)"
+
+test-notebooks: $(INSTALLED)
+	@$(BIN)/python -m pip install -qq --group notebooks
+	@$(BIN)/pytest -m slow tests/test_notebooks.py
+
+docs: $(INSTALLED)
+	@$(BIN)/python -m pip install -qq --group docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

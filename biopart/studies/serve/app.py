@@ -131,7 +131,7 @@ class Views:
         self.jobs.remove_old()
         return scripted(
             "front.html.jinja",
-            run=self.jobs.run.path.name,
+            run=self.jobs.run.finetuned().path.relative_to(self.jobs.run.pretrained().path.parent),
             limit_mb=self.limit_bytes // 10**6,
             keep_min=round(self.jobs.keep_s / 60),
             recordings=", ".join(RECORDINGS),
