@@ -74,7 +74,19 @@ def test_a_spectrogram_shows_a_tone_where_it_is_and_shades_bad_epochs():
 
 
 def test_epochs_are_drawn_from_their_own_samples():
-    signal = np.arange(30.0)
-    figure = figures.epochs_of(signal, [2, 0], ["a", "b"], sfreq_hz=1.0, epoch_s=10.0)
-    drawn = [axis.lines[0].get_ydata().tolist() for axis in figure.axes]
-    assert drawn == [list(range(20, 30)), list(range(10))]
+    """The second channel lies one range, 9, below the first."""
+    signal = np.stack([np.arange(30.0), np.zeros(30)])
+    figure = figures.epochs_of(
+        signal, [2, 0], ["a", "b"], sfreq_hz=1.0, epoch_s=10.0, names=["C3", "C4"]
+    )
+    drawn = [[line.get_ydata().tolist() for line in axis.lines] for axis in figure.axes]
+    assert drawn == [[list(range(20, 30)), [-9.0] * 10], [list(range(10)), [-9.0] * 10]]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["C3", "C4"]
+
+
+def test_a_track_is_drawn_as_median_and_middle_of_each_epoch():
+    values = np.array([1.0, 2.0, 3.0, 10.0, 20.0, 30.0])
+    figure = figures.quality({"spread_s": values}, np.arange(6) * 10.0, epoch_s=30.0, start=None)
+    (axis,) = figure.axes
+    assert axis.lines[0].get_ydata().tolist() == [2.0, 20.0]
+    assert axis.lines[0].get_xdata().tolist() == pytest.approx([0, 30 / 3600])
