@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from biopart.recipe import Recipe
+from biopart.run import Run
 from biopart.signals import ingest, simulate_cohort
 from biopart.store import Record, create_store, finish_store, load_card, write_record
+from biopart.verbs.pretrain import pretrain
 
 
 @pytest.fixture(scope="session")
@@ -102,6 +105,23 @@ def small_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_record(store, f"n{person}", Record(*values, {"person": f"p{person}"}))
     finish_store(store)
     return store
+
+
+@pytest.fixture(scope="session")
+def small_run(small_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Two steps of PART on small_store, without hints; only fine-tunings are added to it."""
+    recipe = Recipe.model_validate(
+        {
+            "data": {"store": str(small_store)},
+            "split": {"test_persons": 2, "validation_persons": 2},
+            "encoder": {"patch": [20], "dim": 16, "depth": 1, "heads": 2},
+            "pretrain": {"objective": {"name": "part", "patches": 6, "pairs": 8}, "steps": 2}
+            | {"warmup_epochs": 0, "batch": 16},
+            "finetune": {"subjects": 2, "steps": 3, "batch": 16, "warmup_epochs": 0},
+            "compute": {"precision": "float32", "threads": 1},
+        }
+    )
+    return pretrain(recipe, out=tmp_path_factory.mktemp("runs") / "run", latest=False)
 
 
 @pytest.fixture

@@ -10,37 +10,21 @@ import biopart
 from biopart.nn import Normalise
 from biopart.nn.classifier import tile
 from biopart.nn.weights import load_encoder
-from biopart.recipe import Recipe
 from biopart.verbs.embed import embed
 from biopart.verbs.finetune import finetune
-from biopart.verbs.pretrain import pretrain
-
-
-@pytest.fixture(scope="module")
-def run(small_store, tmp_path_factory):
-    recipe = Recipe.model_validate(
-        {
-            "data": {"store": str(small_store)},
-            "split": {"test_persons": 2, "validation_persons": 2},
-            "encoder": {"patch": [20], "dim": 16, "depth": 1, "heads": 2},
-            "pretrain": {"objective": {"name": "part", "patches": 6, "pairs": 8}, "steps": 2}
-            | {"warmup_epochs": 0, "batch": 16},
-            "finetune": {"subjects": 2, "steps": 3, "batch": 16, "warmup_epochs": 0},
-            "compute": {"precision": "float32", "threads": 1},
-        }
-    )
-    return pretrain(recipe, out=tmp_path_factory.mktemp("runs") / "run", latest=False)
 
 
 def opened(path):
     return xr.open_zarr(path, consolidated=False).load()
 
 
-def test_embeddings_of_a_pretraining_are_its_tokens_without_positions(run, small_store, tmp_path):
-    said = embed(run, small_store, tmp_path / "e", patches=True, device="cpu")
+def test_embeddings_of_a_pretraining_are_its_tokens_without_positions(
+    small_run, small_store, tmp_path
+):
+    said = embed(small_run, small_store, tmp_path / "e", patches=True, device="cpu")
     data, source = opened(tmp_path / "e"), biopart.open_cohort(small_store).source(keep_bad=True)
     assert said == {"file": str(tmp_path / "e"), "items": len(source), "features": 16}
-    encoder = load_encoder(run.encoder).eval()
+    encoder = load_encoder(small_run.encoder).eval()
     values = Normalise("window")(source.__getitems__([5, 60]).values)
     with torch.no_grad():
         tokens = encoder(tile(values, (20,)), torch.full((2, 6, 1), torch.nan))
@@ -49,8 +33,8 @@ def test_embeddings_of_a_pretraining_are_its_tokens_without_positions(run, small
     assert np.allclose(data["patch"][[5, 60]], tokens[:, 1:], atol=1e-6)
 
 
-def test_what_is_known_of_each_window_stands_beside_it(run, small_store, tmp_path):
-    embed(run, small_store, tmp_path / "e.parquet", device="cpu")
+def test_what_is_known_of_each_window_stands_beside_it(small_run, small_store, tmp_path):
+    embed(small_run, small_store, tmp_path / "e.parquet", device="cpu")
     table = pd.read_parquet(tmp_path / "e.parquet")
     source = biopart.open_cohort(small_store).source(keep_bad=True)
     assert table["person"].tolist() == source.persons
@@ -60,8 +44,8 @@ def test_what_is_known_of_each_window_stands_beside_it(run, small_store, tmp_pat
     assert list(table.columns[-16:]) == [f"f{n}" for n in range(16)]
 
 
-def test_a_fine_tuning_embeds_with_its_own_positions(run, small_store, tmp_path):
-    tuned = finetune(run)
+def test_a_fine_tuning_embeds_with_its_own_positions(small_run, small_store, tmp_path):
+    tuned = finetune(small_run)
     embed(tuned, small_store, tmp_path / "e", device="cpu")
     model, source = biopart.load(tuned.path), biopart.open_cohort(small_store).source()
     values = source.__getitems__([3]).values
@@ -75,7 +59,7 @@ def test_a_fine_tuning_embeds_with_its_own_positions(run, small_store, tmp_path)
     assert np.allclose(opened(tmp_path / "e")["cls"][3 + place], expected[0], atol=1e-6)
 
 
-def test_what_cannot_be_embedded_is_refused(run, small_store, simulated_store, tmp_path):
+def test_what_cannot_be_embedded_is_refused(small_run, small_store, simulated_store, tmp_path):
     (tmp_path / "there").mkdir()
     for what, out, patches, message in (
         (small_store, tmp_path / "there", False, "is there already"),
@@ -84,5 +68,5 @@ def test_what_cannot_be_embedded_is_refused(run, small_store, simulated_store, t
         (tmp_path / "no.edf", tmp_path / "e", False, "no recording"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
-            embed(run, what, out, patches=patches, device="cpu")
+            embed(small_run, what, out, patches=patches, device="cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]

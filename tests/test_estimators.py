@@ -13,9 +13,7 @@ from sklearn.utils.estimator_checks import check_estimator
 import biopart
 from biopart import Embedder, SleepStager
 from biopart.estimators import patch_of
-from biopart.recipe import Recipe
 from biopart.verbs.embed import embed
-from biopart.verbs.pretrain import pretrain
 
 
 @pytest.mark.filterwarnings("ignore")  # scikit-learn's checks provoke warnings
@@ -44,21 +42,6 @@ def windows(small_store):
     return batch.values.numpy()[known].astype(float), batch.label.numpy()[known], persons
 
 
-@pytest.fixture(scope="module")
-def run(small_store, tmp_path_factory):
-    recipe = Recipe.model_validate(
-        {
-            "data": {"store": str(small_store)},
-            "split": {"test_persons": 2, "validation_persons": 2},
-            "encoder": {"patch": [20], "dim": 16, "depth": 1, "heads": 2},
-            "pretrain": {"objective": {"name": "part", "patches": 6, "pairs": 8}, "steps": 2}
-            | {"warmup_epochs": 0, "batch": 16},
-            "compute": {"precision": "float32", "threads": 1},
-        }
-    )
-    return pretrain(recipe, out=tmp_path_factory.mktemp("runs") / "run", latest=False)
-
-
 def test_persons_are_held_out_by_scikit_learns_own_splitter(windows):
     values, label, persons = windows
     names = np.array(["W", "N1"])[label]
@@ -77,20 +60,20 @@ def test_an_embedder_stands_in_a_pipeline(windows):
     assert len(pipeline.fit(values, label)[0].get_feature_names_out()) == 16
 
 
-def test_a_runs_encoder_embeds_as_the_command_does(run, small_store, windows, tmp_path):
-    embed(run, small_store, tmp_path / "e", device="cpu")
+def test_a_runs_encoder_embeds_as_the_command_does(small_run, small_store, windows, tmp_path):
+    embed(small_run, small_store, tmp_path / "e", device="cpu")
     expected = xr.open_zarr(tmp_path / "e", consolidated=False)["embedding"].values
     source = biopart.open_cohort(small_store).source(keep_bad=True)
     values = source.__getitems__(range(len(source))).values.numpy().astype(float)
-    found = Embedder(run.path).fit(values[:5]).transform(values)
+    found = Embedder(small_run.path).fit(values[:5]).transform(values)
     assert np.allclose(found, expected, atol=1e-5)
 
 
-def test_a_stager_starts_from_a_runs_encoder(run, windows):
+def test_a_stager_starts_from_a_runs_encoder(small_run, windows):
     values, label, _ = windows
-    start = SleepStager(run.path, epochs=1, lr=1e-12).fit(values, label)
+    start = SleepStager(small_run.path, epochs=1, lr=1e-12).fit(values, label)
     alone = SleepStager(patch=20, dim=16, depth=1, epochs=1, lr=1e-12).fit(values, label)
-    encoder = biopart.nn.weights.load_encoder(run.encoder)
+    encoder = biopart.nn.weights.load_encoder(small_run.encoder)
     name = "patch_embed.proj.weight"
     weights = start.model_.encoder.state_dict()[name].float()
     assert torch.allclose(weights, encoder.state_dict()[name], atol=1e-6)
@@ -106,10 +89,14 @@ def test_torchs_own_randomness_is_left_as_it_was(windows):
     assert torch.rand(1) == expected
 
 
-def test_windows_that_do_not_fit_are_refused(run, windows, tmp_path):
+def test_windows_that_do_not_fit_are_refused(small_run, windows, tmp_path):
     values, label, _ = windows
     for estimator, given, message in (
-        (SleepStager(run.path), values[:, :1], "takes windows of 2 channels and 120 samples; X"),
+        (
+            SleepStager(small_run.path),
+            values[:, :1],
+            "takes windows of 2 channels and 120 samples; X",
+        ),
         (SleepStager(tmp_path), values, "no run at|is no run|not there|has no encoder"),
         (SleepStager(), values[:, :, None], "X has 4 dimensions"),
         (SleepStager(patch=50), values, "give patch= one of 1, 2, 3, 4"),

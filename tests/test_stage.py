@@ -162,6 +162,7 @@ def test_an_expert_is_compared_epoch_by_epoch(raw, tuned, tmp_path):
     options = ["--truth", tmp_path / "truth.csv", "--out", tmp_path / "b", "--json"]
     (told,) = json.loads(call("stage", path, "--run", tuned.path, *options).stdout)["nights"]
     assert told["agreement"]["n_windows"] == 58
+    assert "the expert scored 58 of 60 epochs" in " ".join(told["warnings"])
     assert told["agreement"]["accuracy"] == pytest.approx(52 / 58)
     assert [one["epoch"] for one in told["differences"]] == list(range(6))
 

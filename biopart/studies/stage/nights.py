@@ -237,6 +237,11 @@ def summary(
         scored = known >= 0
         if not scored.any():
             raise ValueError(f"the expert's hypnogram scores no epoch of {night.attrs['source']}")
+        if not scored.all():
+            told["warnings"].append(
+                f"the expert scored {scored.sum()} of {len(stages)} epochs; the others are not "
+                "compared"
+            )
         told["agreement"] = agreement_with(known[scored], stages[scored], names)
         told["differences"] = [
             {"epoch": int(e), "expert": names[known[e]], "model": names[stages[e]]}
