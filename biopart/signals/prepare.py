@@ -111,16 +111,18 @@ def _derive(
         if d.minus is not None:
             _check_pair(d.name, channels[d.plus], channels[d.minus], card)
     digital = dict(zip(names, recording.digital(names), strict=True))
-    marks = {n: bad_samples(digital[n], channels[n], flat_s=card.flat_s) for n in names}
-    for name in names:
-        notes.clipped += marks[name].clipped
-        _warn_of_bad(channels[name], marks[name], notes)
+    marks: dict[str, BadSamples] = {}  # of channels in use: two bytes a sample
+    told: dict[str, str] = {}
     units = {_unit(channels[d.plus], card) for d in derivations}
     length = min(_resampled_length(channels[d.plus], card) for d in derivations)
     # One array that every step fills: the first touch of a night's memory costs as much as a step.
     values = np.empty((len(derivations), length), dtype=np.float32)
     absent, bad = np.zeros(values.shape, dtype=bool), np.zeros(length, dtype=bool)
     for place, d in enumerate(derivations):
+        for name in {d.plus, d.minus or d.plus} - set(marks):
+            marks[name] = bad_samples(digital[name], channels[name], flat_s=card.flat_s)
+            told[name] = _seconds_bad(channels[name], marks[name])
+            notes.clipped += marks[name].clipped
         row = _microvolt(recording, d.plus, digital[d.plus], card)
         gone, poor = marks[d.plus].missing, marks[d.plus].marked
         if d.minus is not None:
@@ -133,17 +135,17 @@ def _derive(
         later = {n for other in derivations[place + 1 :] for n in (other.plus, other.minus)}
         for name in {d.plus, d.minus or d.plus} - later:  # a night's channel is tens of megabytes
             del digital[name], marks[name]
+    notes.warnings += [f"{name}: {told[name]}" for name in names if told[name]]
     electrical = units <= set(MICROVOLT)
     unit = "uV" if electrical else units.pop() if len(units) == 1 else "mixed"
     return values, (absent, bad), unit
 
 
-def _warn_of_bad(channel: Channel, marks: BadSamples, notes: Notes) -> None:
-    """Say how many seconds of a channel are flat, missing or clipped, where any are."""
+def _seconds_bad(channel: Channel, marks: BadSamples) -> str:
+    """Say how many seconds of a channel are flat, missing or clipped; empty where none are."""
     seconds = {reason: count / channel.sfreq_hz for reason, count in marks.stretches.items()}
-    told = [f"{round(s, 1 if s >= 1 else 4):g} s {reason}" for reason, s in seconds.items() if s]
-    if told:
-        notes.warnings.append(f"{channel.name}: {', '.join(told)}")
+    parts = [f"{round(s, 1 if s >= 1 else 4):g} s {reason}" for reason, s in seconds.items() if s]
+    return ", ".join(parts)
 
 
 def _check_pair(name: str, plus: Channel, minus: Channel, card: Card) -> None:

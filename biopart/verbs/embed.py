@@ -160,7 +160,7 @@ def of_recording(path: Path, about: dict[str, Any]) -> Items:
     epoch = round(about["epoch_s"] * card.sfreq_hz)
     windows = windows_of(record.signal, size=about["encoder"]["shape"][0], epoch=epoch)
     for start in range(0, len(windows), BATCH):
-        part = windows[start : start + BATCH]
+        part = windows[start : start + BATCH].copy()
         onsets = (np.arange(start, start + len(part)) * card.epoch_s).tolist()
         count = len(part)
         yield (

@@ -19,7 +19,8 @@ BATCH = 128
 def windows_of(signal: NDArray[np.int16], *, size: int, epoch: int) -> NDArray[np.int16]:
     """Cut a window in the middle of each epoch, (C, T) -> (epoch, C, size).
 
-    What lies beyond the recording is -32768.
+    What lies beyond the recording is -32768. The windows are a view of the signal, not to be
+    written to, where none is longer than an epoch.
 
     Examples
     --------
@@ -28,10 +29,12 @@ def windows_of(signal: NDArray[np.int16], *, size: int, epoch: int) -> NDArray[n
     """
     count = signal.shape[1] // epoch
     room = max(0, (size - epoch + 1) // 2)
-    padded = np.pad(signal, ((0, 0), (room, room + size)), constant_values=MISSING)
-    first = room + np.arange(count) * epoch + (epoch - size) // 2
-    view = np.lib.stride_tricks.sliding_window_view(padded, size, axis=1)
-    return np.ascontiguousarray(view[:, first].transpose(1, 0, 2))
+    if room:
+        signal = np.pad(signal, ((0, 0), (room, room)), constant_values=MISSING)
+    first = room + (epoch - size) // 2
+    windows = np.lib.stride_tricks.sliding_window_view(signal, size, axis=1)
+    cut: NDArray[np.int16] = windows[:, first::epoch][:, :count].transpose(1, 0, 2)
+    return cut
 
 
 @torch.no_grad()
@@ -44,7 +47,7 @@ def logits_of(model: nn.Module, about: Mapping[str, Any], record: Record) -> NDA
     device = next(model.parameters()).device
     answers = []
     for start in range(0, len(windows), BATCH):
-        values = prepare(torch.from_numpy(windows[start : start + BATCH]).to(device))
+        values = prepare(torch.from_numpy(windows[start : start + BATCH].copy()).to(device))
         net: Any = model.classifier
         answers.append((net if context == 1 else net.classifier.embed)(values).float())
     found = torch.cat(answers)

@@ -37,8 +37,8 @@ def write_night(
     drawn = _night(staged, known, names, start=start)
     if looked:
         drawn["looks"] = figures.epochs_of(
-            _physical(staged),
-            looked,
+            _epochs(staged, looked),
+            range(len(looked)),
             [_title(night, known, names, epoch=e) for e in looked],
             sfreq_hz=card.sfreq_hz,
             epoch_s=_kept_s(staged),
@@ -85,7 +85,7 @@ def _night(
             start=start,
         ),
         "spectrogram": figures.spectrogram(
-            _physical(staged)[0],
+            _physical(staged, staged.record.signal[:1])[0],
             probability.max(axis=1),
             night["bad"].values,
             sfreq_hz=staged.card.sfreq_hz,
@@ -95,11 +95,18 @@ def _night(
     }
 
 
-def _physical(staged: Staged) -> NDArray[np.float32]:
-    """Return the prepared signals (C, T) in their unit; missing samples are 0."""
-    signal = np.where(staged.record.signal == MISSING, 0, staged.record.signal)
-    values: NDArray[np.float32] = signal * staged.record.scale[:, None].astype(np.float32)
+def _physical(staged: Staged, signal: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return stored integers of the first channels (C, T) in their unit; missing samples are 0."""
+    scale = staged.record.scale[: len(signal), None].astype(np.float32)
+    values: NDArray[np.float32] = np.where(signal == MISSING, 0, signal) * scale
     return values
+
+
+def _epochs(staged: Staged, chosen: Sequence[int]) -> NDArray[np.float32]:
+    """Return epochs of all channels one after the other, in their unit."""
+    size = round(_kept_s(staged) * staged.card.sfreq_hz)
+    parts = [staged.record.signal[:, epoch * size : (epoch + 1) * size] for epoch in chosen]
+    return _physical(staged, np.concatenate(parts, axis=1))
 
 
 def _kept_s(staged: Staged) -> float:
