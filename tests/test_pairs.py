@@ -82,6 +82,7 @@ def test_epochs_are_drawn_from_their_own_samples():
     drawn = [[line.get_ydata().tolist() for line in axis.lines] for axis in figure.axes]
     assert drawn == [[list(range(20, 30)), [-9.0] * 10], [list(range(10)), [-9.0] * 10]]
     assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["C3", "C4"]
+    assert figure.axes[0].get_ylabel() == "9 per row"
 
 
 def test_a_track_is_drawn_as_median_and_middle_of_each_epoch():

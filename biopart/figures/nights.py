@@ -99,6 +99,7 @@ def epochs_of(
         axis.plot(seconds, (part + levels[:, None]).T, color=GREY, linewidth=0.6)
         if len(part) > 1:
             axis.set_yticks(levels, names)
+            axis.set_ylabel(f"{step:.3g} per row", fontsize=8)
         axis.set_title(title, fontsize=9, loc="left")
         axis.set(xlim=(0, epoch_s))
         plain(axis)

@@ -64,6 +64,7 @@ def write_night(
         n_looks=len(looked),
         temperature=night.attrs["temperature"],
         averaged=night.attrs["averaged"],
+        unit={"uV": "microvolt"}.get(staged.record.units, staged.record.units or "stored units"),
         clock=lambda epoch: _clock(start, epoch * night.attrs["epoch_s"]),
         confidence=confidence,
     )
