@@ -156,7 +156,8 @@ def of_store(path: Path, model: nn.Module) -> Iterator[Night]:
     for name in cohort:
         signal, scale = cohort.signal(name)[rows], cohort.scale(name)[rows]
         label, said = cohort.label(name).astype(np.int8), cohort.about(name)
-        record = Record(signal, scale, label, cohort.bad(name), said)
+        units = str(cohort[name]["signal"].attrs["units"])
+        record = Record(signal, scale, label, cohort.bad(name), said, units)
         staged = stage_record(record, card, model)
         staged.dataset.attrs["source"] = name
         known = label[: staged.dataset.sizes["epoch"]]
