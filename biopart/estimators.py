@@ -17,7 +17,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 from torch import nn
 
 from biopart.compute import open_fabric
@@ -97,6 +97,11 @@ class _Windowed(BaseEstimator):
             )
         return encoder, about["normalise"]
 
+    def _pace(self) -> dict[str, Any]:
+        """Return the settings that both trainings share."""
+        warmup = min(2.0, self.epochs / 10)
+        return {"epochs": self.epochs, "batch": BATCH, "lr": self.lr, "warmup_epochs": warmup}
+
     def _train(
         self,
         objective: nn.Module,
@@ -104,10 +109,9 @@ class _Windowed(BaseEstimator):
         settings: FinetuneSettings | PretrainSettings,
         normalise: Normalisation,
     ) -> None:
-        """Run the one loop; torch's own randomness is left as it was found."""
+        """Run the one loop on the machine's device, in float32."""
         fabric = open_fabric(checked(ComputeSettings, {"precision": "float32"}, "estimator"))
         fit(Task(objective, source, settings, normalise, self.random_state), fabric)
-        objective.eval()
 
     @torch.no_grad()
     def _answers(self, net: Any, values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -162,8 +166,6 @@ class SleepStager(ClassifierMixin, _Windowed):
         values = self._windows(X, fitting=True)
         labels = np.asarray(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
-            from sklearn.utils.validation import column_or_1d
-
             labels = column_or_1d(labels, warn=True)
         check_classification_targets(labels)
         if labels.shape != (len(values),):
@@ -176,18 +178,11 @@ class SleepStager(ClassifierMixin, _Windowed):
             raise ValueError("a classifier needs two classes; y has only one class")
         with torch.random.fork_rng():
             encoder, self.normalise_ = self._encoder()
-            tuned = ViT(**encoder.arguments)
-            if self.run is not None:
-                transfer(encoder, tuned)
-            else:
-                tuned.load_state_dict(encoder.state_dict())
-            objective = Classify(tuned, ClassifySettings(classes=len(self.classes_)))
-            settings = FinetuneSettings(
-                epochs=self.epochs,
-                batch=BATCH,
-                lr=self.lr,
-                warmup_epochs=min(2.0, self.epochs / 10),
-            )
+            if self.run is not None:  # with new positions, as biopart finetune does
+                origin, encoder = encoder, ViT(**encoder.arguments)
+                transfer(origin, encoder)
+            objective = Classify(encoder, ClassifySettings(classes=len(self.classes_)))
+            settings = FinetuneSettings(**self._pace())
             source = ArrayWindows(values, codes.astype(np.int64))
             self._train(objective, source, settings, self.normalise_)
         self.model_: Classifier = objective.model.double()
@@ -236,12 +231,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
             encoder, self.normalise_ = self._encoder()
             if self.run is None:
                 objective = Part(encoder, PartSettings())
-                settings = PretrainSettings(
-                    epochs=self.epochs,
-                    batch=BATCH,
-                    lr=self.lr,
-                    warmup_epochs=min(2.0, self.epochs / 10),
-                )
+                settings = PretrainSettings(**self._pace())
                 source = ArrayWindows(values, np.full(len(values), -1))
                 self._train(objective, source, settings, self.normalise_)
         self.told_ = self.run is not None and uses_positions(Path(self.run))

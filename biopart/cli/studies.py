@@ -203,11 +203,10 @@ def stage(
 ) -> None:
     """Stage a NIGHT, a folder of them or a store: hypnogram, probabilities, statistics, a page."""
     from biopart.run import find_run
-    from biopart.studies.stage import lines_of, stage_nights
+    from biopart.studies.stage import channels_of, lines_of, stage_nights
 
-    pairs = [one.partition("=") for one in channels]
-    if not all(name and sign and source for name, sign, source in pairs):
-        raise click.UsageError("--channel takes MODEL=FILE, for instance EEG=C4-A1")
+    with wrong_use():
+        chosen = channels_of(channels)
     try:
         run = find_run(run_path).finetuned()
     except FileNotFoundError as error:
@@ -215,9 +214,6 @@ def stage(
             f"{error} (no weights are shipped: biopart pretrain RECIPE, then biopart finetune, "
             "make some)"
         ) from error
-    chosen: dict[str, list[str]] = {}
-    for name, _, source in pairs:
-        chosen.setdefault(name, []).append(source)
     found = stage_nights(
         night,
         run,

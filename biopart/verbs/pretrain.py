@@ -11,7 +11,7 @@ from torch import nn
 from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.nn import ViT
 from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
-from biopart.objectives import PRETRAINING
+from biopart.objectives import PRETRAINING, Part
 from biopart.recipe import ComputeSettings, Objective, Recipe, resolve
 from biopart.run import Run, find_run, new_run, origins, write_json, write_text
 from biopart.store.settings import read_yaml
@@ -170,6 +170,23 @@ def load_objective(run: Run) -> nn.Module:
     state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
     objective.load_state_dict(state | heads)
     return objective.eval()
+
+
+def load_part(run: Run, why: str) -> Part:
+    """Load the objective of a finished run by PART; ``why`` says what of it is needed.
+
+    Raises ValueError where the run was pretrained by another objective, FileNotFoundError where it
+    has no weights yet.
+    """
+    origin = run.pretrained()
+    name = stored_recipe(origin).pretrain.objective.name
+    if name != "part":
+        raise ValueError(
+            f"{origin.path} was pretrained by {name}, which predicts no relations; {why}"
+        )
+    part = load_objective(origin)
+    assert isinstance(part, Part)
+    return part
 
 
 def held_out(

@@ -1,7 +1,8 @@
 """Where a signal does not fit its surroundings, by what PART says of every patch of a night.
 
-Patches of a night are cut on the grid of consecutive windows, none is told its position, and the
-relative encoder predicts all their relations (arXiv 2506.03682, section 5.1).
+Patches of a night are cut on the grid of consecutive windows and the relative encoder predicts all
+their relations (arXiv 2506.03682, section 5.1). A patch is never told its own position; of a run
+that was trained with hints the others are told theirs.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from biopart.nn.normalise import MISSING
 from biopart.objectives import Part
 from biopart.run import Run
 from biopart.store import Card, Record
-from biopart.verbs.pretrain import load_objective, stored_recipe
+from biopart.verbs.pretrain import load_part, stored_recipe
 
 BATCH = 64
 
@@ -112,17 +113,10 @@ class Quality:
 def open_quality(run: Run) -> Quality:
     """Open what a run by PART knows of signals; ValueError where it is another's or of images."""
     origin = run.pretrained()
-    recipe = stored_recipe(origin)
-    if recipe.pretrain.objective.name != "part":
-        raise ValueError(
-            f"{origin.path} was pretrained by {recipe.pretrain.objective.name}; the quality of "
-            "seconds needs the relative encoder of a run by part"
-        )
-    part = load_objective(origin)
-    assert isinstance(part, Part)
+    part = load_part(origin, "the quality of seconds needs a run by part")
     if len(part.encoder.shape) != 1:
         raise ValueError(f"{origin.path} is of images; the quality of seconds is one of recordings")
-    return Quality(part, Normalise(recipe.data.normalise))
+    return Quality(part, Normalise(stored_recipe(origin).data.normalise))
 
 
 def amplitude(record: Record, onsets: NDArray[np.int64], patch: int) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from biopart.nn import Normalise
 from biopart.objectives import Part
 from biopart.run import Run
 from biopart.verbs.experiment import Experiment, open_experiment
-from biopart.verbs.pretrain import load_objective, stored_recipe
+from biopart.verbs.pretrain import load_part, stored_recipe
 
 View = Literal["reconstruction", "uncertainty", "symmetry", "scale"]
 VIEWS: tuple[View, ...] = get_args(View)
@@ -179,15 +179,8 @@ def open_look(run: Run, store: Path | None = None) -> Look:
         If it has no weights yet.
     """
     origin = run.pretrained()
-    recipe = stored_recipe(origin, store=store)
-    if recipe.pretrain.objective.name != "part":
-        raise ValueError(
-            f"{origin.path} was pretrained by {recipe.pretrain.objective.name}, which predicts no "
-            "relations; show looks at runs of part"
-        )
-    part = load_objective(origin)
-    assert isinstance(part, Part)
-    experiment = open_experiment(recipe)
+    part = load_part(origin, "show looks at runs of part")
+    experiment = open_experiment(stored_recipe(origin, store=store))
     persons = experiment.split.validation or experiment.split.test
     return Look(origin, experiment, part, experiment.source(persons))
 

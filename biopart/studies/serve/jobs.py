@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from biopart.run import Run
-from biopart.studies.stage import stage_nights
+from biopart.studies.stage import channels_of, stage_nights
 
 MOST_WAITING = 20
 State = Literal["waiting", "running", "done", "failed"]
@@ -183,11 +183,7 @@ def asked(fields: Mapping[str, str]) -> dict[str, Any]:
     >>> asked({"channels": "EEG=C4-A1, EEG=C3-A2", "quality": "on", "lights_off": "22:30"})
     {'channels': {'EEG': ['C4-A1', 'C3-A2']}, 'quality': True, 'lights': ('22:30', None)}
     """
-    chosen: dict[str, list[str]] = {}
-    for one in filter(None, re.split(r"[,\n]\s*", fields.get("channels", "").strip())):
-        name, sign, source = (part.strip() for part in one.partition("="))
-        if not (name and sign and source):
-            raise ValueError(f"{one!r} names no channel; write for instance EEG=C4-A1")
-        chosen.setdefault(name, []).append(source)
+    spelled = [one for one in fields.get("channels", "").split(",") if one.strip()]
+    chosen = channels_of(spelled)
     lights = (fields.get("lights_off") or None, fields.get("lights_on") or None)
     return {"channels": chosen, "quality": bool(fields.get("quality")), "lights": lights}

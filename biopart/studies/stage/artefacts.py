@@ -17,7 +17,7 @@ from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
 from biopart.signals.recording import Recording
 from biopart.store import Card
-from biopart.studies.stage.nights import recordings_of
+from biopart.studies.stage.nights import person_of, recordings_of
 from biopart.verbs.quality import Quality, open_quality
 from biopart.verbs.stage import staging_cards
 
@@ -91,15 +91,7 @@ def check_artefacts(
 
 def unmet(paths: Sequence[Path], card: Card, seen: Collection[str]) -> list[Path]:
     """Leave out recordings of persons that were seen, by the card's rule for persons."""
-    kept = []
-    for path in paths:
-        try:
-            person = card.person_of(path.stem)
-        except ValueError:  # the name of a file from elsewhere
-            person = ""
-        if person not in seen:
-            kept.append(path)
-    return kept
+    return [path for path in paths if person_of(card, path.stem) not in seen]
 
 
 def _areas(

@@ -17,7 +17,7 @@ from biopart.signals.labels import stage_marks
 from biopart.signals.readers import open_recording
 from biopart.signals.recording import Recording
 from biopart.signals.stages import label_epochs, read_stage_file, stage_code
-from biopart.store import Record
+from biopart.store import Card, Record
 from biopart.store.contents import MISSING
 from biopart.store.label_rules import StageLabels
 from biopart.store.settings import checked
@@ -114,6 +114,27 @@ def stage_nights(
     return results
 
 
+def channels_of(spelled: Sequence[str]) -> dict[str, list[str]]:
+    """Read choices of channels, MODEL=FILE; of several for one channel all are kept.
+
+    Raises ValueError where one is spelled otherwise.
+
+    Examples
+    --------
+    >>> channels_of(["EEG=C4-A1", "EEG = C3-A2"])
+    {'EEG': ['C4-A1', 'C3-A2']}
+    """
+    chosen: dict[str, list[str]] = {}
+    for one in spelled:
+        name, sign, source = (part.strip() for part in one.partition("="))
+        if not (name and sign and source):
+            raise ValueError(
+                f"{one!r} names no channel: --channel takes MODEL=FILE, for instance EEG=C4-A1"
+            )
+        chosen.setdefault(name, []).append(source)
+    return chosen
+
+
 def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
     """Return the recordings that a path means; FileNotFoundError where a folder has none."""
     if not night.is_dir() or night.suffix == ".mff":
@@ -166,13 +187,18 @@ def of_store(path: Path, model: nn.Module) -> Iterator[Night]:
 
 def seen_before(name: str, staged: Staged, seen: Collection[str]) -> list[str]:
     """Warn where a night is of a person whom the model was trained on, by the card's rule."""
-    try:
-        person = staged.card.person_of(name)
-    except ValueError:  # the name of a file from elsewhere
-        return []
+    person = person_of(staged.card, name)
     if person not in seen:
         return []
     return [f"the model has met {person} in its training: agreement here says nothing of others"]
+
+
+def person_of(card: Card, name: str) -> str | None:
+    """Return the person whom a file's stem names by the card's rule; None = from elsewhere."""
+    try:
+        return card.person_of(name)
+    except ValueError:
+        return None
 
 
 def expert(
