@@ -5,6 +5,7 @@ import re
 import secrets
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -78,7 +79,7 @@ class Jobs:
     run : Run
         A fine-tuning, or a run whose newest is taken.
     keep_s : float
-        How long results are kept once they are asked for no more.
+        How long results are kept once a night is done or has failed.
     """
 
     def __init__(self, run: Run, *, keep_s: float = 3600.0) -> None:
@@ -124,6 +125,7 @@ class Jobs:
         future.add_done_callback(_log_unforeseen)
         job = Job(secrets.token_urlsafe(16), name, folder, future)
         self._jobs[job.key] = job
+        future.add_done_callback(lambda _: self._remove_later(job.key))
         return job
 
     def before(self, job: Job) -> int:
@@ -133,18 +135,19 @@ class Jobs:
 
     def remove(self, key: str) -> None:
         """Forget a night and delete its files; a running one is finished first."""
-        job = self._jobs.pop(key)
+        job = self._jobs.pop(key, None)
+        if job is None:  # by hand before its time was over
+            return
         if job.future.cancel() or job.future.done():
             shutil.rmtree(job.folder, ignore_errors=True)
         else:
             job.future.add_done_callback(lambda _: shutil.rmtree(job.folder, ignore_errors=True))
 
-    def remove_old(self) -> None:
-        """Forget what is older than ``keep_s`` and done."""
-        now = time.monotonic()
-        for key, job in list(self._jobs.items()):
-            if job.future.done() and now - job.begun > self.keep_s:
-                self.remove(key)
+    def _remove_later(self, key: str) -> None:
+        """Forget a night after ``keep_s``, whether anybody looks or not."""
+        timer = threading.Timer(self.keep_s, self.remove, (key,))
+        timer.daemon = True
+        timer.start()
 
     def close(self) -> None:
         """Finish what runs, drop what waits, and delete everything."""
