@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import Field, field_validator, model_validator
 
 from biopart.data import AugmentSettings, ViewSettings
@@ -22,7 +21,15 @@ from biopart.objectives import (
     Mp3Settings,
     PartSettings,
 )
-from biopart.store.settings import Strict, apply_change, checked, find, read_yaml
+from biopart.store.settings import (
+    Strict,
+    UserPath,
+    apply_change,
+    checked,
+    dump_yaml,
+    find,
+    read_yaml,
+)
 
 Objective = Annotated[
     PartSettings | MaeSettings | Mp3Settings | DropPosSettings, Field(discriminator="name")
@@ -35,7 +42,7 @@ class DataSettings(Strict):
     """Which windows, and what is done to them on the device."""
 
     card: str | None = Field(None, description="card that the store must have been made by")
-    store: Path = Field(Path("data/store.zarr"), description="folder of the prepared store")
+    store: UserPath = Field(Path("data/store.zarr"), description="folder of the prepared store")
     channels: list[str] | None = Field(None, description="channels in order; null = the store's")
     window_s: float | None = Field(None, gt=0, description="window in seconds; null = the epoch")
     normalise: Normalisation = Field(
@@ -157,17 +164,17 @@ class FinetuneSettings(Optimisation):
 class ScenesSettings(Strict):
     """Images with objects in COCO's form, under the folder given by --images."""
 
-    annotations: Path = Field(
+    annotations: UserPath = Field(
         Path("annotations/instances_train2017.json"), description="JSON of the objects"
     )
-    images: Path = Field(Path("train2017"), description="folder of the images")
-    keypoints: Path | None = Field(None, description="JSON of persons' keypoints")
+    images: UserPath = Field(Path("train2017"), description="folder of the images")
+    keypoints: UserPath | None = Field(None, description="JSON of persons' keypoints")
 
 
 class DetectionSettings(Optimisation):
     """Mask R-CNN on the encoder."""
 
-    root: Path = Field(Path("data/coco"), description="folder that the files below lie in")
+    root: UserPath = Field(Path("data/coco"), description="folder that the files below lie in")
     train: ScenesSettings = Field(ScenesSettings(), description="what is learnt from")
     test: ScenesSettings = Field(
         ScenesSettings(
@@ -280,7 +287,7 @@ class Recipe(Strict):
 
     def to_yaml(self) -> str:
         """Return the recipe as resolved, every key written out."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        return dump_yaml(self.model_dump(mode="json"))
 
 
 def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:

@@ -34,6 +34,7 @@ FLOORS = {
     "evaluation": 1,
     "figures": 1,
     "run": 1,
+    "files": 0,
 }
 WITHOUT_TORCH = {"images", "signals", "store", "evaluation"}
 TORCH = {"torch", "torchvision", "timm", "lightning_fabric", "lightning"}

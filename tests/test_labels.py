@@ -53,7 +53,56 @@ def test_eight_hours_have_960_epochs_and_a_tail_has_none() -> None:
 def test_other_marks_of_a_recording_are_no_stages() -> None:
     marks = (Mark(0.0, "Lights off"), Mark(30.0, "Sleep stage 4"), Mark(60.0, "(arousal_rera"))
     assert label(make_recording(marks=marks), STAGES, 3) == [-1, 3, 3]
-    assert label(make_recording(marks=marks[:1]), STAGES, 2) == [-1, -1]
+    told: list[str] = []
+    card = make_card(STAGES)
+    assert labels(make_recording(marks=marks[:1]), card, 600, told).tolist() == [-1, -1]
+    assert labels(make_recording(), card, 600, told).tolist() == [-1, -1]
+    assert told == [
+        "none of the 1 annotations of x.edf is a known sleep stage ('Lights off'); name them by "
+        "labels.words; no epoch is labelled",
+        "x.edf has no annotations, no epoch is labelled",
+    ]
+
+
+def test_a_text_that_is_not_known_ends_the_stage_before_it_and_is_told() -> None:
+    marks = (Mark(0, "W"), Mark(30, "Foo"), Mark(90, "N2"), Mark(120, "Bar"), Mark(150, "Foo"))
+    told: list[str] = []
+    result = labels(make_recording(marks=marks), make_card(STAGES), 1800, told)
+    assert result.tolist() == [0, -1, -1, 2, -1, -1]
+    assert told == [
+        "3 marks are no known stage and count as unscored: 'Foo' (2), 'Bar' (1); name them by "
+        "labels.words"
+    ]
+    rule = {**STAGES, "words": {"foo": "N1", "BAR": "event"}}
+    assert label(make_recording(marks=marks), rule, 6) == [0, 1, 1, 2, 2, 1]
+
+
+def test_a_text_that_is_not_known_cuts_no_stage_whose_length_is_stated() -> None:
+    marks = (Mark(0, "W", 60), Mark(30, "note"), Mark(60, "R", 30), Mark(95, "note"))
+    told: list[str] = []
+    assert labels(make_recording(marks=marks), make_card(STAGES), 1200, told).tolist() == [
+        *(0, 0, 4, -1)
+    ]
+    assert told == [
+        "1 marks are no known stage and count as unscored: 'note' (1); name them by labels.words"
+    ]
+
+
+def test_numbers_between_words_are_stages_of_r_and_k() -> None:
+    marks = tuple(Mark(30.0 * i, t) for i, t in enumerate(("W", "1", "2 H", "3", "4 OA", "4", "R")))
+    assert label(make_recording(marks=marks), STAGES, 7) == [0, 1, 2, 3, 3, 3, 4]
+
+
+def test_numbers_alone_mean_what_the_card_says_or_are_refused() -> None:
+    marks = tuple(Mark(30.0 * i, text) for i, text in enumerate("0213459"))
+    told: list[str] = []
+    assert labels(make_recording(marks=marks), make_card(STAGES), 2100, told).tolist() == [-1] * 7
+    assert told[0].startswith("the stages 0, 1, 2, 3, 4, 5 are ambiguous (0 to 5 may be R&K's")
+    assert label(make_recording(marks=marks), {**STAGES, "codes": "rk"}, 7) == [
+        *(0, 2, 1, 3, 3, 4, -1)
+    ]
+    own = {**STAGES, "codes": {0: "R", 1: "W", 2: None, 3: "N3", 4: "N1", 5: "N2", 9: "?"}}
+    assert label(make_recording(marks=marks), own, 7) == [4, -1, 0, 3, 1, 2, -1]
 
 
 def test_marks_beyond_the_signal_are_refused() -> None:

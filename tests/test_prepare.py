@@ -15,6 +15,7 @@ from biopart.signals.recording import Channel, Mark, Recording
 from biopart.store import Card, Record
 
 OPEN: dict[str, Any] = {"band_hz": (None, None)}
+UNLABELLED: dict[str, Any] = {"labels": {"kind": "none"}}
 
 
 def make_card(**values: Any) -> Card:
@@ -148,13 +149,60 @@ def test_electrical_values_are_stored_in_microvolt(
     np.testing.assert_allclose(physical(record)[0], values, atol=0.51 * record.scale[0])
 
 
-@pytest.mark.parametrize("unit", ["%", "", "mmHg"])
+@pytest.mark.parametrize("unit", ["%", "mmHg", "1/min"])
 def test_other_units_stay_as_they_are_and_are_not_judged(unit: str) -> None:
     recording = make_recording({"C3": noise(60) * 100}, unit=unit, scale=1.0)
-    record = prepare_recording(recording, make_card(**OPEN))
+    record = prepare_recording(recording, make_card(**OPEN, **UNLABELLED))
     assert record.units == unit
     assert record.attributes["warnings"] == []
     np.testing.assert_allclose(physical(record)[0], noise(60) * 100, atol=record.scale[0])
+
+
+@pytest.mark.parametrize(
+    ("unit", "said"),
+    [
+        ("mikrovolt", "C3 has the unit 'mikrovolt', which is not known"),
+        ("", "C3 states no unit"),
+    ],
+)
+def test_a_unit_that_is_not_known_is_said_and_judged_as_a_voltage(unit: str, said: str) -> None:
+    recording = make_recording({"C3": noise(60) * 100}, unit=unit, scale=1.0)
+    spelling, amplitude = prepare_recording(recording, make_card(**OPEN, **UNLABELLED)).attributes[
+        "warnings"
+    ]
+    assert spelling.startswith(said)
+    assert amplitude.startswith("C3 has a standard deviation of 2.99e+03 ")
+
+
+def test_a_forced_unit_holds_whatever_the_file_states() -> None:
+    recording = make_recording({"C3": noise(60) * 100}, unit="mV", scale=1.0)
+    card = make_card(unit={"force": "nV"}, **OPEN, **UNLABELLED)
+    record = prepare_recording(recording, card)
+    assert (record.units, record.attributes["warnings"]) == ("uV", [])
+    np.testing.assert_allclose(physical(record)[0], noise(60) / 10, atol=record.scale[0])
+
+
+@pytest.mark.parametrize(("rate", "band"), [(20.0, (0.3, 30.0)), (59, (None, 30))])
+def test_a_rate_that_cannot_carry_the_band_is_refused_or_kept_with_a_word(
+    rate: float, band: Any
+) -> None:
+    recording = make_recording({"C3": noise(60, rate)}, rate)
+    low, high = band[0] or 0, band[1]
+    said = f"C3 is sampled at {rate:g} Hz, which cannot carry the band of {low:g} to {high:g} Hz"
+    with pytest.raises(ValueError, match=said):
+        prepare_recording(recording, make_card(band_hz=band, **UNLABELLED))
+    kept = prepare_recording(recording, make_card(band_hz=band, low_rate="keep", **UNLABELLED))
+    assert kept.attributes["warnings"] == [f"{said}: above {rate / 2:g} Hz there is nothing in it"]
+
+
+@pytest.mark.parametrize("band", [(0.3, 32), (None, None)])
+def test_upsampling_that_carries_the_band_is_said(band: Any) -> None:
+    recording = make_recording({"C3": noise(60, 64)}, 64.0)
+    record = prepare_recording(recording, make_card(band_hz=band, **UNLABELLED))
+    assert record.signal.shape == (1, 6000)
+    assert record.attributes["warnings"] == [
+        "C3 is sampled at 64 Hz and was upsampled to 100 Hz: above 32 Hz there is nothing in it"
+    ]
 
 
 def test_signals_of_several_units_are_called_mixed() -> None:
@@ -167,10 +215,12 @@ def test_signals_of_several_units_are_called_mixed() -> None:
 def test_an_amplitude_that_no_brain_makes_is_warned_of() -> None:
     signals = {"C3": noise(60) / 100, "C4": noise(60), "O1": noise(60) * 50}
     recording = make_recording(signals, scale=0.2)
-    record = prepare_recording(recording, make_card(channels=["C3", "C4", "O1"], **OPEN))
+    record = prepare_recording(
+        recording, make_card(channels=["C3", "C4", "O1"], **OPEN, **UNLABELLED)
+    )
     low, high = record.attributes["warnings"]
     assert low.startswith("C3 has a standard deviation of 0.3")
-    assert high.startswith("O1 has a standard deviation of 1.49e+03 uV, outside 0.5-1000: look at")
+    assert high.startswith("O1 has a standard deviation of 1.49e+03 uV, outside 0.5-1000 uV: check")
 
 
 def test_a_derivation_is_the_difference_of_two_channels() -> None:
@@ -269,7 +319,7 @@ def test_seconds_without_a_signal_are_warned_of_by_channel_and_reason() -> None:
     values[4000:4040] = 300.0
     other[7] = np.nan
     recording = make_recording({"C3": values, "C4": other}, digital_max=3000)
-    record = prepare_recording(recording, make_card(channels=["C3", "C4"]))
+    record = prepare_recording(recording, make_card(channels=["C3", "C4"], **UNLABELLED))
     assert record.attributes["warnings"] == [
         "C3: 15 s flat, 3 s missing, 0.4 s clipped",
         "C4: 0.01 s missing",
@@ -283,7 +333,9 @@ def test_what_is_missing_in_one_channel_stays_in_the_others() -> None:
     record = prepare_recording(make_recording(signals), make_card(channels=["C4", "C3"], **OPEN))
     assert np.isnan(physical(record)).sum(axis=1).tolist() == [0, 100]
     assert record.bad.tolist() == [[500, 600]]
-    lost = prepare_recording(make_recording(signals), make_card(channels=["O1", "C4"], **OPEN))
+    lost = prepare_recording(
+        make_recording(signals), make_card(channels=["O1", "C4"], **OPEN, **UNLABELLED)
+    )
     assert np.isnan(physical(lost)).sum(axis=1).tolist() == [6000, 0]
     assert lost.bad.tolist() == [[0, 6000]]
     assert lost.attributes["warnings"][0] == "O1: 60 s missing"
@@ -362,7 +414,8 @@ def test_values_that_the_filter_makes_infinite_are_refused() -> None:
 def test_warnings_of_the_reader_travel_with_the_record() -> None:
     made = make_recording({"C3": noise(60)})
     recording = Recording(made.path, made.channels, made.load, warnings=("2 are called C3",))
-    assert prepare_recording(recording, make_card()).attributes["warnings"] == ["2 are called C3"]
+    record = prepare_recording(recording, make_card(**UNLABELLED))
+    assert record.attributes["warnings"] == ["2 are called C3"]
 
 
 def float32(values: ArrayLike) -> NDArray[np.float32]:

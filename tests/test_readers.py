@@ -136,15 +136,43 @@ def test_discontinuous_without_times_is_refused(tmp_path: Path) -> None:
         (252, b"two ", "is not an EDF or BDF file"),
         (236, b"many    ", "damaged EDF header: invalid literal"),
         (184, b"1024    ", "damaged EDF header: 1024 bytes for 2 signals"),
-        (256 + 2 * 216, b"0       ", "damaged EDF header: 768 bytes for 2 signals, of 0 or more"),
         (244, b"0       ", "damaged EDF header: data records of 0 s"),
-        (256 + 2 * 104, b"abc     ", "the header of signal C3 is damaged"),
     ],
 )
 def test_a_damaged_header_is_refused(tmp_path: Path, start: int, new: bytes, message: str) -> None:
     path = patch(write_edf(tmp_path / "a.edf", marks=False), start, new)
     with pytest.raises(ValueError, match=message):
         open_recording(path)
+
+
+@pytest.mark.parametrize(
+    ("start", "new", "reason"),
+    [
+        (256 + 2 * 104, b"abc     ", "its header is damaged"),
+        (256 + 2 * 120, b"        ", "its header is damaged"),
+        (256 + 2 * 216, b"0       ", "it has no samples"),
+    ],
+)
+def test_a_damaged_signal_refuses_itself_and_no_other(
+    tmp_path: Path, start: int, new: bytes, reason: str
+) -> None:
+    path = write_edf(tmp_path / "a.edf", marks=False)
+    whole = open_recording(path).channels[1]
+    raw = patch(path, start, new).read_bytes()
+    if reason == "it has no samples":  # so its 200 bytes of every record are not there
+        records = np.frombuffer(raw[768:], np.uint8).reshape(20, 400)
+        path.write_bytes(raw[:768] + records[:, 200:].tobytes())
+    recording = open_recording(path)
+    assert recording.channels[1] == whole
+    with pytest.raises(ValueError, match=f"a.edf: signal C3 cannot be read, {reason}"):
+        recording.digital(["C3"])
+
+
+def test_whole_numbers_may_be_written_with_a_point(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "a.edf", marks=False)
+    expected = open_recording(path).physical(["C3"])[0]
+    patch(path, 256 + 2 * 120, b"-1000.0 ")
+    np.testing.assert_array_equal(open_recording(path).physical(["C3"])[0], expected)
 
 
 def test_nul_padding_and_decimal_commas_are_mended(tmp_path: Path) -> None:
@@ -168,10 +196,12 @@ def test_micro_signs_are_read_in_both_encodings(tmp_path: Path, unit: bytes) -> 
     assert open_recording(path).channels[0].unit == "uV"
 
 
-def test_an_impossible_date_gives_no_start(tmp_path: Path) -> None:
+def test_a_start_without_a_date_is_a_time_of_day(tmp_path: Path) -> None:
     path = write_edf(tmp_path / "a.edf", marks=False)
-    assert open_recording(patch(path, 168, b"31.02.20")).start is None
-    assert open_recording(patch(path, 168, b"        ")).start is None
+    for day in (b"31.02.20", b"        ", b"X"):
+        start = open_recording(patch(path, 168, day.ljust(8))).start
+        assert start == datetime.time(22, 30, 5)
+    assert open_recording(patch(path, 176, b"99.30.05")).start is None
 
 
 def test_latin_annotations_are_read(tmp_path: Path) -> None:

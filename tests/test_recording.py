@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biopart.signals.recording import Channel, Recording, to_physical, unique_names, unit_name
+from biopart.signals.recording import Channel, Recording, to_physical, unique_names
+from biopart.signals.units import is_electrode, is_known_unit, unit_name
 
 
 def a_recording(values: list[np.ndarray], **fields: object) -> Recording:
@@ -58,10 +59,26 @@ def test_duration_is_that_of_the_longest_signal() -> None:
 
 @pytest.mark.parametrize(
     ("given", "expected"),
-    [("µV", "uV"), ("μV", "uV"), (" UV", "uV"), ("MV", "mV"), ("v", "V"), ("mmHg ", "mmHg")],
+    [
+        *(("µV", "uV"), ("μV", "uV"), (" UV", "uV"), ("MV", "mV"), ("v", "V"), ("mmHg ", "mmHg")),
+        *(("microV", "uV"), ("uVolt", "uV"), ("mVolt", "mV"), ("Volt", "V"), ("nV", "nV")),
+        *((".V", "uV"), ("ÂµV", "uV"), ("?V", "uV"), ("[uV]", "uV"), ("MicroVolts", "uV")),
+        *(("kV", "kV"), ("uV/cm", "uV/cm"), ("", "")),
+    ],
 )
 def test_volts_are_spelt_in_one_way(given: str, expected: str) -> None:
     assert unit_name(given) == expected
+
+
+def test_spellings_that_are_no_known_unit_are_told_from_known_ones() -> None:
+    assert [is_known_unit(unit) for unit in ("uV", "%", "", "mmHg", "kV", "uV/cm")] == [
+        *(True, True, True, True, False, False)
+    ]
+
+
+def test_electrodes_are_known_by_their_names() -> None:
+    names = ["C3", "EEG C3-A2", "Fpz-Cz", "E1-M2", "SaO2", "AIRFLOW", "audio", "heart_rate", "Flow"]
+    assert [is_electrode(name) for name in names] == [True] * 4 + [False] * 5
 
 
 def test_a_new_name_never_meets_one_that_is_there() -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from biopart.store import settings
-from biopart.store.settings import Strict, apply_change, checked, find, read_yaml
+from biopart.store.settings import Strict, apply_change, checked, dump_yaml, find, read_yaml
 
 
 class Inner(Strict):
@@ -83,7 +83,6 @@ def test_settings_cannot_be_changed() -> None:
         ("[1e-3, 2, a]", [0.001, 2, "a"]),
         ("{b: 1e2}", {"b": 100.0}),
         ("null", None),
-        ("", None),
         ("true", True),
         ("a=b", "a=b"),
     ],
@@ -108,12 +107,17 @@ def test_a_change_without_key_or_value_is_refused(change: str) -> None:
         apply_change({}, change)
 
 
+def test_a_change_that_gives_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"--set a.b= gives no value; write a.b=null for none"):
+        apply_change({}, "a.b=")
+
+
 def test_a_change_inside_a_value_is_refused() -> None:
     with pytest.raises(ValueError, match="count is a value, not a group of keys"):
         apply_change({"count": 3}, "count.inner=4")
 
 
-@pytest.mark.parametrize("text", ["[1", "2020-13-45"])
+@pytest.mark.parametrize("text", ["[1", "{a: 1, a: 2}"])
 def test_a_change_that_is_no_yaml_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not a YAML value"):
         apply_change({}, f"a={text}")
@@ -125,11 +129,50 @@ def test_a_file_is_read_with_its_numbers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("0100", 100), ("1:30", "1:30"), ("1e-3", 0.001), ("0x1F", 31), ("0o17", 15)),
+        *(("no", "no"), ("On", "On"), ("true", True), ("~", None), ("", None), ("-.5", -0.5)),
+        *(("2020-01-01", "2020-01-01"), ('"08"', "08"), ("08", 8), (".inf", float("inf"))),
+        (r'"\ud83d\udcf7"', "\U0001f4f7"),
+    ],
+)
+def test_values_are_those_of_yaml_1_2_and_survive_writing(
+    tmp_path: Path, text: str, value: object
+) -> None:
+    (tmp_path / "a.yaml").write_text(f"a: {text}\n", "utf-8")
+    assert read_yaml(tmp_path / "a.yaml") == {"a": value}
+    (tmp_path / "b.yaml").write_text(dump_yaml({"a": value}), "utf-8")
+    assert read_yaml(tmp_path / "b.yaml") == {"a": value}
+
+
+def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("name: t\npretrain: {lr: 1}\nb: 1\npretrain: {batch: 8}\n")
+    with pytest.raises(
+        ValueError, match=r"the key 'pretrain' stands more than once, in lines 2 and 4"
+    ):
+        read_yaml(tmp_path / "a.yaml")
+
+
+def test_an_empty_section_is_as_if_it_were_not_there() -> None:
+    class Inner(Strict):
+        steps: int = 5
+
+    class Outer(Strict):
+        inner: Inner = Inner()
+        path: settings.UserPath = Path("x")
+
+    assert checked(Outer, {"inner": None}, "recipe").inner.steps == 5
+    assert checked(Outer, {"path": "~/x"}, "recipe").path == Path.home() / "x"
+    with pytest.raises(ValueError, match="inner.steps: Input should be a valid integer, got None"):
+        checked(Outer, {"inner": {"steps": None}}, "recipe")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         (b"a: [1", r"a\.yaml is not YAML: .*line 1"),
         (b"a: \xff", r"a\.yaml is not YAML: 'utf-8'"),
-        (b"a: 2020-13-45", r"a\.yaml is not YAML: month"),
         (b"a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
         (b"- 1\n- 2", "must hold 'key: value' lines; it holds a list"),
         (b"", "it holds a NoneType"),
@@ -141,15 +184,30 @@ def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, me
         read_yaml(tmp_path / "a.yaml")
 
 
-@pytest.mark.parametrize("name", ["one", "one.yaml", "datasets/one.yaml"])
-def test_a_shipped_file_is_found_by_its_name(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
-) -> None:
+@pytest.fixture
+def one_shipped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a shipped card ``one`` and stand in an empty folder."""
     shipped = tmp_path / "shipped" / "datasets" / "one.yaml"
     shipped.parent.mkdir(parents=True)
     shipped.write_text("a: 1")
     monkeypatch.setattr(settings, "SHIPPED", tmp_path / "shipped")
-    assert find(name, "datasets") == shipped
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return shipped
+
+
+@pytest.mark.parametrize("name", ["one", "datasets/one.yaml"])
+def test_a_shipped_file_is_found_by_its_name(one_shipped: Path, name: str) -> None:
+    assert find(name, "datasets") == one_shipped
+
+
+@pytest.mark.parametrize("name", ["one.yaml", "mine/one.yaml", "./mine/one", "datasets/one.yaml"])
+def test_a_path_that_is_not_there_is_never_replaced_by_a_shipped_file(
+    one_shipped: Path, name: str
+) -> None:
+    Path("datasets").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"the shipped one is called one, without"):
+        find(name, "datasets")
 
 
 def test_a_path_comes_before_a_shipped_name(

@@ -201,7 +201,7 @@ def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, 
         ([tmp_path / "no.edf", *run], 1, "There is no recording"),
         ([path, *run, "--channel", "Fz=F3-M2"], 1, "the model has no channel Fz; it was trained"),
         ([path, *run, "--channel", "C4-M1"], 2, "--channel takes MODEL=FILE"),
-        ([path, *run, "--channel", "C4-M1=Cz"], 0, ""),  # not there: its own name is
+        ([path, *run, "--channel", "C4-M1=Cz"], 1, "C4-M1 cannot be had (tried Cz alone"),
         ([path, *run, "--lights-off", "late"], 1, "'late' is no clock time"),
         ([tmp_path, *run], 1, "holds no recording that fits"),
     ):

@@ -8,22 +8,46 @@ import pytest
 
 from biopart.signals.recording import Mark
 from biopart.signals.stages import (
+    Night,
+    is_event,
     label_epochs,
-    numeric_stage,
+    read_scoring,
     read_stage_file,
     stage_code,
     unscored_tail_s,
 )
-from biopart.store.label_rules import STAGES
+from biopart.store.label_rules import StageLabels
 
 SPELLINGS = {
-    0: ["W", "wake", "WAKE", "Sleep stage W", "Stage W", " sleep  stage w "],
-    1: ["N1", "S1", "Sleep stage 1", "Sleep stage N1", "NREM 1", "stage 1"],
-    2: ["N2", "S2", "Sleep stage 2", "sleep stage n2", "Stage2"],
-    3: ["N3", "S3", "S4", "Sleep stage 3", "Sleep stage 4", "Sleep stage N3", "N4", "NREM4"],
-    4: ["R", "REM", "Rem", "Sleep stage R", "Sleep stage REM", "REM sleep"],
-    -1: ["Sleep stage ?", "Movement time", "MT", "?", "unscored", "Artefact", "Sleep stage MT"],
+    0: [
+        *("W", "wake", "WAKE", "Sleep stage W", "Stage W", " sleep  stage w ", "Wake|0"),
+        *("SLEEP-S0", "Stage - W", "W L", "Wach", "Éveil", "vigilia", "Veglia", "Wakker"),
+        *("Vigília", "stage_w", "Stage 0"),
+    ],
+    1: [
+        *("N1", "S1", "Sleep stage 1", "Sleep stage N1", "NREM 1", "stage 1", "Stage 1 sleep"),
+        *("NREM1", "NREM stage 1", "Sleep stage N1@@EEG C3", "Stade 1", "non-REM 1", "1 LA"),
+        *("Stadium I", "estágio 1"),
+    ],
+    2: ["N2", "S2", "Sleep stage 2", "sleep stage n2", "Stage2", "2 H", "Stage 2 sleep|2"],
+    3: [
+        *("N3", "S3", "S4", "Sleep stage 3", "Sleep stage 4", "Sleep stage N3", "N4", "NREM4"),
+        *("4 OA", "Stage 4 sleep|4", "Stade de sommeil 3"),
+    ],
+    4: [
+        *("R", "REM", "Rem", "Sleep stage R", "Sleep stage REM", "REM sleep", "REM sleep|5"),
+        *("R HA", "Sommeil paradoxal", "REM-Schlaf", "Sonno REM", "Sueño REM", "REM-slaap"),
+        *("Sono REM", "SLEEP-REM", "MOR"),
+    ],
+    -1: [
+        *("Sleep stage ?", "Movement time", "MT", "?", "unscored", "Artefact", "Sleep stage MT"),
+        *("No Stage", "SLEEP-MT", "Movement|6", "MT L", "n/a"),
+    ],
 }
+EVENTS = [
+    *("(arousal_rera", "resp_hypopnea)", "Lights off", "Hypopnea|Hypopnea", "Body movement"),
+    *("Limb Movement - 3 (Left)", "SpO2 desaturation", "Snoring", "MCAP-A1", "Recording starts"),
+]
 NIGHT = {"n_samples": 8 * 3600 * 100, "sfreq_hz": 100.0, "epoch": 3000}
 
 
@@ -44,19 +68,16 @@ def test_every_spelling_has_its_code(text: str, code: int) -> None:
     assert stage_code(text) == code
 
 
-@pytest.mark.parametrize(
-    "text", ["(arousal_rera", "resp_hypopnea)", "2", "", "Stages scored by X", "Lights off"]
-)
-def test_other_marks_are_no_stages(text: str) -> None:
+@pytest.mark.parametrize("text", EVENTS)
+def test_events_are_known_and_are_no_stages(text: str) -> None:
     assert stage_code(text) is None
+    assert is_event(text)
 
 
-def test_numbers_follow_the_wearable_convention() -> None:
-    texts = [numeric_stage(number) for number in (0, 1, 2, 3, 4, 5, -1)]
-    assert texts == ["W", "N1", "N2", "N3", "N3", "R", "?"]
-    assert STAGES == ("W", "N1", "N2", "N3", "R")
-    with pytest.raises(ValueError, match="Stage 6 is unknown"):
-        numeric_stage(6)
+@pytest.mark.parametrize("text", ["2", "", "Stages scored by X", "N5", "Sleep stage X9", "light"])
+def test_what_is_neither_is_not_known(text: str) -> None:
+    assert stage_code(text) is None
+    assert not is_event(text)
 
 
 def test_eight_hours_give_960_epochs() -> None:
@@ -145,58 +166,24 @@ def test_the_unscored_tail_is_measured(marks: list[Mark], seconds: float) -> Non
     assert unscored_tail_s(marks, stage_code, duration_s=120.0) == seconds
 
 
-@pytest.mark.parametrize(
-    "table",
-    [
-        "epoch,stage\n0,W\n1,N1\n2,S4\n3,?\n",
-        "epoch;stage\n1;0\n2;1\n3;4\n4;-1\n",
-        "W\nN1\nN3\nMT\n",
-        "stage\n0\n1\n3\n-1\n",
-        "onset_s,duration_s,stage\n0,30,Sleep stage W\n30,30,Sleep stage 1\n60,30,N3\n90,30,MT\n",
-        "onset_s\tstage\n0\tW\n30\tN1\n60\tN3\n90\tMT\n",
-    ],
-)
-def test_a_table_of_stages_is_read(tmp_path: Path, table: str) -> None:
-    path = tmp_path / "night.csv"
-    path.write_text(table, "utf-8")
-    assert label(list(read_stage_file(path)), 4) == [0, 1, 3, -1]
-
-
-def test_epochs_of_a_table_have_the_length_that_is_given(tmp_path: Path) -> None:
-    path = tmp_path / "night.txt"
-    path.write_text("W\nR\n", "utf-8")
-    assert read_stage_file(path, epoch_s=20.0) == (Mark(0.0, "W", 20.0), Mark(20.0, "R", 20.0))
-
-
-@pytest.mark.parametrize(
-    ("table", "reason"),
-    [
-        ("", "is empty"),
-        ("epoch,stage\n5,W\n", "begin with 5"),
-        ("epoch,stage\n0,X9\n", "'X9' is no sleep stage"),
-        ("epoch,phase\n0,W\n", "no column 'stage'"),
-        ("time,stage\n0,W\n", "no column 'onset_s'"),
-        ("epoch,stage\n0,7\n", "Stage 7 is unknown"),
-        ("epoch,stage\n0\n", "has a row of 1 cells where 2 were expected"),
-    ],
-)
-def test_a_table_that_makes_no_sense_is_refused(tmp_path: Path, table: str, reason: str) -> None:
-    path = tmp_path / "night.csv"
-    path.write_text(table, "utf-8")
-    with pytest.raises(ValueError, match=f"night.csv.*{reason}.*a hypnogram has columns epoch"):
-        read_stage_file(path)
-
-
 def test_a_hypnogram_of_edf_annotations_is_read(tmp_path: Path) -> None:
     notes = [edfio.EdfAnnotation(0, 60, "Sleep stage W"), edfio.EdfAnnotation(60, 30, "Note")]
     edfio.Edf([], annotations=notes).write(tmp_path / "night.edf")
-    assert read_stage_file(tmp_path / "night.edf")[0] == Mark(0.0, "Sleep stage W", 60.0)
+    marks = (Mark(0.0, "W", 60.0), Mark(60.0, "?", 30.0))
+    assert read_stage_file(tmp_path / "night.edf") == marks
+    told = read_scoring(tmp_path / "night.edf", StageLabels(), Night()).warnings
+    assert told == (
+        "1 marks are no known stage and count as unscored: 'Note' (1); name them by labels.words",
+    )
 
 
 def test_a_file_without_stages_or_no_file_is_refused(tmp_path: Path) -> None:
     note = edfio.EdfAnnotation(0, None, "Lights off")
     edfio.Edf([], annotations=[note]).write(tmp_path / "night.edf")
-    with pytest.raises(ValueError, match=r"None of the 1 annotations of night\.edf"):
+    with pytest.raises(
+        ValueError,
+        match=r"none of the 1 annotations of night\.edf is a known sleep stage \('Lights off'\)",
+    ):
         read_stage_file(tmp_path / "night.edf")
     with pytest.raises(FileNotFoundError, match="There is no hypnogram"):
         read_stage_file(tmp_path / "other.csv")

@@ -61,7 +61,7 @@ def changes_of(
         if text is not None
     ]
     spelled += [] if repeats is None else [f"{section}.repeats={repeats}"]
-    spelled += [] if store is None else [f"data.store={json.dumps(str(store))}"]
+    spelled += [] if store is None else [f"data.store={json.dumps(str(store), ensure_ascii=False)}"]
     return (*spelled, *changes)
 
 
@@ -134,7 +134,7 @@ def sweep(
     from biopart.studies.work import Crew
 
     with wrong_use():
-        listed = [f"sweep.over={json.dumps(parse_over(over))}"] if over else []
+        listed = [f"sweep.over={json.dumps(parse_over(over), ensure_ascii=False)}"] if over else []
         loaded = load_recipe(recipe, (*listed, *changes_of("sweep", **wanted)))
         variants_of(loaded, loaded.sweep.over)
     with stoppable(), output.cells("sweep") as progress:

@@ -148,7 +148,11 @@ def detect(
     if resume == (recipe is not None) or (resume and out is None):
         raise click.UsageError("give a recipe, for instance coco_maskrcnn, or --resume --out RUN")
     given = {"root": images and str(images), "weights": weights}
-    spelled = [f"detect.{key}={json.dumps(value)}" for key, value in given.items() if value]
+    spelled = [
+        f"detect.{key}={json.dumps(value, ensure_ascii=False)}"
+        for key, value in given.items()
+        if value
+    ]
     with wrong_use():
         loaded = Recipe() if recipe is None else load_recipe(recipe, (*spelled, *changes))
     with output.progress("detect") as report:

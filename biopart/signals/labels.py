@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from biopart.signals.readers.tables import read_rows
 from biopart.signals.readers.wfdb_marks import read_annotations
 from biopart.signals.recording import Mark, Recording
-from biopart.signals.stages import label_epochs, read_stage_file, stage_code, unscored_tail_s
+from biopart.signals.stages import (
+    Night,
+    Scoring,
+    label_epochs,
+    of_recording,
+    read_scoring,
+    stage_code,
+    unscored_tail_s,
+)
 from biopart.store.card import Card
 from biopart.store.label_rules import BeatLabels, FileLabels, StageLabels, TableLabels
 
@@ -43,12 +51,11 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
     rule, rate = card.labels, card.sfreq_hz
     epoch = round(card.epoch_s * rate)
     if isinstance(rule, StageLabels):
-        marks = stage_marks(recording, rule, warnings)
-        if not marks:
-            return np.full(samples // epoch, -1, np.int8)
-        label = label_epochs(marks, stage_code, n_samples=samples, sfreq_hz=rate, epoch=epoch)
-        tail = unscored_tail_s(marks, stage_code, duration_s=samples / rate)
-        if tail >= card.epoch_s:
+        night = Night(samples / rate, recording.start, card.epoch_s)
+        scoring = scoring_of(recording, rule, night, warnings)
+        label = label_stages(scoring, samples, epoch, sfreq_hz=rate)
+        tail = unscored_tail_s(scoring.marks, stage_code, duration_s=samples / rate)
+        if scoring.marks and tail >= card.epoch_s:
             warnings.append(f"the hypnogram ends {tail:g} s before the signal")
         return label if rule.wake_margin_min is None else far_wake(label, card, rule)
     if isinstance(rule, TableLabels):
@@ -66,34 +73,110 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
     return np.full(samples // epoch, -1, np.int8)
 
 
-def stage_marks(
-    recording: Recording, rule: StageLabels, warnings: list[str], folder: Path | None = None
-) -> Sequence[Mark]:
-    """Return the stage marks of a recording: in it, or in the file that the card's rule names.
+def label_stages(
+    scoring: Scoring, samples: int, epoch: int, *, sfreq_hz: float
+) -> NDArray[np.int8]:
+    """Label epochs by a hypnogram: int8 (epoch,), -1 = unscored.
 
-    That file lies beside the recording, or in another folder. Where it is missing there are none,
-    and ``warnings`` gets a sentence, unless the rule says that the recording has no labels. Raises
-    ValueError where several files fit the rule.
+    Parameters
+    ----------
+    scoring : Scoring
+        On the recording's clock.
+    samples, epoch : int
+        Of the recording and of an epoch, at the store's rate.
+    sfreq_hz : float
+        That rate.
+    """
+    return label_epochs(
+        scoring.marks,
+        stage_code,
+        n_samples=samples,
+        sfreq_hz=sfreq_hz,
+        epoch=epoch,
+        scored_s=scoring.epoch_s,
+    )
+
+
+def scoring_of(
+    recording: Recording,
+    rule: StageLabels,
+    night: Night,
+    warnings: list[str],
+    *,
+    folder: Path | None = None,
+) -> Scoring:
+    """Read the stages of a recording: in it, or in the file that the card's rule names.
+
+    That file lies beside the recording, or in another folder. Where there are none, or no known
+    one among the annotations of the recording itself, the scoring is empty and ``warnings`` gets
+    a sentence, unless the rule says that the recording has no labels. Raises ValueError where
+    several files fit the rule, or the file makes no sense.
     """
     path = recording.path
-    folder = path.parent if folder is None else folder
-    if rule.annotation is not None:
-        wanted = f"{path.stem}.{rule.annotation}"
-        if (folder / wanted).is_file():
-            return read_annotations(folder / path.stem, rule.annotation)
-    elif rule.hypnogram is not None:
-        wanted = rule.hypnogram.format(stem=_Stem(path.stem))
-        found = sorted(folder.glob(wanted))
-        if len(found) > 1:
-            several = ", ".join(file.name for file in found)
-            raise ValueError(f"{path.name} has several hypnograms: {several}")
-        if found:
-            return read_stage_file(found[0])
+    unlabelled = any(re.search(pattern, path.stem) for pattern in rule.unlabelled)
+    if rule.annotation is None and rule.hypnogram is None:
+        if not recording.marks:
+            sentence = f"{path.name} has no annotations, no epoch is labelled"
+            warnings += [] if unlabelled else [sentence]
+            return Scoring(())
+        try:
+            scoring = of_recording(recording, rule)
+        except ValueError as error:
+            warnings += [] if unlabelled else [f"{error}; no epoch is labelled"]
+            return Scoring(())
     else:
-        return [mark for mark in recording.marks if stage_code(mark.text) is not None]
-    if not any(re.search(pattern, path.stem) for pattern in rule.unlabelled):
-        warnings.append(f"no hypnogram fits {wanted}, no epoch is labelled")
-    return ()
+        file = stage_file(path, rule, folder)
+        if file is None:
+            sentence = f"no hypnogram fits {wanted_file(path, rule)}, no epoch is labelled"
+            warnings += [] if unlabelled else [sentence]
+            return Scoring(())
+        scoring = read_scoring(file, rule, night)
+    warnings += scoring.warnings
+    return scoring
+
+
+def wanted_file(path: Path, rule: StageLabels) -> str:
+    """Return the name, or the glob, of the file that holds the stages of a recording."""
+    if rule.annotation is not None:
+        return f"{path.stem}.{rule.annotation}"
+    return (rule.hypnogram or "").format(stem=_Stem(path.stem))
+
+
+def stage_file(path: Path, rule: StageLabels, folder: Path | None = None) -> Path | None:
+    """Return the file that holds the stages of a recording; ValueError where several fit."""
+    folder = path.parent if folder is None else folder
+    wanted = wanted_file(path, rule)
+    if rule.annotation is not None:
+        return folder / wanted if (folder / wanted).is_file() else None
+    return only_one(sorted(folder.glob(wanted)), path, "hypnograms")
+
+
+def only_one(found: Sequence[Path], path: Path, what: str) -> Path | None:
+    """Return the only file of several, None of none; ValueError names them where they are more."""
+    if len(found) > 1:
+        raise ValueError(f"{path.name} has several {what}: {', '.join(f.name for f in found)}")
+    return found[0] if found else None
+
+
+def label_files(path: Path, card: Card) -> list[Path]:
+    """Return the files beside a recording that its labels are read from, those that are there."""
+    rule = card.labels
+    if isinstance(rule, StageLabels):
+        named = rule.annotation is not None or rule.hypnogram is not None
+        file = stage_file(path, rule) if named else None
+    elif isinstance(rule, TableLabels):
+        file = table_file(path, rule, card.person_in(path.stem))
+    elif isinstance(rule, BeatLabels):
+        file = path.with_suffix(f".{rule.annotation}")
+    else:
+        file = None
+    return [file] if file is not None and file.is_file() else []
+
+
+def table_file(path: Path, rule: TableLabels, person: str) -> Path | None:
+    """Return the table that holds the labels of a recording; ValueError where several fit."""
+    wanted = rule.file.format(stem=_Stem(path.stem), person=_Stem(person))
+    return only_one(sorted(path.parent.glob(wanted)), path, "tables of labels")
 
 
 def table_marks(
@@ -118,22 +201,19 @@ def table_marks(
         Label names, "" where the code has none.
     """
     path = recording.path
-    wanted = rule.file.format(stem=_Stem(path.stem), person=_Stem(person))
-    found = sorted(path.parent.glob(wanted))
-    if len(found) > 1:
-        several = ", ".join(file.name for file in found)
-        raise ValueError(f"{path.name} has several tables of labels: {several}")
-    if not found:
+    file = table_file(path, rule, person)
+    if file is None:
+        wanted = rule.file.format(stem=path.stem, person=person)
         warnings.append(f"no table of labels fits {wanted}, no epoch is labelled")
         return ()
-    rows = read_rows(found[0], delimiter=rule.delimiter, header=rule.header)
+    rows = read_rows(file, delimiter=rule.delimiter, header=rule.header)
     onsets = rows.numbers(rows.column(rule.time), absent=False) - recording.clock_s
     place = rows.column(rule.code)
     codes = [re.sub(r"^(-?\d+)\.0*$", r"\1", cells[place]) for cells in rows.cells]
     unknown = [code for code in codes if code not in rule.codes]
     if unknown:
         warnings.append(
-            f"{len(unknown)} rows of {found[0].name} have codes that the card does not name, "
+            f"{len(unknown)} rows of {file.name} have codes that the card does not name, "
             f"{', '.join(sorted(set(unknown)))}: unlabelled"
         )
     names = [rule.codes.get(code) or "" for code in codes]

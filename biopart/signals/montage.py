@@ -33,6 +33,7 @@ def montage(
     available: Sequence[str],
     wanted: Sequence[str],
     aliases: Mapping[str, Sequence[str]] | None = None,
+    sources: Mapping[str, str] | None = None,
 ) -> tuple[Derivation, ...]:
     """Find every wanted channel among those of a file.
 
@@ -44,6 +45,8 @@ def montage(
         Names of the channels to be had, in their order.
     aliases
         For a wanted name, what to take for it, best first; tried before its own name.
+    sources
+        For a wanted name, the only one to take for it: its aliases and its own name are not tried.
 
     Raises
     ------
@@ -53,13 +56,27 @@ def montage(
     >>> montage(["F3", "A2"], ["F3-M2"])[0].rule
     "'F3' (exact name) minus 'A2' (synonym of the electrodes)"
     """
-    aliases = aliases or {}
-    derivations = [_derive(available, name, aliases.get(name, ())) for name in wanted]
+    aliases, sources = aliases or {}, sources or {}
+    derivations = [
+        _stated(available, name, sources[name])
+        if name in sources
+        else _derive(available, name, aliases.get(name, ()))
+        for name in wanted
+    ]
     found = tuple(derivation for derivation in derivations if derivation is not None)
     if len(found) < len(wanted):
         absent = [name for name, got in zip(wanted, derivations, strict=True) if got is None]
-        raise ValueError(_refusal(available, absent, aliases))
+        raise ValueError(_refusal(available, absent, aliases, sources))
     return found
+
+
+def _stated(available: Sequence[str], name: str, source: str) -> Derivation | None:
+    """Take the one source that was stated for a name; None = it cannot be had."""
+    found = _single(available, source) or _difference(available, source)
+    if found is None:
+        return None
+    plus, minus, rule = found
+    return Derivation(name, plus, minus, f"{source}, as stated: {rule}")
 
 
 def _derive(available: Sequence[str], name: str, aliases: Sequence[str]) -> Derivation | None:
@@ -136,13 +153,19 @@ def _canonical(plain: str) -> str:
 
 
 def _refusal(
-    available: Sequence[str], absent: Sequence[str], aliases: Mapping[str, Sequence[str]]
+    available: Sequence[str],
+    absent: Sequence[str],
+    aliases: Mapping[str, Sequence[str]],
+    sources: Mapping[str, str],
 ) -> str:
     """Say what was tried for each channel that cannot be had, and what the file has."""
     tried = []
     for name in absent:
-        plain = _plain(name)[1]
+        wanted = sources.get(name, name)
+        plain = _plain(wanted)[1]
         attempts = [f"its aliases {', '.join(aliases[name])}"] if name in aliases else []
+        if name in sources:
+            attempts = [f"{wanted} alone, as stated"]
         attempts.append(f"the exact name, {plain!r} in any case and separator")
         attempts.append(f"the synonym {_canonical(plain)!r}")
         if plain.count("-") == 1:

@@ -17,11 +17,11 @@ from scipy import signal as dsp
 from biopart.signals.bad import BadSamples, bad_samples, segments
 from biopart.signals.labels import labels
 from biopart.signals.montage import Derivation, montage
-from biopart.signals.recording import Channel, Recording, to_physical, unit_name
-from biopart.store.card import Card
+from biopart.signals.recording import Channel, Recording, to_physical
+from biopart.signals.units import MICROVOLT, is_electrode, is_known_unit, unit_name
+from biopart.store.card import Card, ForcedUnit
 from biopart.store.contents import MISSING, Record
 
-MICROVOLT = {"uV": 1.0, "mV": 1e3, "V": 1e6}
 PLAUSIBLE_UV = (0.5, 1000.0)
 NORMAL_99 = 2.5758
 """Deviations from the mean within which 99 % of a normal distribution lie."""
@@ -61,7 +61,7 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
         If a wanted channel cannot be had, marks lie beyond the signal, or no epoch is complete.
     """
     notes = Notes(warnings=list(recording.warnings), left_out=list(recording.left_out))
-    derivations = montage(recording.names, card.channels, card.aliases)
+    derivations = montage(recording.names, card.channels, card.aliases, card.sources)
     notes.montage = [f"{d.name} = {d.rule}" for d in derivations]
     values, bad, units = _derive(recording, derivations, card, notes)
     epoch = round(card.epoch_s * card.sfreq_hz)
@@ -86,7 +86,8 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
         notes.left_out.append(f"{tail / card.sfreq_hz:g} s after the last whole epoch {kept}")
     signal, scale = quantise(values, missing)
     notes.clipped += sum(int(np.count_nonzero(signal == end)) for end in (-32_767, 32_767))
-    _check_amplitude(values, card, units, notes)
+    judged = [_judged_unit(recording, d, card) for d in derivations]
+    _check_amplitude(values, card, judged, notes)
     attributes = {
         "montage": notes.montage,
         "warnings": notes.warnings,
@@ -110,6 +111,9 @@ def _derive(
     for d in derivations:
         if d.minus is not None:
             _check_pair(d.name, channels[d.plus], channels[d.minus], card)
+    for channel in channels.values():
+        _check_rate(channel, card, notes)
+        _check_unit(channel, card, notes)
     digital = dict(zip(names, recording.digital(names), strict=True))
     marks: dict[str, BadSamples] = {}  # of channels in use: two bytes a sample
     told: dict[str, str] = {}
@@ -174,8 +178,53 @@ def _microvolt(
 
 
 def _unit(channel: Channel, card: Card) -> str:
-    """Return the unit of a channel: the file's, else the card's."""
+    """Return the unit of a channel: the card's where that is forced, the file's, the card's."""
+    if isinstance(card.unit, ForcedUnit):
+        return unit_name(card.unit.force)
     return channel.unit or unit_name(card.unit or "")
+
+
+def _check_rate(channel: Channel, card: Card, notes: Notes) -> None:
+    """Refuse a channel whose rate cannot carry the card's band, or take it with a warning."""
+    name, rate, (low, high) = channel.name, channel.sfreq_hz, card.band_hz
+    if rate >= card.sfreq_hz:
+        return
+    if high is None or rate >= 2 * high:
+        notes.warnings.append(
+            f"{name} is sampled at {rate:g} Hz and was upsampled to {card.sfreq_hz:g} Hz: above "
+            f"{rate / 2:g} Hz there is nothing in it"
+        )
+        return
+    sentence = (
+        f"{name} is sampled at {rate:g} Hz, which cannot carry the band of {low or 0:g} to "
+        f"{high:g} Hz"
+    )
+    if card.low_rate == "refuse":
+        raise ValueError(f"{sentence}; choose another channel, or take it by low_rate: keep")
+    notes.warnings.append(f"{sentence}: above {rate / 2:g} Hz there is nothing in it")
+
+
+def _check_unit(channel: Channel, card: Card, notes: Notes) -> None:
+    """Say that a unit is not known, or that electrodes have none."""
+    unit = _unit(channel, card)
+    if not is_known_unit(unit):
+        notes.warnings.append(
+            f"{channel.name} has the unit {unit!r}, which is not known: its values were not "
+            "changed; state what it is by unit: {force: uV}"
+        )
+    elif not unit and is_electrode(channel.name):
+        notes.warnings.append(
+            f"{channel.name} states no unit: its values were not changed; state one by unit: uV"
+        )
+
+
+def _judged_unit(recording: Recording, derivation: Derivation, card: Card) -> str | None:
+    """Return the unit in which a channel's amplitude is judged as a voltage; None = it is none."""
+    unit = _unit(recording.channels[recording.names.index(derivation.plus)], card)
+    if unit in MICROVOLT:
+        return "uV"
+    electrode = is_electrode(derivation.name) or is_electrode(derivation.plus)
+    return None if is_known_unit(unit) and (unit or not electrode) else unit or "of no unit"
 
 
 def bridged(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
@@ -314,15 +363,15 @@ def quantise(
     return signal, scale
 
 
-def _check_amplitude(values: NDArray[np.float32], card: Card, units: str, notes: Notes) -> None:
-    """Warn where an electrical signal's deviation is not one that a body makes."""
+def _check_amplitude(
+    values: NDArray[np.float32], card: Card, units: Sequence[str | None], notes: Notes
+) -> None:
+    """Warn where the deviation of a voltage, or of what may be one, is not one of a body."""
     low, high = PLAUSIBLE_UV
-    if units != "uV":
-        return
-    for name, row in zip(card.channels, values, strict=True):
+    for name, unit, row in zip(card.channels, units, values, strict=True):
         deviation = float(row.std())
-        if not low <= deviation <= high:
+        if unit is not None and not low <= deviation <= high:
             notes.warnings.append(
-                f"{name} has a standard deviation of {deviation:.3g} uV, outside {low:g}-{high:g}: "
-                "look at its unit"
+                f"{name} has a standard deviation of {deviation:.3g} {unit}, outside "
+                f"{low:g}-{high:g} uV: check its unit"
             )

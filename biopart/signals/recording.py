@@ -6,15 +6,15 @@ demand, so that a file of 13 channels costs no more than the channels that are w
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, time
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-_MICRO = "u\N{MICRO SIGN}\N{GREEK SMALL LETTER MU}"
-_VOLTS = {"v": "V", "mv": "mV"} | {f"{letter}v": "uV" for letter in _MICRO}
 QUANTISED_MISSING = -(2**31)
+Start = datetime | time
+"""When sample 0 was taken: a time of day alone where the date is not stated."""
 _FLOAT32_STEPS = 2**20  # an offset of more steps than this would round float32 values
 
 
@@ -23,7 +23,8 @@ class Channel:
     """One signal of a recording; physical value = digital * scale + offset, in ``unit``.
 
     ``digital_min`` and ``digital_max`` are the limits that the file states (clipping starts
-    there); ``missing`` is the integer that stands for "no sample".
+    there); ``missing`` is the integer that stands for "no sample"; ``fault`` says why the channel
+    cannot be read, None = it can.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Channel:
     digital_min: int | None = None
     digital_max: int | None = None
     missing: int | None = None
+    fault: str | None = None
 
 
 @dataclass(frozen=True)
@@ -50,17 +52,19 @@ class Mark:
 class Recording:
     """An opened recording; ``load`` reads the digital samples of channels by their index.
 
-    ``clock_s`` is what a clock that files beside the recording share shows at sample 0.
+    ``clock_s`` is what a clock that files beside the recording share shows at sample 0; ``files``
+    are those that hold it, the one that was opened first.
     """
 
     path: Path
     channels: tuple[Channel, ...]
     load: Callable[[Sequence[int]], list[NDArray[np.integer]]]
     marks: tuple[Mark, ...] = ()
-    start: datetime | None = None
+    start: Start | None = None
     warnings: tuple[str, ...] = field(default=())
     left_out: tuple[str, ...] = ()
     clock_s: float = 0.0
+    files: tuple[Path, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,6 +84,11 @@ class Recording:
                 f"{self.path.name} has no channel {', '.join(map(repr, absent))}; "
                 f"it has {', '.join(self.names) or 'none'}."
             )
+        for channel in self.channels:
+            if channel.name in names and channel.fault is not None:
+                raise ValueError(
+                    f"{self.path.name}: signal {channel.name} cannot be read, {channel.fault}"
+                )
         return [self.names.index(name) for name in names]
 
     def digital(self, names: Sequence[str]) -> list[NDArray[np.integer]]:
@@ -127,15 +136,6 @@ def quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.int32], float]:
     steps = np.full(values.shape, QUANTISED_MISSING, dtype=np.int32)
     steps[finite] = np.rint(values[finite] / scale)
     return steps, scale
-
-
-def unit_name(text: str) -> str:
-    """Spell a unit as biopart does: ``uV``, ``mV`` or ``V``, everything else as given.
-
-    >>> unit_name(" UV "), unit_name("mv"), unit_name("mmHg")
-    ('uV', 'mV', 'mmHg')
-    """
-    return _VOLTS.get(text.strip().casefold(), text.strip())
 
 
 def unique_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

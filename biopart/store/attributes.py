@@ -3,11 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from biopart.store.label_rules import STAGES
+from biopart.store.label_rules import STAGES, StageLabels
 
 # Of a card; they change no value.
 NAMES = {"title", "licence", "citation", "origin", "baseline", "max_bad"}
-ADDED = {"pad_to_epoch": False, "flat_s": 1.0}  # what a store meant whose card lacks these keys
+# What a store meant whose card lacks these keys.
+ADDED: dict[str, Any] = {"pad_to_epoch": False, "flat_s": 1.0, "sources": {}, "low_rate": "refuse"}
 ROOT_KEYS = (
     "format_version",
     "card",
@@ -32,9 +33,18 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
     return changed
 
 
+def completed(card: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a card with the keys that have been added since it was written, as they were meant."""
+    whole = ADDED | dict(card)
+    labels = whole.get("labels")
+    if isinstance(labels, dict) and labels.get("kind") == "stages":
+        whole["labels"] = StageLabels().model_dump(mode="json") | labels
+    return whole
+
+
 def _of_values(card: Mapping[str, Any]) -> dict[str, Any]:
     """Return what of a card a store's values depend on."""
-    kept = {key: value for key, value in (ADDED | dict(card)).items() if key not in NAMES}
+    kept = {key: value for key, value in completed(card).items() if key not in NAMES}
     if isinstance(kept.get("labels"), dict):  # ``unlabelled`` only silences a warning
         kept["labels"] = {k: v for k, v in kept["labels"].items() if k != "unlabelled"}
     return kept

@@ -81,6 +81,12 @@ class Table(Strict):
         return self
 
 
+class ForcedUnit(Strict):
+    """A unit that holds whatever the files state."""
+
+    force: str = Field(description="unit of the values, for instance uV")
+
+
 class Baseline(Strict):
     """Features of the baseline without a network: band powers, and the level of a window."""
 
@@ -126,6 +132,10 @@ class Card(Strict):
     aliases: dict[str, list[str]] = Field(
         default_factory=dict, description="wanted channel -> names that a file may use for it"
     )
+    sources: dict[str, str] = Field(
+        default_factory=dict,
+        description="wanted channel -> the only name to take for it; it is there or refused",
+    )
     sfreq_hz: float = Field(100.0, gt=0, description="sampling rate of the store")
     band_hz: tuple[float | None, float | None] = Field(
         (0.1, 30.0), description="band-pass; null leaves an end open"
@@ -142,7 +152,15 @@ class Card(Strict):
     flat_s: float | None = Field(
         1.0, gt=0, description="seconds of one value that are marked bad if exceeded; null = never"
     )
-    unit: str | None = Field(None, description="unit of the values where files do not state it")
+    unit: str | ForcedUnit | None = Field(
+        None,
+        description="unit of the values where files do not state it; {force: uV} = whatever they "
+        "state",
+    )
+    low_rate: Literal["refuse", "keep"] = Field(
+        "refuse",
+        description="what becomes of a channel whose rate is below twice the upper end of band_hz",
+    )
     baseline: Baseline = Field(default_factory=Baseline)
 
     @model_validator(mode="after")

@@ -9,6 +9,31 @@ from pydantic import Field, field_validator, model_validator
 from biopart.store.settings import Strict
 
 STAGES = ("W", "N1", "N2", "N3", "R")
+UNSCORED = "?"
+EVENT = "event"
+CODES: dict[str, dict[int, str]] = {
+    # AASM manual, with REM as 5 as in R&K's order; ISRUC-Sleep and most scoring software.
+    "aasm": {0: "W", 1: "N1", 2: "N2", 3: "N3", 5: "R"},
+    # Rechtschaffen & Kales; Profusion and the NSRR's cohorts (6 movement, 9 unscored).
+    "rk": {0: "W", 1: "N1", 2: "N2", 3: "N3", 4: "N3", 5: "R", 6: "?", 7: "?", 9: "?"},
+    # YASA's integers (-1 artefact, -2 unscored); U-Sleep's, whose 5 is unknown.
+    "rem4": {0: "W", 1: "N1", 2: "N2", 3: "N3", 4: "R", 5: "?"},
+    # St. Vincent's (ucddb), stage files of its page at PhysioNet: 6 artefact, 7 indeterminate.
+    "ucddb": {0: "W", 1: "R", 2: "N1", 3: "N2", 4: "N3", 5: "N3", 6: "?", 7: "?", 8: "?"},
+    # DREAMS database (University of Mons): -1 movement, -2 and -3 unknown.
+    "dreams": {5: "W", 4: "R", 3: "N1", 2: "N2", 1: "N3", 0: "N3"},
+}
+"""What the numbers of a hypnogram mean, by the name of a convention; negative = unscored."""
+
+
+class StageColumns(Strict):
+    """Columns of a table of stages, each by its name or its number from 1."""
+
+    stage: int | str | None = Field(None, description="the stage")
+    onset: int | str | None = Field(None, description="onset in seconds from the start")
+    duration: int | str | None = Field(None, description="duration in seconds")
+    epoch: int | str | None = Field(None, description="number of the epoch")
+    clock: int | str | None = Field(None, description="clock time, hh:mm:ss or ISO")
 
 
 class StageLabels(Strict):
@@ -18,6 +43,28 @@ class StageLabels(Strict):
     annotation: str | None = Field(None, description="extension of a WFDB annotation file")
     hypnogram: str | None = Field(
         None, description="glob of a hypnogram beside the recording; {stem} is the file's stem"
+    )
+    codes: str | dict[int, str | None] | None = Field(
+        None,
+        description="what numbers mean: " + ", ".join(CODES) + ", or {0: W, 1: R, ...} with null "
+        "= unscored; null = refused where it is not certain",
+    )
+    words: dict[str, str | None] = Field(
+        default_factory=dict,
+        description="spelling of a stage -> W, N1, N2, N3 or R; null = unscored, event = a mark "
+        "that may lie inside a stage",
+    )
+    columns: StageColumns = Field(
+        default_factory=StageColumns, description="columns of a table of stages; null = by name"
+    )
+    epoch_s: float | None = Field(
+        None,
+        gt=0,
+        description="length of a scored epoch in seconds, where the hypnogram gives no times; "
+        "null = that which fits the recording",
+    )
+    first_epoch: Literal[0, 1] | None = Field(
+        None, description="number of the first epoch; null = that which fits the recording"
     )
     wake_margin_min: float | None = Field(
         None, description="wake further than this from sleep is left unlabelled, in minutes"
@@ -40,7 +87,30 @@ class StageLabels(Strict):
             check_glob(self.hypnogram, "hypnogram")
         for pattern in self.unlabelled:
             compiled(pattern, "unlabelled")
+        if isinstance(self.codes, str) and self.codes not in CODES:
+            raise ValueError(
+                f"codes is {self.codes!r}; give one of {', '.join(CODES)}, or each number's stage, "
+                "for instance {0: W, 1: R, 2: N1}"
+            )
+        meanings = {} if self.codes is None or isinstance(self.codes, str) else self.codes
+        for key, allowed, given in (
+            ("codes", (*STAGES, UNSCORED), meanings.values()),
+            ("words", (*STAGES, UNSCORED, EVENT), self.words.values()),
+        ):
+            strange = [name for name in given if name is not None and name not in allowed]
+            if strange:
+                raise ValueError(
+                    f"{key} has the stage {strange[0]!r}; give {', '.join(allowed)} or null"
+                )
         return self
+
+    @property
+    def meanings(self) -> dict[int, str] | None:
+        """Stage of each number, ``?`` = unscored; None = the card states none."""
+        given = CODES[self.codes] if isinstance(self.codes, str) else self.codes
+        if given is None:
+            return None
+        return {number: name or UNSCORED for number, name in given.items()}
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -4,10 +4,10 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 SHIPPED = Path(__file__).parents[1] / "shipped"
 CHECKOUT = Path(__file__).parents[2]
@@ -16,14 +16,88 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader, to which 1e-3 is a number, as in YAML 1.2; in YAML 1.1 it is text."""
+    """The safe loader with the numbers and words of YAML 1.2's core schema, without keys twice.
+
+    In PyYAML's YAML 1.1 0100 is 64, 1:30 is 90, 1e-3 is text and ``no`` is false.
+    """
 
 
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"),
-    list("-+.0123456789"),
-)
+_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
+
+
+def _whole(loader: _Loader, node: yaml.ScalarNode) -> int:
+    text = loader.construct_scalar(node)
+    return int(text, 0) if text[:2].lower() in ("0x", "0o") else int(text)
+
+
+def _real(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(
+        loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan")
+    )
+
+
+def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
+    """Read text; the halves of a sign that JSON writes as two escapes become one again."""
+    text = str(loader.construct_scalar(node))
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """Read a mapping whose keys all differ."""
+    values = loader.construct_mapping(node, deep=True)
+    keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
+    twice = [key for key in keys if keys.count(key) > 1]
+    if twice:
+        lines = [key.start_mark.line + 1 for key, _ in node.value]
+        places = [str(line) for key, line in zip(keys, lines, strict=True) if key == twice[0]]
+        raise ValueError(
+            f"the key {twice[0]!r} stands more than once, in lines {' and '.join(places)}"
+        )
+    return values
+
+
+for _tag, _pattern, _first in (
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("bool", r"true|True|TRUE|false|False|FALSE", list("tTfF")),
+    ("int", r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+", list("-+0123456789")),
+    (
+        "float",
+        r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|"
+        r"\.(nan|NaN|NAN)",
+        list("-+.0123456789"),
+    ),
+):
+    _Loader.add_implicit_resolver(
+        f"tag:yaml.org,2002:{_tag}", re.compile(f"(?:{_pattern})$"), _first
+    )
+for _tag, _reader in (("int", _whole), ("float", _real), ("str", _text), ("map", _mapping)):
+    _Loader.add_constructor(f"tag:yaml.org,2002:{_tag}", _reader)
+
+
+class _Dumper(yaml.SafeDumper):
+    """The safe dumper, which quotes text that either version of YAML would take for a number."""
+
+
+_Dumper.yaml_implicit_resolvers = {
+    first: [
+        *yaml.SafeDumper.yaml_implicit_resolvers.get(first, []),
+        *_Loader.yaml_implicit_resolvers.get(first, []),
+    ]
+    for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_Loader.yaml_implicit_resolvers}
+}
+
+
+def dump_yaml(values: Any) -> str:
+    """Write values as YAML that reads back as they are.
+
+    Examples
+    --------
+    >>> dump_yaml({"persons": ["08", "1e3", "no"]}).split()
+    ['persons:', '-', "'08'", '-', "'1e3'", '-', "'no'"]
+    """
+    return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
 class Strict(BaseModel):
@@ -42,30 +116,60 @@ class Strict(BaseModel):
             nearest = difflib.get_close_matches(str(unknown[0]), allowed, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise ValueError(f"unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}{hint}")
+        if isinstance(values, dict):  # a section that holds nothing is as if it were not there
+            values = {
+                key: value
+                for key, value in values.items()
+                if value is not None or not _is_section(known[key].annotation)
+            }
         return values
+
+
+def _is_section(annotation: Any) -> bool:
+    """Tell the type of a section of settings, one or a choice of several, from that of a value."""
+    kinds = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
+    if get_origin(annotation) is Annotated:
+        return _is_section(kinds[0])
+    return all(isinstance(kind, type) and issubclass(kind, BaseModel) for kind in kinds)
+
+
+def _expanded(path: Path) -> Path:
+    """Return a path with the home folder in the place of ``~``."""
+    return path.expanduser()
+
+
+UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
 def find(name: str | Path, folder: str) -> Path:
     """Return the path of a YAML file given as a path or as the name of a shipped one.
 
+    ``recipes/demo.yaml`` is the shipped one too, where no folder ``recipes`` is here. Another path
+    that is not there is never replaced by a shipped file.
+
     Raises FileNotFoundError naming the shipped ones.
     """
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.is_file():
         return path
     shipped = SHIPPED / folder if (SHIPPED / folder).is_dir() else CHECKOUT / folder
-    for candidate in (shipped / path.name, shipped / f"{path.name}.yaml"):
-        if candidate.is_file():
-            return candidate
+    named = shipped / f"{path.name}.yaml"
+    if path.name == str(name) and not path.suffix and named.is_file():
+        return named
+    named = shipped / path.name
+    if path.parent == Path(folder) and not path.parent.exists() and named.is_file():
+        return named
     names = ", ".join(sorted(entry.stem for entry in shipped.glob("*.yaml")))
-    raise FileNotFoundError(f"no file {name}; the shipped {folder} are {names}")
+    meant = (shipped / f"{path.stem}.yaml").is_file()
+    hint = f" (the shipped one is called {path.stem}, without a folder or .yaml)" if meant else ""
+    raise FileNotFoundError(f"no file {name}{hint}; the shipped {folder} are {names}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
     """Read a YAML mapping safely; ValueError names the file and the line of a fault."""
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, ValueError) as error:
+        values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
         raise ValueError(f"{path} must hold 'key: value' lines; it holds a {type(values).__name__}")
@@ -85,6 +189,8 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     key, separator, text = change.partition("=")
     if not separator or not key.strip():
         raise ValueError(f"--set takes key=value, for instance trim_s=0; got {change!r}")
+    if not text.strip():
+        raise ValueError(f"--set {change} gives no value; write {key.strip()}=null for none")
     *groups, last = key.strip().split(".")
     for group in groups:
         inner = values.setdefault(group, {})

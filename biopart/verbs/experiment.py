@@ -21,7 +21,7 @@ from biopart.nn import ViT
 from biopart.nn.vit import Position
 from biopart.recipe import Recipe
 from biopart.store import Card, load_card
-from biopart.store.attributes import ADDED
+from biopart.store.attributes import ADDED, completed
 from biopart.store.image_card import ImageCard, is_image_card, load_image_card
 
 PREPARED = ("band_hz", "filter_order", "filter_scope", "trim_s")
@@ -179,7 +179,7 @@ def card_notes(cohort: Cohort) -> list[str]:
         shipped = load(str(made_by.get("name"))).model_dump(mode="json")
     except FileNotFoundError:
         return []
-    made_by = ADDED | made_by
+    made_by = completed(made_by)
     keys = (*PREPARED, *ADDED, "sfreq_hz", "epoch_s", "labels", "aliases")
     if cohort.holds_images:
         keys = (*IMAGES_PREPARED, "parts", "max_bad")

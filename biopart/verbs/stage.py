@@ -111,7 +111,7 @@ def _check_channels(recording: Recording, cards: Sequence[Card]) -> None:
     """Refuse a night that lacks channels, saying what can be done about it."""
     for card in cards:
         try:
-            montage(recording.names, card.channels, card.aliases)
+            montage(recording.names, card.channels, card.aliases, card.sources)
         except ValueError as error:
             wanted = ", ".join(card.channels)
             raise ValueError(
@@ -201,9 +201,8 @@ def staging_cards(about: Mapping[str, Any], channels: Channels | None = None) ->
     given = dict(about["card"]) | {"labels": {"kind": "none"}, "channels": list(about["channels"])}
     cards = []
     for sources in combinations:
-        named = {name: [one] for name, one in zip(chosen, sources, strict=True)}
-        aliases = dict(given.get("aliases", {})) | named
-        cards.append(checked(Card, given | {"aliases": aliases}, "the model's card"))
+        named = dict(given.get("sources", {})) | dict(zip(chosen, sources, strict=True))
+        cards.append(checked(Card, given | {"sources": named}, "the model's card"))
     return cards
 
 

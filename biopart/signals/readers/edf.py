@@ -4,15 +4,16 @@ edfio itself maps EDF only and would read a whole BDF, at 19 bytes per sample, t
 """
 
 import re
-from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, time
 from pathlib import Path
 
 import edfio
 
-from biopart.signals.readers.edf_layout import N_RECORDS, RESERVED, START, Layout, read_layout
+from biopart.signals.clock import moved
+from biopart.signals.readers.edf_layout import RESERVED, START, Layout, read_layout
 from biopart.signals.readers.edf_marks import check_continuous, first_onset_s, read_marks
-from biopart.signals.recording import Channel, Recording, unique_names, unit_name
+from biopart.signals.recording import Channel, Recording, Start, unique_names
+from biopart.signals.units import unit_name
 
 
 def open_edf(path: Path) -> Recording:
@@ -26,62 +27,83 @@ def open_edf(path: Path) -> Recording:
     """
     layout = read_layout(path)
     ordinary = layout.indices(marks=False)
-    marks = [layout.read(index) for index in layout.indices(marks=True)]
-    if ordinary:
+    lists = [layout.read(index) for index in layout.indices(marks=True)]
+    widest = max((layout.widths[index] for index in ordinary), default=0)
+    if widest:
         check_continuous(
             path.name,
-            marks[0] if marks else None,
+            lists[0] if lists else None,
             record_s=layout.record_s,
-            tolerance_s=layout.record_s / max(layout.widths[index] for index in ordinary) / 2,
+            tolerance_s=layout.record_s / widest / 2,
             discontinuous=layout.header[RESERVED].startswith((b"EDF+D", b"BDF+D")),
         )
-    offset_s = first_onset_s(marks[0]) if marks else 0.0
+    offset_s = first_onset_s(lists[0]) if lists else 0.0
     channels, warnings = _channels(layout)
+    marks, lost = read_marks(lists, offset_s)
     return Recording(
         path=path,
         channels=channels,
         load=lambda indices: [layout.samples(ordinary[index]) for index in indices],
-        marks=read_marks(marks, offset_s),
+        marks=marks,
         start=_start(layout.header[START], offset_s),
-        warnings=(*layout.warnings, *warnings),
+        warnings=(*layout.warnings, *warnings, *lost),
     )
 
 
 def _channels(layout: Layout) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
-    """Describe the ordinary signals; edfio decodes a copy of the header that has no data."""
-    header = layout.header
-    no_records = header[: N_RECORDS.start] + b"0".ljust(8) + header[N_RECORDS.stop :]
-    signals: Sequence[edfio.EdfSignal | edfio.BdfSignal]
-    if layout.kind == "EDF":
-        signals = edfio.read_edf(no_records, header_encoding=layout.encoding).signals
-    else:
-        signals = edfio.read_bdf(no_records, header_encoding=layout.encoding).signals
-    names, warnings = unique_names([signal.label for signal in signals])
+    """Describe the ordinary signals; edfio decodes a copy of the header that has no data.
+
+    What is damaged in the description of one signal is said by that signal, when it is wanted.
+    """
+    decoded = _decoded(layout)
+    names, warnings = unique_names([label for label, _ in decoded])
     channels = []
-    for index, name in enumerate(names):
-        signal = signals[index]
-        try:
-            channels.append(_channel(name, signal, layout))
-        except ValueError as error:
-            raise ValueError(
-                f"{layout.path.name}: the header of signal {name} is damaged: {error}."
-            ) from None
-        if signal.digital_min == signal.digital_max or signal.physical_min == signal.physical_max:
+    for (_, signal), name, index in zip(decoded, names, layout.indices(marks=False), strict=True):
+        channel = _channel(name, signal, layout, layout.widths[index])
+        channels.append(channel)
+        if channel.fault is None and not isinstance(signal, str) and not _usable(signal):
             warnings += (f"Signal {name} states no range: its values are the file's integers.",)
     return tuple(channels), warnings
 
 
-def _channel(name: str, signal: edfio.EdfSignal | edfio.BdfSignal, layout: Layout) -> Channel:
+_Signal = edfio.EdfSignal | edfio.BdfSignal
+
+
+def _decoded(layout: Layout) -> list[tuple[str, _Signal | str]]:
+    """Return the label of each ordinary signal, and its description or what is damaged in it."""
+    read = edfio.read_edf if layout.kind == "EDF" else edfio.read_bdf
+    found: list[tuple[str, _Signal | str]] = []
+    for index in layout.indices(marks=False):
+        label = layout.labels[index]
+        try:
+            (signal,) = read(layout.header_of(index), header_encoding=layout.encoding).signals
+            limits = signal.digital_min, signal.digital_max, signal.physical_min
+            found.append((label, signal if None not in (*limits, signal.physical_max) else "blank"))
+        except (ValueError, LookupError, ArithmeticError) as error:
+            found.append((label, f"{error}"))
+    return found
+
+
+def _usable(signal: _Signal) -> bool:
+    """Tell whether a signal states a range of both its integers and its values."""
+    whole = signal.digital_max != signal.digital_min
+    return whole and signal.physical_max != signal.physical_min
+
+
+def _channel(name: str, signal: _Signal | str, layout: Layout, width: int) -> Channel:
     """Describe one signal; without a usable range its values are the integers themselves."""
-    steps = signal.digital_max - signal.digital_min
-    extent = signal.physical_max - signal.physical_min
-    usable = steps != 0 and extent != 0
-    scale = extent / steps if usable else 1.0
+    sfreq_hz, n_samples = width / (layout.record_s or 1.0), width * layout.n_records
+    if isinstance(signal, str) or width == 0:
+        fault = f"its header is damaged ({signal})" if width else "it has no samples"
+        return Channel(name, "", sfreq_hz, n_samples, 1.0, fault=fault)
+    usable = _usable(signal)
+    steps, extent = signal.digital_max - signal.digital_min, signal.physical_max
+    scale = (extent - signal.physical_min) / steps if usable else 1.0
     return Channel(
         name=name,
         unit=unit_name(signal.physical_dimension) if usable else "",
-        sfreq_hz=signal.samples_per_data_record / layout.record_s,
-        n_samples=signal.samples_per_data_record * layout.n_records,
+        sfreq_hz=sfreq_hz,
+        n_samples=n_samples,
         scale=scale,
         offset=signal.physical_max - signal.digital_max * scale if usable else 0.0,
         digital_min=signal.digital_min,
@@ -89,18 +111,28 @@ def _channel(name: str, signal: edfio.EdfSignal | edfio.BdfSignal, layout: Layou
     )
 
 
-def _start(field: bytes, offset_s: float) -> datetime | None:
-    """Return the start of the recording, None if the header states no date and time.
+def _start(field: bytes, offset_s: float) -> Start | None:
+    """Return the start of the recording, a time alone without a date, None without either.
 
     Two digits stand for the years 1985 to 2084, as the EDF+ specification says.
     """
-    parts = [int(part) for part in re.findall(rb"\d\d", field)]
-    if len(parts) != 6:
-        return None
-    day, month, year, hour, minute, second = parts
-    year += 1900 if year >= 85 else 2000
+    day_of, clock_of = field[:8], field[8:]
+    clock = _numbers(clock_of)
     try:
-        start = datetime(year, month, day, hour, minute, second)
+        moment = time(clock[0], clock[1], clock[2]) if len(clock) == 3 else None
     except ValueError:
+        moment = None
+    if moment is None:
         return None
-    return start + timedelta(seconds=offset_s)
+    numbers = _numbers(day_of)
+    try:
+        day, month, year = numbers
+        start = datetime.combine(date(year + (1900 if year >= 85 else 2000), month, day), moment)
+    except ValueError:
+        return moved(moment, offset_s)
+    return moved(start, offset_s)
+
+
+def _numbers(field: bytes) -> list[int]:
+    """Return the two-digit numbers of a date or a time."""
+    return [int(part) for part in re.findall(rb"\d\d", field)]

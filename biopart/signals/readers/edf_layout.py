@@ -6,6 +6,7 @@ that they cannot reach a recording, a message or a log.
 Sources: Kemp et al. 1992 (EDF), Kemp and Olivan 2003 (EDF+), BioSemi's description of BDF.
 """
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,9 @@ _KINDS = {b"0": "EDF", b"\xffBIOSEMI": "BDF"}
 PRIVATE, START, HEADER_BYTES = slice(8, 168), slice(168, 184), slice(184, 192)
 RESERVED, N_RECORDS = slice(192, 236), slice(236, 244)
 RECORD_S, N_SIGNALS = slice(244, 252), slice(252, 256)
-_RANGES, _SAMPLES = 104, 216  # bytes per signal before the physical ranges and the sample counts
+_FIELDS = (16, 80, 8, 8, 8, 8, 8, 80, 8, 32)  # bytes per signal: label, transducer, unit, ...
+_RANGES, _SAMPLES = sum(_FIELDS[:3]), sum(_FIELDS[:8])
+_DIGITAL = sum(_FIELDS[:5])
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,17 @@ class Layout:
     def encoding(self) -> str:
         """Encoding of labels and units: UTF-8 where that fits, else Latin-1."""
         return _encoding(self.header)
+
+    def header_of(self, index: int) -> bytes:
+        """Return a whole header of one signal alone, without data records."""
+        main = bytearray(self.header[:256])
+        main[HEADER_BYTES] = b"512".ljust(8)
+        main[N_RECORDS], main[N_SIGNALS] = b"0".ljust(8), b"1".ljust(4)
+        fields, at = b"", 256
+        for width in _FIELDS:
+            fields += self.header[at + width * index : at + width * (index + 1)]
+            at += width * len(self.labels)
+        return bytes(main) + fields
 
     def indices(self, *, marks: bool) -> list[int]:
         """Return the places of the annotation signals or of all others."""
@@ -86,10 +100,10 @@ def read_layout(path: Path) -> Layout:
         record_s = float(header[RECORD_S])
     except ValueError as error:
         raise ValueError(f"{path.name} has a damaged EDF header: {error}.") from None
-    if header_bytes != len(header) or min(widths, default=0) < 1:
+    if header_bytes != len(header) or min(widths, default=0) < 0 or not sum(widths):
         raise ValueError(
             f"{path.name} has a damaged EDF header: {header_bytes} bytes for {n_signals} signals, "
-            f"of {min(widths, default=0)} or more samples per data record."
+            f"of {sum(widths)} samples per data record in all."
         )
     record_bytes = sum(widths) * _SAMPLE_BYTES[kind]
     n_records, more = _count_records(path, stated, len(header), record_bytes)
@@ -134,9 +148,15 @@ def _mend(header: bytes) -> tuple[bytes, tuple[str, ...]]:
     ranges = 256 + _RANGES * n_signals
     for part in (RECORD_S, slice(ranges, ranges + 16 * n_signals)):
         mended[part] = mended[part].replace(b",", b".")
-    if mended == blank:
-        return blank, ()
-    return bytes(mended), ("NUL bytes or decimal commas in the header were mended.",)
+    whole = bytes(mended)
+    said = ("NUL bytes or decimal commas in the header were mended.",) if whole != blank else ()
+    whole_numbers = [N_RECORDS.start]
+    whole_numbers += [256 + _DIGITAL * n_signals + 8 * n for n in range(2 * n_signals)]
+    whole_numbers += [256 + _SAMPLES * n_signals + 8 * n for n in range(n_signals)]
+    for at in whole_numbers:  # -32768.0 is a whole number too
+        field = slice(at, at + 8)
+        mended[field] = re.sub(rb"\.0*$", b"", bytes(mended[field]).rstrip()).ljust(8)
+    return bytes(mended), said
 
 
 def _count_records(

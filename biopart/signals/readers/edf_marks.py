@@ -13,18 +13,24 @@ from numpy.typing import NDArray
 
 from biopart.signals.recording import Mark
 
-_LIST = re.compile(rb"([+-]\d+(?:\.\d*)?)(?:\x15(\d+(?:\.\d*)?))?\x14([^\x00]*)\x14\x00")
-_ONSET = re.compile(rb"([+-]\d+(?:\.\d*)?)\x14")
+_ONSET = re.compile(rb"([+-]\d+(?:[.,]\d*)?)(?:\x15(\d*(?:[.,]\d*)?))?")
+_TIMED = re.compile(rb"([+-]\d+(?:[.,]\d*)?)\x14")
+_ROUNDED_S = 0.001  # what writers that give times in milliseconds may be off, and a little
 
 
 def first_onset_s(records: NDArray[np.uint8]) -> float:
     """Return the time of the first data record, (record, byte), after the header's start."""
-    onset = _ONSET.match(records[0].tobytes())
-    return float(onset[1]) if onset else 0.0
+    onset = _TIMED.match(records[0].tobytes())
+    return _seconds(onset[1]) if onset else 0.0
 
 
-def read_marks(signals: Sequence[NDArray[np.uint8]], offset_s: float) -> tuple[Mark, ...]:
+def read_marks(
+    signals: Sequence[NDArray[np.uint8]], offset_s: float
+) -> tuple[tuple[Mark, ...], tuple[str, ...]]:
     """Read the annotations of all annotation signals, in order of time.
+
+    Also lists that bend the specification: an empty duration, a decimal comma, a closing byte
+    that is missing.
 
     Parameters
     ----------
@@ -32,17 +38,38 @@ def read_marks(signals: Sequence[NDArray[np.uint8]], offset_s: float) -> tuple[M
         Bytes of each annotation signal, (record, byte).
     offset_s
         Time of the first data record; onsets are counted from there.
+
+    Returns
+    -------
+    marks, warnings
+        The warnings count lists that begin with no onset.
     """
-    marks = [
-        Mark(round(float(onset) - offset_s, 9), text, float(duration) if duration else None)
-        for records in signals
-        for onset, duration, texts in _LIST.findall(
-            b"".join(row.tobytes() + b"\0" for row in records)
-        )
-        for text in map(_decode, texts.split(b"\x14"))
-        if text
-    ]
-    return tuple(sorted(marks, key=lambda mark: mark.onset_s))
+    marks: list[Mark] = []
+    lost = 0
+    for records in signals:
+        for row in records:
+            for given in row.tobytes().split(b"\0"):
+                onset = None
+                parts = given.split(b"\x14")
+                for part, after in zip(parts, (*parts[1:], b""), strict=True):
+                    found = _ONSET.fullmatch(part)
+                    if found is not None and (onset is None or after):
+                        onset = found  # of a list that follows without a closing byte, if not first
+                    elif part and onset is not None:
+                        marks.append(_mark(onset, part, offset_s))
+                    elif part.strip():
+                        lost += 1
+    warnings = (f"{lost} annotations have no onset and were left out.",) if lost else ()
+    return tuple(sorted(marks, key=lambda mark: mark.onset_s)), warnings
+
+
+def _mark(onset: re.Match[bytes], text: bytes, offset_s: float) -> Mark:
+    duration = _seconds(onset[2]) if (onset[2] or b"").strip(b".,") else None
+    return Mark(round(_seconds(onset[1]) - offset_s, 9), _decode(text), duration)
+
+
+def _seconds(number: bytes) -> float:
+    return float(number.replace(b",", b"."))
 
 
 def check_continuous(
@@ -62,19 +89,21 @@ def check_continuous(
     records
         Bytes of the first annotation signal, (record, byte); None = the file has none.
     record_s, tolerance_s
-        Duration of a record and half a sample of the fastest signal, in seconds.
+        Duration of a record and half a sample of the fastest signal, in seconds; times that are
+        rounded to milliseconds are no gaps either.
     discontinuous
         Whether the header says EDF+D; then every record must state its time.
     """
+    tolerance_s = max(tolerance_s, _ROUNDED_S * 1.01)
     before: float | None = None
     for index, row in enumerate(records if records is not None else ()):
-        onset = _ONSET.match(row.tobytes())
+        onset = _TIMED.match(row.tobytes())
         if onset is None and discontinuous:
             raise ValueError(
                 f"{name} is discontinuous (EDF+D) and data record {index} does not say when it "
                 "starts: export it as a continuous EDF."
             )
-        now = float(onset[1]) if onset else None
+        now = _seconds(onset[1]) if onset else None
         if now is not None and before is not None and abs(now - before - record_s) > tolerance_s:
             raise ValueError(
                 f"{name} is discontinuous (EDF+D): the first gap is at {before + record_s:g} s, "

@@ -14,8 +14,8 @@ from biopart.signals.recording import (
     Recording,
     quantised,
     unique_names,
-    unit_name,
 )
+from biopart.signals.units import unit_name
 
 
 def recording_of_array(

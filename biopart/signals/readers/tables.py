@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from biopart.files import read_text
 from biopart.signals.recording import QUANTISED_MISSING, Channel, Recording, quantised, unique_names
 from biopart.store.card import Table
 
@@ -62,7 +63,7 @@ def read_rows(path: Path, *, delimiter: str | None = None, header: bool | None =
     Parameters
     ----------
     path
-        Of the table, UTF-8; blank lines are skipped.
+        Of the table, of any usual encoding; blank lines are skipped.
     delimiter
         Between cells; None = the first of tab, semicolon and comma in the first line, else any
         number of spaces.
@@ -75,7 +76,7 @@ def read_rows(path: Path, *, delimiter: str | None = None, header: bool | None =
     ValueError
         If there are no rows, or one has more or fewer cells than the first.
     """
-    lines = path.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
+    lines = read_text(path).split("\n")
     first = next((line for line in lines if line.strip()), "")
     if delimiter is None:
         delimiter = next((mark for mark in "\t;," if mark in first), " ")

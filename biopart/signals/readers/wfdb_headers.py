@@ -40,6 +40,7 @@ def refusals(sentence: str) -> Iterator[None]:
 
 with without_pandas_warnings():
     import wfdb as wfdb
+    from wfdb.io import annotation as annotation
 
 _ISO_DATE = re.compile(
     r"(?m)^([^#\n]\S*(?:[ \t]+\S+){3}[ \t]+)(\d{4})-(\d\d)-(\d\d)[ \t]+([\d:.]+)"

@@ -1,19 +1,23 @@
 """WFDB annotation files (``.arousal``, ``.atr``, ...) as marks, through wfdb."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
-from biopart.signals.readers.wfdb_headers import (
-    read_header,
-    refusals,
-    wfdb,
-    without_pandas_warnings,
-)
+from biopart.signals.readers.wfdb_headers import annotation, read_header, refusals
 from biopart.signals.recording import Mark
+
+_NOTE = 22  # label of an annotation that is a comment
+_RATE = re.compile(r"## time resolution: ([\d.]+)")
+_SYMBOL = re.compile(r"(\d+) (\S+)")
+_FIRST, _LAST = "## annotation type definitions", "## end of definitions"
 
 
 def read_annotations(
-    path: Path, extension: str, *, text: Literal["note", "symbol"] = "note"
+    path: Path,
+    extension: str,
+    *,
+    text: Literal["note or symbol", "note", "symbol"] = "note or symbol",
 ) -> tuple[Mark, ...]:
     """Read the annotation file of a WFDB record.
 
@@ -24,8 +28,9 @@ def read_annotations(
     extension
         Of the annotation file: ``arousal`` for ``tr03-0005.arousal``.
     text
-        ``note`` gives the annotation's note, and its symbol where it has none; ``symbol`` always
-        the symbol, such as the N and V of heart beats.
+        What of each is given: its note or, without one, its symbol; ``note`` leaves out those
+        without a note, whose R would be a heart beat and not REM; ``symbol`` gives the symbols of
+        all, such as the N and V of beats.
 
     Returns
     -------
@@ -43,11 +48,36 @@ def read_annotations(
     if not file.exists():
         raise FileNotFoundError(f"There is no annotation file {file.name} beside {header.name}.")
     sentence = f"{file.name} is not a whole WFDB annotation file"
-    with refusals(sentence), without_pandas_warnings():
-        found = wfdb.rdann(str(record), extension)
-    sfreq_hz = found.fs or read_header(header).record.fs
-    notes = [note.strip("\0 ") for note in found.aux_note]
+    with refusals(sentence):
+        sfreq_hz, found = _annotations(record, extension)
+    sfreq_hz = sfreq_hz or float(read_header(header).record.fs)
     return tuple(
-        Mark(float(sample / sfreq_hz), note if note and text == "note" else symbol)
-        for sample, note, symbol in zip(found.sample, notes, found.symbol, strict=True)
+        Mark(sample / sfreq_hz, symbol if text == "symbol" else note or symbol)
+        for sample, symbol, note in found
+        if note or text != "note"
     )
+
+
+def _annotations(record: Path, extension: str) -> tuple[float | None, list[tuple[int, str, str]]]:
+    """Return the rate that an annotation file states, and sample, symbol and note of each.
+
+    ``wfdb.rdann`` takes every note at sample 0 for a definition and leaves it out; here those are
+    definitions that begin with ``##``, as annot(5) of the WFDB Applications Guide has it.
+    """
+    pairs = annotation.load_byte_pairs(str(record), extension, None)
+    samples, labels, _, _, _, notes = annotation.proc_ann_bytes(pairs, None)
+    symbols = {label.label_store: label.symbol for label in annotation.ann_labels}
+    sfreq_hz, defining = None, False
+    found = []
+    for sample, label, note in zip(samples, labels, notes, strict=True):
+        text = (note or "").strip("\0 ")
+        if sample == 0 and label == _NOTE and (text.startswith("##") or defining):
+            rate = _RATE.match(text)
+            own = _SYMBOL.match(text)
+            sfreq_hz = float(rate[1]) if rate else sfreq_hz
+            if defining and own:
+                symbols[int(own[1])] = own[2]
+            defining = text == _FIRST or (defining and text != _LAST)
+        elif label:
+            found.append((int(sample), str(symbols.get(int(label), "")), text))
+    return sfreq_hz, found

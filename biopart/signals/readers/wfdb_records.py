@@ -20,7 +20,8 @@ from biopart.signals.readers.wfdb_headers import (
     refusals,
     wfdb,
 )
-from biopart.signals.recording import Channel, Recording, unique_names, unit_name
+from biopart.signals.recording import Channel, Recording, unique_names
+from biopart.signals.units import unit_name
 
 _WIDE = ("8", "24", "32", "524")  # formats of more than 16 bits; 8 holds differences
 _NARROW = ("16", "80", "160", "212", "310", "311", "508", "516")
@@ -131,6 +132,7 @@ def _channel(
     gain, baseline, unit = scales.pop() if scales else (1.0, 0, layout.record.units[index])
     missing = min((MISSING[s.field("fmt", index)] for s in holders), default=MISSING["16"])
     resolution, zero = (layout.record.adc_res[index], layout.record.adc_zero[index])
+    lowest, highest = _limits(resolution, zero, missing)
     return Channel(
         name=name,
         unit=unit_name(unit),
@@ -139,17 +141,20 @@ def _channel(
         scale=1.0 / gain,
         offset=-baseline / gain,
         missing=missing,
-        **_limits(resolution, zero, missing),
+        digital_min=lowest,
+        digital_max=highest,
     )
 
 
-def _limits(resolution: int | None, zero: int | None, missing: int) -> dict[str, int]:
-    """Return the range of the converter, which signal(5) centres on its zero; {} = not stated."""
+def _limits(
+    resolution: int | None, zero: int | None, missing: int
+) -> tuple[int, int] | tuple[None, None]:
+    """Return the range of the converter, which signal(5) centres on its zero; None = not stated."""
     if not resolution:
-        return {}
+        return None, None
     half, centre = 2 ** (resolution - 1), zero or 0
     lowest = centre - half
-    return {"digital_min": lowest + (lowest == missing), "digital_max": centre + half - 1}
+    return lowest + (lowest == missing), centre + half - 1
 
 
 def _load(

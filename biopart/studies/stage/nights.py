@@ -13,10 +13,10 @@ from biopart.data import open_cohort
 from biopart.evaluation.metrics import score
 from biopart.evaluation.sleep import STAGES, sleep_statistics
 from biopart.run import Run
-from biopart.signals.labels import stage_marks
+from biopart.signals.labels import label_stages, scoring_of
 from biopart.signals.readers import open_recording
 from biopart.signals.recording import Recording
-from biopart.signals.stages import label_epochs, read_stage_file, stage_code
+from biopart.signals.stages import Night, read_scoring
 from biopart.store import Card, Record
 from biopart.store.contents import MISSING
 from biopart.store.label_rules import StageLabels
@@ -38,7 +38,7 @@ from biopart.verbs.stage import (
 COMPARED = ("kappa", "accuracy", "macro_f1", "f1", "confusion", "classes", "n_windows")
 # Taken from a folder where nothing fits the rule of the model's own data set.
 SUFFIXES = (".edf", ".bdf", ".hea", ".vhdr", ".set", ".fif")
-Night = tuple[str, Staged, "NDArray[np.int8] | None"]
+Found = tuple[str, Staged, "NDArray[np.int8] | None"]
 
 
 def stage_nights(
@@ -155,18 +155,21 @@ def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
 
 def of_files(
     paths: Sequence[Path], model: nn.Module, channels: Channels | None, truth: Path | None
-) -> Iterator[Night]:
+) -> Iterator[Found]:
     """Stage recordings one by one, with an expert's stages where there are some."""
     about = describe_model(model)
     table = staging_cards(about)[0].table
     for path in paths:
         recording = open_recording(path, table)
         staged = stage(recording, model, channels)
-        known = None if truth is None else expert(truth, recording, about["card"], staged)
+        known = None
+        if truth is not None:
+            known, said = expert(truth, recording, about["card"], staged)
+            staged.dataset.attrs["warnings"] = [*staged.dataset.attrs["warnings"], *said]
         yield path.stem, staged, known
 
 
-def of_store(path: Path, model: nn.Module) -> Iterator[Night]:
+def of_store(path: Path, model: nn.Module) -> Iterator[Found]:
     """Stage the records of a store, which has the expert's stages itself."""
     about, cohort = describe_model(model), open_cohort(path)
     if cohort.holds_images:
@@ -202,21 +205,48 @@ def person_of(card: Card, name: str) -> str | None:
 
 
 def expert(
-    truth: Path, recording: Recording, card: Mapping[str, Any], staged: Staged
-) -> NDArray[np.int8]:
-    """Return an expert's stage of each epoch, -1 = unscored; ValueError if it does not fit."""
+    truth: Path,
+    recording: Recording,
+    card: Mapping[str, Any],
+    staged: Staged,
+    *,
+    codes: str | None = None,
+) -> tuple[NDArray[np.int8], list[str]]:
+    """Return an expert's stage of each epoch, -1 = unscored, and what there is to say of it.
+
+    Parameters
+    ----------
+    truth : Path
+        A hypnogram, or a folder of some.
+    recording : Recording
+        The night, whose clock is compared with the hypnogram's.
+    card : mapping
+        Of the model; its rule for labels finds the hypnogram in a folder.
+    staged : Staged
+        The staged night.
+    codes : str, optional
+        What the numbers of the hypnogram mean, over the card's.
+
+    Raises
+    ------
+    ValueError
+        If the hypnogram is not there or does not fit the night.
+    """
     epoch_s, rate = staged.card.epoch_s, staged.card.sfreq_hz
+    epoch = round(epoch_s * rate)
+    samples = staged.dataset.sizes["epoch"] * epoch
+    night = Night(recording.duration_s, recording.start, epoch_s)
+    own = dict(card["labels"]) if card["labels"].get("kind") == "stages" else {}
+    rule = checked(StageLabels, own | ({"codes": codes} if codes else {}), "the card's labels")
+    said: list[str] = []
     if truth.is_dir():
-        said: list[str] = []
-        rule = checked(StageLabels, dict(card["labels"]), "the card's labels")
-        marks = stage_marks(recording, rule, said, truth)
-        if not marks:
+        scoring = scoring_of(recording, rule, night, said, folder=truth)
+        if not scoring.marks:
             raise ValueError(f"{recording.path.name}: {'; '.join(said) or 'no hypnogram is there'}")
     else:
-        marks = read_stage_file(truth, epoch_s=epoch_s)
-    epoch = round(epoch_s * rate)
-    count = staged.dataset.sizes["epoch"]
-    return label_epochs(marks, stage_code, n_samples=count * epoch, sfreq_hz=rate, epoch=epoch)
+        scoring = read_scoring(truth, rule, night)
+        said = list(scoring.warnings)
+    return label_stages(scoring, samples, epoch, sfreq_hz=rate), said
 
 
 def _epoch_at(text: str | None, staged: Staged) -> int | None:

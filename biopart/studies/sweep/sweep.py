@@ -83,7 +83,9 @@ def variants_of(recipe: Recipe, over: Over) -> tuple[Variant, ...]:
     variants = []
     for values in product(*over.values()):
         chosen = dict(zip(over, values, strict=True))
-        changes = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
+        changes = [
+            f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in chosen.items()
+        ]
         changed = resolve(recipe.model_dump(mode="json"), changes, f"sweep of {recipe.name}")
         variants.append(Variant(variant_name(chosen, recipe), changed))
     return tuple(variants)

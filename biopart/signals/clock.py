@@ -1,0 +1,100 @@
+"""Clocks of recordings and of their hypnograms: read, compared, brought together."""
+
+import re
+from collections.abc import Sequence
+from datetime import date, datetime, time, timedelta
+from itertools import pairwise
+
+from biopart.signals.recording import Start
+
+DAY_S = 86_400.0
+NEUTRAL = datetime(1985, 1, 1)  # what writers of EDF state where they know no start
+_CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)(?:[:.](\d\d)(?:[.,](\d+))?)?(?: ?([ap])\.?m\.?)?", re.I)
+_DATED = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ,]+(.+)")
+
+
+def read_clock(text: str) -> Start | None:
+    """Read a clock time, with a date where that is in ISO form; None if the text is none.
+
+    Examples
+    --------
+    >>> read_clock("22:00:30"), read_clock("10:05 PM")
+    (datetime.time(22, 0, 30), datetime.time(22, 5))
+    >>> read_clock("2020-01-01T22:00:00"), read_clock("01/02/2020 22:00:00"), read_clock("30")
+    (datetime.datetime(2020, 1, 1, 22, 0), datetime.time(22, 0), None)
+    """
+    text = text.strip()
+    try:
+        if re.match(r"\d{4}-\d\d-\d\d[T ]", text):
+            return datetime.fromisoformat(text).replace(tzinfo=None)
+    except ValueError:
+        return None
+    dated = _DATED.fullmatch(text)
+    found = _CLOCK.fullmatch(dated[1] if dated else text)
+    if found is None or (found[3] is None and "." in found[0]):
+        return None
+    hour = int(found[1])
+    if found[5]:
+        hour = hour % 12 + (12 if found[5].lower() == "p" else 0)
+    micro = int((found[4] or "0")[:6].ljust(6, "0"))
+    try:
+        return time(hour, int(found[2]), int(found[3] or 0), micro)
+    except ValueError:
+        return None
+
+
+def of_day_s(moment: Start) -> float:
+    """Return the seconds since midnight."""
+    clock = moment.time() if isinstance(moment, datetime) else moment
+    return (datetime.combine(date.min, clock) - datetime.min).total_seconds()
+
+
+def seconds_after(moment: Start, start: Start) -> float:
+    """Return how long after a start a moment is, in seconds.
+
+    Exact where both have a date and lie within a day of each other; else, since a date may have
+    been changed to protect a person, the nearest difference of the times of day.
+
+    Examples
+    --------
+    >>> seconds_after(time(0, 10), time(23, 50)), seconds_after(time(23, 50), time(0, 10))
+    (1200.0, -1200.0)
+    >>> seconds_after(datetime(2020, 1, 2, 11, 0), datetime(2020, 1, 1, 22, 0)) / 3600
+    13.0
+    """
+    if isinstance(moment, datetime) and isinstance(start, datetime):
+        exact = (moment - start).total_seconds()
+        if abs(exact) < DAY_S:
+            return exact
+    difference = (of_day_s(moment) - of_day_s(start)) % DAY_S
+    return difference if difference <= DAY_S / 2 else difference - DAY_S
+
+
+def onsets_after(moments: Sequence[Start], start: Start) -> list[float]:
+    """Return how long after a start rising moments are, over midnight too."""
+    onsets = [seconds_after(moments[0], start)] if moments else []
+    for before, moment in pairwise(moments):
+        if isinstance(before, datetime) and isinstance(moment, datetime):
+            step = (moment - before).total_seconds()
+        else:
+            step = seconds_after(moment, before)
+        onsets.append(onsets[-1] + step)
+    return onsets
+
+
+def clock_text(moment: Start) -> str:
+    """Return the time of day for a sentence.
+
+    Examples
+    --------
+    >>> clock_text(datetime(2020, 1, 1, 22, 0, 5))
+    '22:00:05'
+    """
+    return f"{moment:%H:%M:%S}"
+
+
+def moved(moment: Start, seconds: float) -> Start:
+    """Return a moment some seconds later, a time of day over midnight."""
+    if isinstance(moment, datetime):
+        return moment + timedelta(seconds=seconds)
+    return (datetime.combine(NEUTRAL, moment) + timedelta(seconds=seconds)).time()

@@ -1,0 +1,24 @@
+"""Sleep stages: spellings, numbers, hypnograms of all kinds, clocks, labels of epochs."""
+
+from biopart.signals.stages.epochs import label_epochs, unscored_tail_s
+from biopart.signals.stages.reading import (
+    of_annotation,
+    of_recording,
+    read_scoring,
+    read_stage_file,
+)
+from biopart.signals.stages.scoring import Night, Scoring
+from biopart.signals.stages.words import is_event, stage_code
+
+__all__ = [
+    "Night",
+    "Scoring",
+    "is_event",
+    "label_epochs",
+    "of_annotation",
+    "of_recording",
+    "read_scoring",
+    "read_stage_file",
+    "stage_code",
+    "unscored_tail_s",
+]

@@ -1,0 +1,240 @@
+"""Which columns of a table of stages hold what: by their names, by the card, by their content."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, cast
+
+from biopart.signals.clock import read_clock
+from biopart.signals.recording import Start
+from biopart.signals.stages.words import stage_code
+from biopart.store.label_rules import StageColumns
+
+FORMS = (
+    "a hypnogram has columns epoch,stage or onset_s,duration_s,stage or time,stage (clock times), "
+    "or one stage per line"
+)
+Role = Literal["stage", "onset", "duration", "epoch", "clock"]
+Roles = Mapping[Role, int]
+Row = tuple[int, list[str]]
+"""The number of a line and its cells."""
+
+# Names without case, spaces and signs, the best first. Sources: BIDS (onset, duration,
+# trial_type), YASA (Epoch, Stage, Time, value, description), U-Sleep (initial), Luna, Embla and
+# REMlogic (Sleep Stage, Time [hh:mm:ss], Duration[s]), SOMNOmedics, biopart itself.
+NAMES: dict[Role, tuple[str, ...]] = {
+    "stage": (
+        *("stage", "sleepstage", "stages", "sleepstages", "stagename", "hypnogram", "hypno"),
+        *("trialtype", "description", "annotation", "event", "eventconcept", "label", "score"),
+        *("scoring", "sleepscore", "schlafstadium", "stadium", "stade", "stadio", "value"),
+    ),
+    "onset": (
+        *("onset", "onsets", "onsetsec", "onsetseconds", "start", "starts", "startsec"),
+        *("startseconds", "initial", "seconds", "sec", "times", "timesec", "timeseconds"),
+    ),
+    "duration": ("duration", "durations", "durationsec", "durationseconds", "length", "dur"),
+    "epoch": ("epoch", "epochs", "epochnumber", "epochno", "epochnr", "epochid", "epochindex"),
+    "clock": (
+        *("time", "clock", "clocktime", "starttime", "timestamp", "datetime", "timeofday"),
+        *("timehhmmss", "epochstart", "uhrzeit", "heure", "hora", "ora"),
+    ),
+}
+_NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d*)?(?:e[+-]?\d+)?", re.I)
+_ABSENT = ("", "n/a", "na", "nan")
+_PREAMBLE = 60
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table of stages, a value per row; None = there is no such column."""
+
+    stage: list[str]
+    onset: list[float] | None
+    duration: list[float | None]
+    epoch: list[int] | None
+    clock: list[Start] | None
+
+
+def number_of(cell: str) -> float | None:
+    """Return the number that a cell is, with a decimal point or comma; None if it is none.
+
+    Examples
+    --------
+    >>> number_of("30"), number_of("0,5"), number_of("W")
+    (30.0, 0.5, None)
+    """
+    return float(cell.replace(",", ".")) if _NUMBER.fullmatch(cell) else None
+
+
+def is_stage(cell: str) -> bool:
+    """Tell a cell that may be a stage: a word, a small number, or nothing."""
+    number = number_of(cell)
+    if number is not None:
+        return number.is_integer() and -9 <= number <= 9
+    return not cell or stage_code(cell) is not None
+
+
+def header_place(rows: Sequence[Row]) -> int | None:
+    """Return the place of the row that names the columns, which may follow a preamble."""
+    for place, (_, cells) in enumerate(rows[:_PREAMBLE]):
+        if "stage" in named_roles(cells) and all(number_of(cell) is None for cell in cells):
+            return place
+    return None
+
+
+def named_roles(names: Sequence[str]) -> dict[Role, int]:
+    """Return the columns whose names are known, of several for one role the best."""
+    plain = [re.sub(r"[\W_]+", "", name.casefold()) for name in names]
+    found: dict[Role, int] = {}
+    for role, wanted in NAMES.items():
+        places = [plain.index(name) for name in wanted if name in plain]
+        if places:
+            found[role] = places[0]
+    return found
+
+
+def stated_roles(columns: StageColumns, names: Sequence[str]) -> dict[Role, int]:
+    """Return the columns that a card names; ValueError lists those that there are."""
+    found: dict[Role, int] = {}
+    for role, wanted in columns.model_dump().items():
+        if wanted is None:
+            continue
+        if isinstance(wanted, int) and 1 <= wanted <= len(names):
+            found[cast(Role, role)] = wanted - 1
+        elif str(wanted) in names:
+            found[cast(Role, role)] = list(names).index(str(wanted))
+        else:
+            raise ValueError(f"there is no column {wanted!r} ({role}); it has {', '.join(names)}")
+    return found
+
+
+def find_roles(names: Sequence[str], rows: Sequence[Row], stated: StageColumns) -> Roles:
+    """Return which column holds what: as the card says, by the names, or by the content.
+
+    Raises ValueError where no column holds the stage, or the content is not certain.
+    """
+    given = stated_roles(stated, names or [f"column {n + 1}" for n in range(len(rows[0][1]))])
+    roles = named_roles(names) | given
+    if {"onset", "epoch", "clock"} & set(given):  # what the card names for the time is the time
+        roles = {r: n for r, n in roles.items() if r in ("stage", "duration") or r in given}
+    if "stage" in roles:
+        return roles
+    if names:
+        raise ValueError(
+            f"no column holds the stage; it has {', '.join(names)}; name one by labels.columns "
+            f"({FORMS})"
+        )
+    found = _roles_by_content(rows)
+    if found is None:
+        number, cells = rows[0]
+        raise ValueError(
+            f"line {number} ({', '.join(cells)}) does not name its columns; name them by "
+            "labels.columns, by their names or by their numbers from 1"
+        )
+    return found
+
+
+def _roles_by_content(rows: Sequence[Row]) -> dict[Role, int] | None:
+    """Return the columns of a table without names; None where that is not certain.
+
+    A column of stages, and before it an onset, an onset and a duration, the number of an epoch or
+    a clock time.
+    """
+    width = len(rows[0][1])
+    if width not in (2, 3) or any(len(cells) != width for _, cells in rows):
+        return None
+    if width == 2 and all(read_clock(cells[0]) is not None for _, cells in rows):
+        return {"clock": 0, "stage": 1}
+    heads = [[number_of(cell) for cell in cells[:-1]] for _, cells in rows]
+    values = [[float(v) for v in head if v is not None] for head in heads]
+    if any(len(one) < width - 1 for one in values):
+        return None
+    pairs = list(pairwise(values))
+    if width == 3:
+        chained = all(abs(one[0] + one[1] - two[0]) < 0.01 for one, two in pairs)
+        return {"onset": 0, "duration": 1, "stage": 2} if chained else None
+    steps = {two[0] - one[0] for one, two in pairs}
+    if steps == {1.0}:
+        return {"epoch": 0, "stage": 1}
+    return {"onset": 0, "stage": 1} if steps and min(steps) > 1 else None
+
+
+def read_columns(rows: Sequence[Row], roles: Roles, width: int) -> Columns:
+    """Read the columns of a table.
+
+    Parameters
+    ----------
+    rows, roles
+        Cells, and which column holds what.
+    width
+        Cells of a row.
+
+    Raises
+    ------
+    ValueError
+        Naming the line that has another number of cells, or a cell that is not what it should be.
+    """
+    for number, cells in rows:
+        if len(cells) != width:
+            raise ValueError(
+                f"line {number} has {len(cells)} cells where {width} were expected "
+                f"({', '.join(cells)}); {FORMS}"
+            )
+    clock = _moments(rows, roles)
+    durations = _cells(rows, roles, "duration")
+    epochs = _numbers(rows, roles, "epoch")
+    fraction = [number for number in epochs or () if not number.is_integer()]
+    if fraction:
+        raise ValueError(f"{fraction[0]:g} is not the number of an epoch")
+    return Columns(
+        stage=[cells[roles["stage"]] for _, cells in rows],
+        onset=_numbers(rows, roles, "onset"),
+        duration=[_duration(number, cell) for number, cell in durations or ()]
+        or [None] * len(rows),
+        epoch=None if epochs is None else [int(number) for number in epochs],
+        clock=clock,
+    )
+
+
+def _cells(rows: Sequence[Row], roles: Roles, role: Role) -> list[tuple[int, str]] | None:
+    """Return the cells of a column with the numbers of their lines; None if there is none."""
+    place = roles.get(role)
+    return None if place is None else [(number, cells[place]) for number, cells in rows]
+
+
+def _duration(number: int, cell: str) -> float | None:
+    value = number_of(cell)
+    if value is None and cell.casefold() not in _ABSENT:
+        raise ValueError(f"line {number}: {cell!r} is not a duration in seconds")
+    return value
+
+
+def _numbers(rows: Sequence[Row], roles: Roles, role: Role) -> list[float] | None:
+    """Return the numbers of a column; ValueError names a line without one."""
+    given = _cells(rows, roles, role)
+    if given is None:
+        return None
+    values = []
+    for number, cell in given:
+        value = number_of(cell)
+        if value is None:
+            raise ValueError(f"line {number}: {cell!r} is not a number ({role})")
+        values.append(value)
+    return values
+
+
+def _moments(rows: Sequence[Row], roles: Roles) -> list[Start] | None:
+    """Return the clock times of a table; None where a better column says when."""
+    moments = []
+    for number, cell in _cells(rows, roles, "clock") or ():
+        moment = read_clock(cell)
+        if moment is None:
+            if {"onset", "epoch"} & set(roles):
+                return None
+            raise ValueError(
+                f"line {number}: {cell!r} is not a clock time (hh:mm:ss or ISO); where it is in "
+                "seconds, say so by labels.columns, {onset: ...}"
+            )
+        moments.append(moment)
+    return moments or None

@@ -1,0 +1,143 @@
+"""A hypnogram of any supported kind, on the clock of its recording."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from biopart.signals.clock import NEUTRAL, clock_text, seconds_after
+from biopart.signals.readers import open_recording
+from biopart.signals.readers.opening import edf_format
+from biopart.signals.recording import Mark, Recording
+from biopart.signals.stages.marks import no_stage_sentence, stages_among
+from biopart.signals.stages.scoring import Night, Scoring
+from biopart.signals.stages.tables import read_stage_table, stages_in_order
+from biopart.signals.stages.xml import read_stage_xml
+from biopart.store.label_rules import StageLabels
+
+TEXTS = (".csv", ".tsv", ".txt", ".ids", ".hyp", ".eannot", ".tab", ".dat")
+KINDS = (
+    "a hypnogram is EDF+ or BDF+ annotations, a WFDB annotation file beside its header, a text "
+    "(.csv .tsv .txt ...), XML of the NSRR or of Compumedics Profusion, or a .npy array of stages"
+)
+
+
+def read_stage_file(
+    path: Path,
+    rule: StageLabels | None = None,
+    night: Night | None = None,
+    *,
+    epoch_s: float = 30.0,
+) -> tuple[Mark, ...]:
+    """Read a hypnogram from a file of its own and put it on the clock of its recording.
+
+    Parameters
+    ----------
+    path
+        An EDF+ or BDF+ file with annotations, a WFDB annotation file with its header beside it, a
+        text with one stage per line or with columns, XML of the NSRR or of Profusion, a numpy
+        array.
+    rule
+        Words, codes and columns that a card adds.
+    night
+        What is known of the recording; by default nothing but the length of an epoch.
+    epoch_s
+        That length in seconds, where no night is given.
+
+    Returns
+    -------
+    marks
+        In order of their onset; texts are W, N1, N2, N3, R and ``?`` for unscored.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If there is no such file, it has no stages, or what it says is not certain.
+    """
+    return read_scoring(path, rule or StageLabels(), night or Night(epoch_s=epoch_s)).marks
+
+
+def read_scoring(path: Path, rule: StageLabels, night: Night) -> Scoring:
+    """Read a hypnogram and what there is to say of it; arguments and errors as read_stage_file."""
+    if not path.exists():
+        raise FileNotFoundError(f"There is no hypnogram {path}: give a file that exists.")
+    return on_clock(_read(path, rule, night), night, path.name)
+
+
+def _read(path: Path, rule: StageLabels, night: Night) -> Scoring:
+    suffix = path.suffix.lower()
+    if suffix == ".xml":
+        return read_stage_xml(path, rule)
+    if suffix == ".npy":
+        return _array(path, rule, night)
+    if edf_format(path) is not None:
+        return of_recording(open_recording(path), rule)
+    if suffix not in (".hea", ".mat") and path.with_suffix(".hea").exists():
+        return of_annotation(path, rule)
+    if suffix in TEXTS:
+        return read_stage_table(path, rule, night)
+    raise ValueError(f"{path.name} is of no kind that is read: {KINDS}")
+
+
+def of_annotation(path: Path, rule: StageLabels) -> Scoring:
+    """Read the stages of a WFDB annotation file: those of its notes, not of its symbols."""
+    from biopart.signals.readers.wfdb_marks import read_annotations
+
+    marks = read_annotations(path.with_suffix(""), path.suffix[1:], text="note")
+    return _of_marks(path.name, marks, rule)
+
+
+def of_recording(recording: Recording, rule: StageLabels) -> Scoring:
+    """Read the stages among the annotations of a recording, or of a file of annotations."""
+    scoring = _of_marks(recording.path.name, recording.marks, rule)
+    start = None if recording.start == NEUTRAL else recording.start
+    return replace(scoring, start=start)
+
+
+def _of_marks(name: str, marks: Sequence[Mark], rule: StageLabels) -> Scoring:
+    staging = stages_among(marks, rule)
+    if not staging.known:
+        raise ValueError(no_stage_sentence(name, [mark.text for mark in marks]))
+    return Scoring(staging.marks, warnings=staging.warnings)
+
+
+def _array(path: Path, rule: StageLabels, night: Night) -> Scoring:
+    """Read a numpy array of one stage per epoch, or of a probability of each stage (U-Sleep)."""
+    try:
+        values = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise ValueError(f"{path.name} is not a plain numpy array ({error})") from None
+    values = np.squeeze(values)
+    if values.ndim != 1:
+        raise ValueError(
+            f"{path.name} has the shape {values.shape}; a hypnogram is one stage per epoch"
+        )
+    try:
+        return stages_in_order([f"{value}" for value in values.tolist()], rule, night)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
+
+
+def on_clock(scoring: Scoring, night: Night, name: str) -> Scoring:
+    """Move the marks of a hypnogram by the difference of its start and the recording's.
+
+    Raises ValueError where none of them then lies in the recording.
+    """
+    if scoring.start is None or night.start is None:
+        return scoring
+    difference = round(seconds_after(scoring.start, night.start), 6)
+    if difference == 0:
+        return scoring
+    marks = tuple(replace(m, onset_s=round(m.onset_s + difference, 6)) for m in scoring.marks)
+    starts = f"{name} starts at {clock_text(scoring.start)}, the recording at "
+    starts += clock_text(night.start)
+    last = marks[-1]
+    inside = last.duration_s is None or last.onset_s + last.duration_s > 0
+    if not inside or (night.duration_s is not None and marks[0].onset_s >= night.duration_s):
+        raise ValueError(
+            f"{starts}: moved by {difference:+g} s none of its marks lies in the recording; give "
+            "the hypnogram of this recording"
+        )
+    told = f"{starts}: its marks were moved by {difference:+g} s"
+    return replace(scoring, start=night.start, marks=marks, warnings=(*scoring.warnings, told))
