@@ -182,6 +182,9 @@ class DetectionSettings(Optimisation):
         ),
         description="what is scored, once, at the end",
     )
+    max_bad: int = Field(
+        20, ge=0, description="images and objects of a part that may be left out; one more stops"
+    )
     canvas: int = Field(1024, ge=32, multiple_of=32, description="side of the square canvas")
     jitter: tuple[float, float] = Field(
         (0.1, 2.0), description="large-scale jitter: factors of the size of a scene; [1, 1] = none"

@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from biopart.data import SceneSource
 from biopart.evaluation.detection import score_detections
-from biopart.images.coco import area, read_coco
-from biopart.images.outlines import raster
+from biopart.images.annotations import area, outline_of
+from biopart.images.coco import read_coco
+from biopart.images.outlines import encode, raster
+from biopart.verbs.detect import check_images
 
 SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
 
@@ -162,3 +165,120 @@ def test_real_scenes_are_read_and_score_1_against_themselves(real_data):
         scores = score_detections(coco.to_json(), coco.to_detections())
         assert scores["box"]["AP"] == pytest.approx(1.0)
         assert scores["mask"]["AP"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("ids", [[0, 1], [5, 5], ["a", "b"], [None, None]])
+def test_perfect_detections_score_1_whatever_the_ids_of_the_file(tmp_path, ids):
+    box = {"bbox": [10, 10, 20, 20], "segmentation": [SQUARE]}
+    rows = [{**box, "id": ids[0]}, {**box, "id": ids[1], "image_id": "8", "category_id": "3"}]
+    coco = read_coco(written(tmp_path, objects=rows), tmp_path)
+    assert [one["id"] for one in coco.to_json()["annotations"]] == [1, 2]
+    scores = score_detections(coco.to_json(), coco.to_detections())
+    assert (scores["box"]["AP"], scores["mask"]["AP"]) == (1.0, 1.0)
+
+
+def test_ids_of_images_and_classes_that_are_texts_are_numbered(tmp_path):
+    path = written(tmp_path, objects=[{"bbox": [10, 10, 20, 20], "image_id": "x", "id": 1}])
+    given = json.loads(path.read_text())
+    for image, name in zip(given["images"], "xy", strict=True):
+        image["id"] = name
+    for number, one in enumerate(given["categories"]):
+        one["id"] = f"c{number}"
+    given["annotations"][0]["category_id"] = "c1"
+    path.write_text(json.dumps(given))
+    coco = read_coco(path, tmp_path)
+    assert [scene.number for scene in coco.scenes] == [1, 2]
+    assert (coco.classes, coco.scenes[0].classes.tolist()) == ({1: "cat", 2: "dog"}, [1])
+    given["images"][1]["id"] = "x"
+    path.write_text(json.dumps(given))
+    with pytest.raises(ValueError, match=r"several images of the id 'x'"):
+        read_coco(path, tmp_path)
+
+
+def test_the_area_of_the_file_counts_and_else_that_of_the_outline(tmp_path):
+    box = {"bbox": [10, 10, 20, 20], "segmentation": [SQUARE]}
+    objects = [{**box, "area": 50}, {**box, "area": "60"}, {**box, "area": None}, {**box}]
+    coco = read_coco(written(tmp_path, objects=objects), tmp_path)
+    assert coco.scenes[0].areas.tolist() == [50, 60, 400, 400]
+
+
+COMPRESSED = encode(raster([SQUARE], 40, 60))
+
+
+@pytest.mark.parametrize(
+    "outline",
+    [
+        *([], None, [[10, 10, 30, 30]], [[10, 10, 30, "x", 30, 30]], "none", [[]]),
+        *({"size": [20, 60], "counts": [2400]}, {"size": [40, 60], "counts": [5, 6]}),
+        *({"size": [40, 60], "counts": "zz"}, {"counts": [2400]}, {"size": [40, 60]}),
+        {"size": [40, 60], "counts": COMPRESSED["counts"][:-1].decode()},
+    ],
+)
+def test_an_outline_that_is_none_is_told_and_its_box_stands_for_it(tmp_path, outline):
+    objects = [{"bbox": [10, 10, 20, 20], "segmentation": outline}]
+    coco = read_coco(written(tmp_path, objects=objects), tmp_path)
+    assert coco.left_out == {}
+    assert coco.remarks == {"objects without an outline, or with a damaged one": 1}
+    assert coco.named == {"objects without an outline, or with a damaged one": ["100"]}
+    mask = SceneSource(coco, 64).__getitems__([0]).targets[0]["masks"][0]
+    scale = 64 / 60
+    assert abs(int(mask.sum()) - (20 * scale) ** 2) < 50
+    scores = score_detections(coco.to_json(), coco.to_detections())
+    assert (scores["box"]["AP"], scores["mask"]["AP"]) == (1.0, None)
+
+
+@pytest.mark.parametrize("counts", [COMPRESSED["counts"], COMPRESSED["counts"].decode()])
+def test_whole_run_lengths_are_kept(tmp_path, counts):
+    given = {"size": [40, 60], "counts": counts}
+    assert outline_of(given, (40, 60)) == given
+    assert raster(given, 40, 60).sum() == raster([SQUARE], 40, 60).sum() == 400
+
+
+def test_numbers_that_are_texts_are_read_and_nulls_are_left_out(tmp_path):
+    objects = [
+        {"bbox": ["1", "2", "5", "5"], "iscrowd": None, "keypoints": None},
+        {"bbox": [None, 2, 5, 5]},
+        {"bbox": None},
+        {"bbox": [1, 2, "wide", 5]},
+    ]
+    path = written(tmp_path, objects=objects)
+    given = json.loads(path.read_text())
+    given["images"][0] |= {"height": None, "width": "sixty"}
+    path.write_text(json.dumps(given))
+    coco = read_coco(path, tmp_path)
+    assert (coco.scenes[0].height, coco.scenes[0].width) == (40, 60)
+    assert coco.scenes[0].boxes.tolist() == [[1, 2, 6, 7]]
+    why = "objects without four numbers for a box, or of no class"
+    assert (coco.left_out, coco.named[why]) == ({why: 3}, ["101", "102", "103"])
+
+
+def test_names_keep_their_folders(tmp_path):
+    path = written(tmp_path, objects=[])
+    given = json.loads(path.read_text())
+    for image, name in zip(given["images"], ("a/1.jpg", "b/1.jpg"), strict=True):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (60, 40)).save(tmp_path / name)
+        image["file_name"] = name
+    path.write_text(json.dumps(given))
+    scenes = read_coco(path, tmp_path).scenes
+    assert [scene.path for scene in scenes] == [tmp_path / "a/1.jpg", tmp_path / "b/1.jpg"]
+    assert [scene.name for scene in scenes] == ["a/1.jpg", "b/1.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reason"),
+    [
+        (np.full((40, 60), 60000, np.uint16), "has more than 8 bits per channel"),
+        (np.zeros((20, 60, 3), np.uint8), "is 20 x 60; its annotations say 40 x 60"),
+        (None, "runcated"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_before_anything_is_trained(tmp_path, pixels, reason):
+    coco = read_coco(written(tmp_path, objects=[{"bbox": [1, 2, 5, 5]}]), tmp_path)
+    path = coco.scenes[0].path
+    if pixels is None:
+        path.write_bytes(path.read_bytes()[:-300])
+    else:
+        Image.fromarray(pixels).save(path, "PNG")
+    with pytest.raises(ValueError, match=rf"1 images cannot be used: .*0\.jpg.*{reason}"):
+        check_images(coco, 2)

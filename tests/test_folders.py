@@ -1,5 +1,6 @@
 """Images in folders of classes: order, colours, sizes, and what is wrong with a file."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from biopart.images.folders import decode, find_folders
+from biopart.images.decoding import decode
+from biopart.images.folders import find_folders
 from biopart.store.image_card import ImageCard, load_image_card
 
 
@@ -196,3 +198,59 @@ def test_imagenets_layout_with_a_cmyk_file_and_damaged_exif(tmp_path: Path) -> N
     assert read.pixels.shape == (3, 3, 8, 8)
     assert read.pixels[1, :, 0, 0].tolist()[0] > 200  # cyan-free CMYK is red
     assert found.parts["train"].read(0, 4, jobs=1).bad == {}
+
+
+def test_links_are_followed_and_what_is_no_image_is_counted(raw: Path, tmp_path: Path) -> None:
+    save(tmp_path / "elsewhere/1.png", (9, 0, 0))
+    (raw / "train/cat/more").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/back").symlink_to(raw / "train/cat")  # a circle
+    save(raw / "train/dog/x.jpg").rename(raw / "train/dog/x.jfif")
+    (raw / "train/dog/a.json").write_text("{}")
+    found = find_folders(card(), raw)
+    assert found.parts["train"].names == (
+        *("train/cat/b.png", "train/cat/deep/a.PNG", "train/cat/more/1.png"),
+        *("train/dog/c.png", "train/dog/x.jfif"),
+    )
+    assert found.left_out == {"train": ["skipped files that are not images: .json (1), .txt (1)"]}
+
+
+def test_a_name_that_is_not_utf_8_and_a_link_to_nothing_are_bad_images(raw: Path) -> None:
+    (raw / "train/cat/b.png").rename(raw / os.fsdecode(b"train/cat/\xe9.png"))
+    (raw / "train/cat/l.png").symlink_to("/gone.png")
+    read = find_folders(card(), raw).parts["train"].read(0, 4, jobs=1)
+    assert dict(read.bad) == {
+        "train/cat/l.png": "cannot be read, or is a link to nothing",
+        "train/cat/\\udce9.png": "has a name that is not UTF-8: rename it",
+    }
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_names_and_classes_with_blanks_are_read(tmp_path: Path, encoding: str) -> None:
+    save(tmp_path / "train/fire truck/0.png")
+    save(tmp_path / "train/café/0.png")
+    for name in ("my dog.png", "b.png"):
+        save(tmp_path / "test" / name)
+    text = "my dog.png fire truck\nb café\n"
+    (tmp_path / "val.txt").write_bytes(text.encode(encoding))
+    found = find_folders(card(labels={"test": "val.txt"}), tmp_path)
+    assert found.classes == ("café", "fire truck")
+    assert found.parts["test"].names == ("test/b.png", "test/my dog.png")
+
+
+def test_files_of_one_stem_are_told_apart(tmp_path: Path) -> None:
+    for name in ("train/cat/0.png", "train/dog/0.png", "test/a.png", "test/a.bmp", "test/b.png"):
+        save(tmp_path / name)
+    text = tmp_path / "val.txt"
+    listed = card(labels={"test": "val.txt"})
+    text.write_text("a.bmp cat\nb.png dog\n")
+    with pytest.raises(ValueError, match=r"says no class of 1 images of .*test \(a\.png\)"):
+        find_folders(listed, tmp_path)
+    text.write_text("a cat\nb.png dog\n")
+    with pytest.raises(ValueError, match=r"'a cat' in line 1; .*; a may be a\.bmp or a\.png"):
+        find_folders(listed, tmp_path)
+    text.write_text("a.png cat\na.bmp dog\nb.png dog\n")
+    found = find_folders(listed, tmp_path).parts["test"]
+    assert (found.names, found.labels.tolist()) == (
+        ("test/a.png", "test/a.bmp", "test/b.png"),
+        [0, 1, 1],
+    )

@@ -1,5 +1,6 @@
 """Collections of images into stores, and what `info` and `check` say of these."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,8 @@ import pytest
 from PIL import Image
 
 from biopart.images import ingest, ingest_images
-from biopart.store import Store
+from biopart.images.ingest import stale_packs
+from biopart.store import Store, writing
 from biopart.store.image_card import ImageCard, load_image_card
 from biopart.verbs.check import check_leak, check_store
 from biopart.verbs.info import info
@@ -70,25 +72,56 @@ def test_bad_images_of_packs_that_are_there_count_too(
     assert sorted(report.left_out) == ["test-0000", "train-0000"]
 
 
-def test_an_image_changed_or_a_pack_too_many_makes_another_store(
-    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(ingest, "PACK", 4)
+def test_what_changed_of_the_images_is_taken_up_and_told(raw: Path, tmp_path: Path) -> None:
+    store = tmp_path / "s.zarr"
+    ingest_images(CARD, raw, store)
+    Image.new("RGB", (5, 4), (7, 7, 7)).save(raw / "train/cat/0.png")  # of as many bytes
+    Image.new("RGB", (5, 4), (8, 8, 8)).save(raw / "train/dog/9.png")
+    assert stale_packs(Store(store), CARD, raw) == [
+        "pack train-0000 was made of other images than the raw folder has now"
+    ]
+    report = ingest_images(CARD, raw, store)
+    assert report.updated == {
+        "train-0000": [
+            "1 images changed (train/cat/0.png)",
+            "1 images new here (train/dog/9.png)",
+        ]
+    }
+    assert report.kept == ["test-0000"]
+    pack = Store(store)
+    images = dict(zip(pack.names("train-0000"), pack.images("train-0000"), strict=True))
+    assert [int(images[f"train/{n}.png"][0, 0, 0]) for n in ("cat/0", "dog/9")] == [7, 8]
+    assert ingest_images(CARD, raw, store).kept == ["train-0000", "test-0000"]
+    assert stale_packs(Store(store), CARD, raw) == []
+
+
+def test_an_edit_that_keeps_size_and_time_is_found_by_its_bytes(raw: Path, tmp_path: Path) -> None:
+    path = raw / "train/cat/0.png"
+    Image.new("RGB", (5, 4), (1, 1, 1)).save(path, "BMP")  # whose size depends on no colour
     ingest_images(CARD, raw, tmp_path / "s.zarr")
-    Image.new("RGB", (5, 4), (7, 7, 7)).save(raw / "train/cat/0.png", compress_level=0)
-    with pytest.raises(ValueError, match=r"pack train-0000 of .* was made of other"):
-        ingest_images(CARD, raw, tmp_path / "s.zarr")
-    for number in (1, 2):
-        (raw / f"train/dog/{number}.png").unlink()
-    with pytest.raises(ValueError, match=r"pack train-0001 of .* was made of other"):
-        ingest_images(CARD, raw, tmp_path / "s.zarr")
+    before = path.stat()
+    Image.new("RGB", (5, 4), (7, 7, 7)).save(path, "BMP")
+    assert path.stat().st_size == before.st_size
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ingest_images(CARD, raw, tmp_path / "s.zarr").updated == {}
+    report = ingest_images(CARD, raw, tmp_path / "s.zarr", verify=True)
+    assert report.updated == {"train-0000": ["1 images changed (train/cat/0.png)"]}
 
 
-def test_a_pack_of_other_images_than_now_is_not_kept(raw: Path, tmp_path: Path) -> None:
+def test_images_that_are_gone_refuse_the_raw_folder(raw: Path, tmp_path: Path) -> None:
     ingest_images(CARD, raw, tmp_path / "s.zarr")
     (raw / "train/cat/1.png").rename(raw / "train/cat/7.png")
-    with pytest.raises(ValueError, match=r"pack train-0000 of .* was made of other images"):
+    with pytest.raises(ValueError, match=r"are not in the raw folder \(train/cat/1\.png"):
         ingest_images(CARD, raw, tmp_path / "s.zarr")
+
+
+def test_a_store_has_one_writer(raw: Path, tmp_path: Path) -> None:
+    with (
+        writing(tmp_path / "s.zarr"),
+        pytest.raises(ValueError, match="another process is writing"),
+    ):
+        ingest_images(CARD, raw, tmp_path / "s.zarr")
+    assert len(ingest_images(CARD, raw, tmp_path / "s.zarr").written) == 2
 
 
 def test_info_and_check_count_images(raw: Path, tmp_path: Path) -> None:

@@ -164,7 +164,9 @@ def test_an_empty_section_is_as_if_it_were_not_there() -> None:
 
     assert checked(Outer, {"inner": None}, "recipe").inner.steps == 5
     assert checked(Outer, {"path": "~/x"}, "recipe").path == Path.home() / "x"
-    with pytest.raises(ValueError, match="inner.steps: Input should be a valid integer, got None"):
+    with pytest.raises(
+        ValueError, match=r"inner\.steps: Input should be a valid integer, got None"
+    ):
         checked(Outer, {"inner": {"steps": None}}, "recipe")
 
 

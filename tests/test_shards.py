@@ -82,20 +82,53 @@ def test_what_is_wrong_with_a_shard_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="tr holds no tar file; n needs one"):
         find_shards(card(), tmp_path)
     write(tmp_path / "tr/s.tar", {"a.png": packed(1)})
-    with pytest.raises(ValueError, match=r"s\.tar: a has no number of a class in a \.cls"):
+    with pytest.raises(ValueError, match=r"s\.tar: a has no \.cls beside it, a class's number"):
         find_shards(card(), tmp_path)
     write(tmp_path / "tr/s.tar", {"a.txt": b"text", "a.cls": b"1"})
     with pytest.raises(ValueError, match="hold no image"):
         find_shards(card(), tmp_path)
     whole = shard(tmp_path / "tr/s.tar", range(4)).read_bytes()
     (tmp_path / "tr/s.tar").write_bytes(whole[:3000])
-    with pytest.raises(ValueError, match=r"s\.tar is damaged: unexpected end of data"):
+    with pytest.raises(ValueError, match=r"s\.tar is damaged: it does not end as tar files do"):
         find_shards(card(), tmp_path)
 
 
-def test_shards_that_have_changed_make_another_store(tmp_path):
+@pytest.mark.parametrize("cut", [512 * 2 + 100, 512 * 4, -1024])
+def test_a_shard_that_is_cut_anywhere_is_refused(tmp_path, cut):
+    whole = shard(tmp_path / "tr/s.tar", range(4)).read_bytes()
+    end = len(whole.rstrip(b"\0")) // 512 * 512 + 1024
+    (tmp_path / "tr/s.tar").write_bytes(whole[:cut] if cut > 0 else whole[: end + cut])
+    with pytest.raises(ValueError, match=r"s\.tar is damaged: it does not end as tar files do"):
+        find_shards(card(), tmp_path)
+
+
+def test_names_with_points_are_images_of_their_own_where_they_have_a_class(tmp_path):
+    members = {"a.v1.png": packed(1), "a.v1.cls": b"0", "a.v2.png": packed(2), "a.v2.cls": b"1"}
+    members |= {"b.png": packed(3), "b.cls": b"1", "b.seg.png": packed(9), "b.json": b"{}"}
+    write(tmp_path / "tr/s.tar", members)
+    found = find_shards(card(), tmp_path)
+    part = found.parts["train"]
+    assert part.names == ("tr/s/a.v1", "tr/s/a.v2", "tr/s/b")
+    assert part.labels.tolist() == [0, 1, 1]
+    assert part.read(0, 3, 1).pixels[:, 0, 0, 0].tolist() == [1, 2, 3]
+    assert found.left_out == {
+        "train": ["skipped files that are not images: .json (1), .seg.png (1)"]
+    }
+
+
+def test_classes_are_lines_and_a_number_above_what_is_stored_is_refused(tmp_path):
+    shard(tmp_path / "tr/s.tar", range(2))
+    (tmp_path / "classes.txt").write_bytes("fire truck\r\ngolden retriever\r\n".encode("utf-16"))
+    assert find_shards(card(), tmp_path).classes == ("fire truck", "golden retriever")
+    write(tmp_path / "tr/s.tar", {"a.png": packed(1), "a.cls": b"40000"})
+    with pytest.raises(ValueError, match="the class 40000 cannot be stored; classes are"):
+        find_shards(card(), tmp_path)
+
+
+def test_shards_that_have_changed_are_taken_up(tmp_path):
     shard(tmp_path / "tr/s.tar", range(3))
     ingest_images(card(), tmp_path, tmp_path / "a.zarr")
     shard(tmp_path / "tr/s.tar", range(4))
-    with pytest.raises(ValueError, match="was made of other images"):
-        ingest_images(card(), tmp_path, tmp_path / "a.zarr")
+    report = ingest_images(card(), tmp_path, tmp_path / "a.zarr")
+    assert report.updated == {"train-0000": ["1 images new here (tr/s/d/003)"]}
+    assert Store(tmp_path / "a.zarr").label("train-0000").tolist() == [0, 1, 2, 0]

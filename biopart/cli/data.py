@@ -84,18 +84,18 @@ def fetch(
 @click.option(
     "--layout", type=click.Choice(["training", "archive"]), default="training", show_default=True
 )
+@click.option(
+    "--verify", is_flag=True, help="Compare all source files by their bytes, not by size and time."
+)
 @set_option
 @output_options
 def prepare(
     card: str,
-    raw: Path,
-    out: Path,
-    jobs: int,
-    layout: Any,
     changes: tuple[str, ...],
     output: Output,
+    **options: Any,
 ) -> None:
-    """Prepare raw files into a store, as CARD says; a second call adds what is missing."""
+    """Prepare raw files into a store, as CARD says; a second call takes up what has changed."""
     from dataclasses import asdict
 
     from biopart.images import ingest_images
@@ -109,13 +109,13 @@ def prepare(
     with wrong_use():
         images = is_image_card(card)
         loaded: Any = load_image_card(card, changes) if images else load_card(card, changes)
-    report = (ingest_images if images else ingest)(
-        loaded, raw, out, jobs=jobs, layout=layout, on_record=on_record
-    )
+    report = (ingest_images if images else ingest)(loaded, on_record=on_record, **options)
+    updated = f"{len(report.updated)} updated, " if report.updated else ""
     lines = [
-        f"{out}: {len(report.written)} written, {len(report.kept)} there before, "
-        f"{len(report.refused)} refused"
+        f"{options['out']}: {len(report.written)} written, {updated}{len(report.kept)} there "
+        f"before, {len(report.refused)} refused"
     ]
+    lines += told_once("updated", report.updated)
     for kind in ("refused", "warnings", "left_out"):
         lines += told_once(kind, getattr(report, kind))
     output.emit(asdict(report), lines)

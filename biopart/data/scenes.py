@@ -12,7 +12,8 @@ from PIL import Image
 from torch import Tensor
 
 from biopart.data.batch import Batch
-from biopart.images.coco import Coco, Scene
+from biopart.images.coco import Coco, Scene, corners
+from biopart.images.decoding import read_image
 from biopart.images.outlines import raster
 
 FILL = (124, 116, 104)  # ImageNet's mean colour, which normalising takes to 0
@@ -110,7 +111,7 @@ class SceneSource:
         items = np.asarray(indices, dtype=np.int64).tolist()
         with ThreadPoolExecutor(self.threads) as pool:
             drawn = list(pool.map(self._draw, items))
-        names = [self.coco.scenes[item].path.name for item in items]
+        names = [self.coco.scenes[item].name for item in items]
         label = torch.full((len(items),), -1)
         values = torch.stack([pixels for pixels, _ in drawn])
         return SceneBatch(values, label, names, names, targets=[one for _, one in drawn])
@@ -132,7 +133,7 @@ class SceneSource:
         kept = np.flatnonzero(~scene.crowd)
         boxes = lying(scene.boxes[kept], jitter, side)
         seen = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > SMALLEST).all(1))
-        masks = [outlined(scene, scene.outlines[k], jitter, side) for k in kept[seen].tolist()]
+        masks = [mask_of(scene, k, jitter, side) for k in kept[seen].tolist()]
         target = {
             "boxes": torch.from_numpy(boxes[seen]).float(),
             "labels": torch.from_numpy(scene.classes[kept[seen]] + 1),
@@ -145,8 +146,10 @@ class SceneSource:
 
 def draw(scene: Scene, jitter: Jitter, canvas: int) -> NDArray[np.uint8]:
     """Decode a scene and lay it onto a canvas (S, S, 3)."""
-    with Image.open(scene.path) as image:
-        colours = image.convert("RGB")
+    try:
+        colours = read_image(scene.path, "RGB")
+    except ValueError as error:
+        raise OSError(f"{scene.path} {error}; mend it, or take it out of the JSON") from None
     if colours.size != (scene.width, scene.height):
         raise ValueError(
             f"{scene.path} is {colours.height} x {colours.width}; its annotations say "
@@ -167,6 +170,15 @@ def lying(boxes: NDArray[np.float32], jitter: Jitter, canvas: int) -> NDArray[np
     corners = jitter.points(boxes.reshape(-1, 2, 2), canvas)
     low, high = corners.min(1), corners.max(1)
     return np.concatenate([low, high], 1).clip(0, canvas)
+
+
+def mask_of(scene: Scene, number: int, jitter: Jitter, canvas: int) -> NDArray[np.uint8]:
+    """Draw an object on a canvas (S, S); its box stands for an outline that it lacks."""
+    outline = scene.outlines[number]
+    if outline is None:
+        left, top, right, bottom = scene.boxes[number].astype(float).tolist()
+        outline = corners([left, top, right - left, bottom - top])
+    return outlined(scene, outline, jitter, canvas)
 
 
 def outlined(scene: Scene, outline: Any, jitter: Jitter, canvas: int) -> NDArray[np.uint8]:

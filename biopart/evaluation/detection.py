@@ -34,7 +34,8 @@ def score_detections(
     -------
     dict
         ``box`` and ``mask``, each AP (mean over IoU 0.50 to 0.95), AP50, AP75, those of small,
-        medium and large objects (None where there are none), and average recall with 1, 10 and 100
+        medium and large objects (None where there are none, also of masks where no object of the
+        collection has an outline), and average recall with 1, 10 and 100
         detections per image. Without any detection all are 0.
     """
     check_installed()
@@ -46,12 +47,12 @@ def score_detections(
     if not detections:
         return {kind: dict.fromkeys(STATISTICS, 0.0) for kind in kinds}
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it returns
-        known = COCO()
-        known.dataset = dict(truth)
-        known.createIndex()
-        found = known.loadRes([dict(one) for one in detections])
         scores = {}
         for kind, name in kinds.items():
+            known = COCO()
+            known.dataset = dict(truth) if kind == "box" else _with_outlines(truth)
+            known.createIndex()
+            found = known.loadRes([dict(one) for one in detections])
             evaluation = COCOeval_faster(known, found, name)
             evaluation.evaluate()
             evaluation.accumulate()
@@ -59,3 +60,19 @@ def score_detections(
             values = [float(v) if v >= 0 else None for v in evaluation.stats]
             scores[kind] = dict(zip(STATISTICS, values, strict=False))
     return scores
+
+
+def _with_outlines(truth: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a collection in which objects without an outline neither count nor count against.
+
+    They become regions of crowds, which COCO's protocol leaves out: their masks are not known.
+    """
+    objects = []
+    for one in truth["annotations"]:
+        if one.get("segmentation") is None:
+            left, top, width, height = one["bbox"]
+            right, bottom = left + width, top + height
+            whole = [[left, top, right, top, right, bottom, left, bottom]]
+            one = {**one, "segmentation": whole, "iscrowd": 1}
+        objects.append(one)
+    return {**truth, "annotations": objects}

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from biopart.files import read_text
 from biopart.images.part import Collection, Read
 from biopart.store.image_card import ImageCard
 
@@ -48,6 +49,10 @@ class ArrayPart:
     labels: NDArray[np.int16]
     pixels: NDArray[np.uint8]
 
+    def stamp(self, start: int, stop: int) -> str:
+        """Return the hash of the pixels, which are in memory."""
+        return self.digest(start, stop)
+
     def digest(self, start: int, stop: int) -> str:
         """Return the SHA-256 of the pixels and labels of these numbers."""
         digest = hashlib.sha256(np.ascontiguousarray(self.pixels[start:stop]).data)
@@ -56,7 +61,8 @@ class ArrayPart:
 
     def read(self, start: int, stop: int, jobs: int) -> Read:
         """Return the images of these numbers; nothing is decoded."""
-        return Read(self.pixels[start:stop], np.arange(start, stop), {})
+        digest = self.digest(start, stop)
+        return Read(self.pixels[start:stop], np.arange(start, stop), {}, digest)
 
 
 def find_cifar(card: ImageCard, raw: Path) -> Collection:
@@ -72,8 +78,8 @@ def find_cifar(card: ImageCard, raw: Path) -> Collection:
     text, pickled, key = CLASSES[card.images]
     for folder in (raw, *(raw / name for name in FOLDERS[card.images])):
         if (folder / text).is_file():
-            lines = (folder / text).read_text(encoding="utf-8").split()
-            return _collection(card, folder, tuple(lines), _read_binary)
+            lines = [line.strip() for line in read_text(folder / text).split("\n")]
+            return _collection(card, folder, tuple(filter(None, lines)), _read_binary)
         if (folder / pickled).is_file():
             names = _unpickle(folder / pickled).get(key)
             if not isinstance(names, list) or not all(isinstance(n, bytes | str) for n in names):

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biopart.files import read_text
+from biopart.images.annotations import Found, Objects, key_of, objects_of, sides_of
 from biopart.images.outlines import run_lengths
 
 KEYPOINTS = 17  # of a person
+_NAMED = 5  # ids that are told of each reason
 
 
 @dataclass(frozen=True)
@@ -22,9 +25,11 @@ class Scene:
     Attributes
     ----------
     number : int
-        COCO's id of the image.
+        COCO's id of the image, or its place where that is no number.
     path : Path
         Its file.
+    name : str
+        The file's name as COCO has it, with its folders.
     height, width : int
         In pixels.
     boxes : float32 (objects, 4)
@@ -32,17 +37,18 @@ class Scene:
     classes : int64 (objects,)
         Numbers of ``Coco.classes``.
     outlines : tuple
-        COCO's segmentation of each object: polygons, or run lengths.
+        COCO's segmentation of each object: polygons, or run lengths; None = there is none.
     crowd : bool (objects,)
         Regions of many objects, which are no single one.
     keypoints : float32 (objects, 17, 3)
         x, y and visibility (0 = not labelled); all 0 where there are none.
-    annotations : int64 (objects,)
-        COCO's ids of the objects.
+    areas : float64 (objects,)
+        COCO's own area of each object in square pixels.
     """
 
     number: int
     path: Path
+    name: str
     height: int
     width: int
     boxes: NDArray[np.float32]
@@ -50,7 +56,7 @@ class Scene:
     outlines: tuple[Any, ...]
     crowd: NDArray[np.bool_]
     keypoints: NDArray[np.float32]
-    annotations: NDArray[np.int64]
+    areas: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -65,30 +71,37 @@ class Coco:
         Name of each class by COCO's id, in the order of the file; a class's number is its place.
     left_out : dict
         What is not in ``scenes`` and why, with counts.
+    remarks : dict
+        What is in them but lacks something, with counts.
+    named : dict
+        The first ids of each reason in both.
     """
 
     scenes: tuple[Scene, ...]
     classes: dict[int, str]
     left_out: dict[str, int] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
+    named: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the collection as COCO writes it, for its own evaluation."""
+        """Return the collection as COCO writes it, for its own evaluation; the ids are ours."""
         ids = list(self.classes)
-        objects = [
-            {
-                "id": int(scene.annotations[k]),
-                "image_id": scene.number,
-                "category_id": ids[scene.classes[k]],
-                "bbox": [left, top, right - left, bottom - top],
-                "area": area(scene.outlines[k], (right - left) * (bottom - top)),
-                "segmentation": scene.outlines[k],
-                "iscrowd": int(scene.crowd[k]),
-            }
-            for scene in self.scenes
-            for k, (left, top, right, bottom) in enumerate(scene.boxes.astype(float).tolist())
-        ]
+        objects: list[dict[str, Any]] = []
+        for scene in self.scenes:
+            for k, (left, top, right, bottom) in enumerate(scene.boxes.astype(float).tolist()):
+                one = {
+                    "id": len(objects) + 1,  # COCO's evaluation takes 0 for "none"
+                    "image_id": scene.number,
+                    "category_id": ids[scene.classes[k]],
+                    "bbox": [left, top, right - left, bottom - top],
+                    "area": float(scene.areas[k]),
+                    "iscrowd": int(scene.crowd[k]),
+                }
+                if scene.outlines[k] is not None:
+                    one["segmentation"] = scene.outlines[k]
+                objects.append(one)
         images = [
-            {"id": s.number, "height": s.height, "width": s.width, "file_name": s.path.name}
+            {"id": s.number, "height": s.height, "width": s.width, "file_name": s.name}
             for s in self.scenes
         ]
         categories = [{"id": number, "name": name} for number, name in self.classes.items()]
@@ -107,11 +120,20 @@ class Coco:
                 "category_id": one["category_id"],
                 "bbox": one["bbox"],
                 "score": 1.0,
-                "segmentation": run_lengths(one["segmentation"], *sizes[one["image_id"]]),
+                "segmentation": run_lengths(
+                    one.get("segmentation") or corners(one["bbox"]), *sizes[one["image_id"]]
+                ),
             }
             for one in truth["annotations"]
             if not one["iscrowd"]
         ]
+
+
+def corners(box: Sequence[float]) -> list[list[float]]:
+    """Return a box [left, top, width, height] as a polygon."""
+    left, top, width, height = box
+    right, bottom = left + width, top + height
+    return [[left, top, right, top, right, bottom, left, bottom]]
 
 
 def read_coco(annotations: Path, folder: Path, keypoints: Path | None = None) -> Coco:
@@ -131,29 +153,37 @@ def read_coco(annotations: Path, folder: Path, keypoints: Path | None = None) ->
     FileNotFoundError
         If a file is missing, or none of the images is in the folder.
     ValueError
-        If a file is no JSON, or not COCO's.
+        If a file is no JSON, or not COCO's, or two images or classes have one id.
     """
     given = _load(annotations)
-    points = {} if keypoints is None else {a["id"]: a for a in _load(keypoints)["annotations"]}
-    classes = {int(c["id"]): str(c["name"]) for c in given["categories"]}
-    by_image: dict[int, list[dict[str, Any]]] = {}
+    points = {} if keypoints is None else _points(_load(keypoints)["annotations"])
+    classes, by_class = _classes(annotations, given["categories"])
+    by_image: dict[Any, list[Mapping[str, Any]]] = {}
     for one in given["annotations"]:
-        by_image.setdefault(one["image_id"], []).append(one)
-    left_out: Counter[str] = Counter()
+        by_image.setdefault(key_of(one["image_id"]), []).append(one)
+    found = Found()
+    images = _by_key(annotations, given["images"])
+    files = _files(folder, images.values())
     scenes = []
-    for image in given["images"]:
-        objects = by_image.pop(image["id"], [])
-        path = folder / Path(image["file_name"]).name
-        if not path.is_file():
-            left_out["images whose file is missing"] += 1
-            left_out["objects of images whose file is missing"] += len(objects)
+    for place, (key, image) in enumerate(images.items(), start=1):
+        objects = by_image.pop(key, [])
+        path = files[key]
+        sides = None if path is None else sides_of(image, path)
+        if path is None or sides is None:
+            why = "file is missing" if path is None else "file is not an image"
+            found.leave_out(f"images whose {why}", [key])
+            found.leave_out(f"objects of images whose {why}", [o.get("id") for o in objects])
             continue
-        kept = list(_sound(objects, image, classes, left_out))
-        scenes.append(_scene(image, path, kept, list(classes), points=points))
-    left_out["objects of images that are not listed"] += sum(map(len, by_image.values()))
+        number = key if isinstance(key, int) else place
+        kept = objects_of(objects, sides, by_class, points=points, found=found)
+        scenes.append(_scene(number, path, str(image["file_name"]), sides, objects=kept))
+    lost = [one.get("id") for some in by_image.values() for one in some]
+    found.leave_out("objects of images that are not listed", lost)
     if not scenes:
         raise FileNotFoundError(f"{folder} holds none of the images of {annotations}")
-    return Coco(tuple(scenes), classes, {why: n for why, n in left_out.items() if n})
+    if len({scene.number for scene in scenes}) < len(scenes):
+        raise ValueError(f"{annotations} mixes ids of images that are numbers and texts")
+    return Coco(tuple(scenes), classes, found.left_out, found.remarks, found.named(_NAMED))
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -161,12 +191,12 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; COCO's annotations are unpacked there")
     try:
-        given = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        given = json.loads(read_text(path))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no JSON: {error}") from error
     wanted = {
-        "images": {"id", "file_name", "height", "width"},
-        "annotations": {"id", "image_id", "category_id", "bbox"},
+        "images": {"id", "file_name"},
+        "annotations": {"image_id", "category_id", "bbox"},
         "categories": {"id", "name"},
     }
     for key, parts in wanted.items():
@@ -179,67 +209,66 @@ def _load(path: Path) -> dict[str, Any]:
     return found
 
 
-def _sound(
-    objects: Sequence[Mapping[str, Any]],
-    image: Mapping[str, Any],
-    classes: Mapping[int, str],
-    left_out: Counter[str],
-) -> Iterator[tuple[Mapping[str, Any], list[float]]]:
-    """Yield objects with their box inside the image; count those that have none."""
-    for one in objects:
-        box = one["bbox"]
-        numbers = isinstance(box, list) and len(box) == 4 and bool(np.isfinite(box).all())
-        if not numbers or one["category_id"] not in classes:
-            left_out["objects without four numbers for a box, or of no class"] += 1
-            continue
-        left, top, width, height = map(float, box)
-        right, bottom = min(left + width, image["width"]), min(top + height, image["height"])
-        left, top = max(left, 0.0), max(top, 0.0)
-        if right <= left or bottom <= top:
-            left_out["degenerate boxes"] += 1
-            continue
-        yield one, [left, top, right, bottom]
+def _by_key(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:
+    """Return the images by their ids; ValueError where one is there twice."""
+    counts = Counter(key_of(row["id"]) for row in rows)
+    twice = [key for key, count in counts.items() if count > 1]
+    if twice:
+        raise ValueError(f"{path} has several images of the id {twice[0]!r}; give each its own")
+    return {key_of(row["id"]): row for row in rows}
+
+
+def _classes(
+    path: Path, rows: Sequence[Mapping[str, Any]]
+) -> tuple[dict[int, str], dict[Any, int]]:
+    """Return the name of each class by its id, and its place by the id as the file spells it."""
+    keys = [key_of(row["id"]) for row in rows]
+    if len(set(keys)) < len(keys):
+        raise ValueError(f"{path} has several classes of one id; give each its own")
+    numbers = keys if all(isinstance(key, int) for key in keys) else range(1, len(keys) + 1)
+    classes = {int(n): str(row["name"]) for n, row in zip(numbers, rows, strict=True)}
+    return classes, {key: place for place, key in enumerate(keys)}
+
+
+def _points(rows: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:
+    """Return objects with keypoints by their ids."""
+    return {key_of(row.get("id")): row for row in rows}
+
+
+def _files(folder: Path, images: Any) -> dict[Any, Path | None]:
+    """Return the file of each image, below the folder; by its last name where only that is there.
+
+    None = it is not there, or the image has no name.
+    """
+    names = {key_of(image["id"]): image["file_name"] for image in images}
+    last = Counter(Path(str(name)).name for name in names.values())
+    files: dict[Any, Path | None] = {}
+    for key, name in names.items():
+        relative = Path(str(name))
+        inside = not relative.is_absolute() and ".." not in relative.parts
+        tried = [folder / relative] if inside else []
+        tried += [folder / relative.name] if last[relative.name] == 1 else []
+        files[key] = next((p for p in tried if isinstance(name, str) and p.is_file()), None)
+    return files
 
 
 def _scene(
-    image: Mapping[str, Any],
-    path: Path,
-    objects: Sequence[tuple[Mapping[str, Any], list[float]]],
-    ids: Sequence[int],
-    *,
-    points: Mapping[int, Mapping[str, Any]],
+    number: int, path: Path, name: str, sides: tuple[int, int], *, objects: Objects
 ) -> Scene:
-    keypoints = np.zeros((len(objects), KEYPOINTS, 3), np.float32)
-    for row, (one, _) in enumerate(objects):
-        given = points.get(one["id"], one).get("keypoints")
-        if given is not None and len(given) == 3 * KEYPOINTS:
-            keypoints[row] = np.reshape(given, (KEYPOINTS, 3))
+    rows = objects.rows
+    keypoints = np.zeros((len(rows), KEYPOINTS, 3), np.float32)
+    for row, one in enumerate(rows):
+        if one.keypoints is not None:
+            keypoints[row] = one.keypoints
     return Scene(
-        int(image["id"]),
+        number,
         path,
-        int(image["height"]),
-        int(image["width"]),
-        np.array([box for _, box in objects], np.float32).reshape(-1, 4),
-        np.array([ids.index(one["category_id"]) for one, _ in objects], np.int64),
-        tuple(one.get("segmentation", []) for one, _ in objects),
-        np.array([bool(one.get("iscrowd", 0)) for one, _ in objects], bool),
-        keypoints,
-        np.array([one["id"] for one, _ in objects], np.int64),
+        name,
+        *sides,
+        boxes=np.array([one.box for one in rows], np.float32).reshape(-1, 4),
+        classes=np.array([one.place for one in rows], np.int64),
+        outlines=tuple(one.outline for one in rows),
+        crowd=np.array([one.crowd for one in rows], bool),
+        keypoints=keypoints,
+        areas=np.array([one.area for one in rows], np.float64),
     )
-
-
-def area(outline: Any, box: float) -> float:
-    """Return the area of polygons in square pixels (shoelace), of anything else that of its box.
-
-    Examples
-    --------
-    >>> area([[0, 0, 4, 0, 4, 2, 0, 2]], 99.0)
-    8.0
-    """
-    if not isinstance(outline, list) or not outline:
-        return box
-    total = 0.0
-    for polygon in outline:
-        x, y = np.reshape(polygon, (-1, 2)).T
-        total += abs(float(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)))) / 2
-    return total

@@ -1,23 +1,34 @@
 """Images in folders, one per class: ``train/cat/1.jpg``, as ImageNet's by WordNet number."""
 
 import hashlib
-import warnings
-from collections.abc import Sequence
+import io
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from PIL import Image
 
-from biopart.images.part import Collection, Read, collected
+from biopart.files import read_text
+from biopart.images.decoding import decode, quietly, suffixes
+from biopart.images.part import (
+    Collection,
+    Outcome,
+    Read,
+    class_codes,
+    collected,
+    digest_of,
+    printable,
+    skipped,
+)
 from biopart.store.image_card import ImageCard
 
-SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm"}
-DEEP = {"I", "F"}  # and I;16: more than 8 bits, which PIL would clip in silence
 SHARE = 256  # images that a process decodes at a time
+_BOXES = re.compile(r"(\S+)(?: \d+){4}(?: \S+(?: \d+){4})*")  # Kaggle's text has boxes
 
 
 @dataclass(frozen=True)
@@ -29,11 +40,13 @@ class FolderPart:
     labels: NDArray[np.int16]
     card: ImageCard
 
+    def stamp(self, start: int, stop: int) -> str:
+        """Return a hash of the names, sizes and times of change of the files of these numbers."""
+        return digest_of({name: _stat(self.root / name) for name in self.names[start:stop]})
+
     def digest(self, start: int, stop: int) -> str:
-        """Return the SHA-256 of the names and sizes in bytes of the files of these numbers."""
-        names = self.names[start:stop]
-        sizes = [f"{name} {(self.root / name).stat().st_size}" for name in names]
-        return hashlib.sha256("\n".join(sizes).encode()).hexdigest()
+        """Return the SHA-256 of the names and bytes of the files of these numbers."""
+        return digest_of({name: _sha256(self.root, name)[0] for name in self.names[start:stop]})
 
     def read(self, start: int, stop: int, jobs: int) -> Read:
         """Decode the images of these numbers."""
@@ -42,12 +55,33 @@ class FolderPart:
             delayed(decode_all)(self.root, self.names[s.start : s.stop], self.card) for s in shares
         )
         found = zip(shares, Parallel(n_jobs=jobs)(calls), strict=True)
-        outcomes = (pair for share, made in found for pair in zip(share, made, strict=True))
+        outcomes = (
+            (number, *made)
+            for share, all_made in found
+            for number, made in zip(share, all_made, strict=True)
+        )
         return collected(outcomes, self.names, (len(self.card.channels), *self.card.size))
 
 
+def _stat(path: Path) -> str:
+    try:
+        found = path.stat()
+    except OSError:
+        return "gone"
+    return f"{found.st_size} {found.st_mtime_ns}"
+
+
+def _sha256(root: Path, name: str) -> tuple[str, bytes | None]:
+    """Return the SHA-256 of a file and its bytes; of one that cannot be read the word gone."""
+    try:
+        raw = Path(f"{root}/{name}").read_bytes()
+    except OSError:
+        return "gone", None
+    return hashlib.sha256(raw).hexdigest(), raw
+
+
 def find_folders(card: ImageCard, raw: Path) -> Collection:
-    """List a collection in folders.
+    """List a collection in folders, links to folders included.
 
     Raises
     ------
@@ -57,57 +91,98 @@ def find_folders(card: ImageCard, raw: Path) -> Collection:
         If the parts have different classes, or a class of a part has no image.
     """
     found: dict[str, dict[str, list[Path]]] = {}
+    others: dict[str, Counter[str]] = {part: Counter() for part in card.parts}
     for part, folder in card.parts.items():
         place = raw / folder
         if part in card.labels:
-            found[part] = _listed(raw / card.labels[part], place)
+            found[part] = _listed(raw / card.labels[part], place, others[part])
             continue
         classes = [p for p in sorted(place.glob("*")) if p.is_dir() and p.name[0] != "."]
         if not classes:
             raise FileNotFoundError(f"{place} holds no folder of a class; {card.name} needs one")
-        found[part] = {one.name: _files(one) for one in classes}
+        found[part] = {one.name: _images(_files(one), others[part]) for one in classes}
     _compare(found)
-    classes_of_first = next(iter(found.values()))
     parts = {}
     for part, by_class in found.items():
         names = [str(p.relative_to(raw).as_posix()) for paths in by_class.values() for p in paths]
         counts = [len(paths) for paths in by_class.values()]
-        labels = np.repeat(np.arange(len(counts)), counts).astype(np.int16)
+        labels = class_codes(np.repeat(np.arange(len(counts)), counts))
         parts[part] = FolderPart(raw, tuple(names), labels, card)
-    return Collection(tuple(classes_of_first), parts)
+    left_out = {part: [skipped(counts)] for part, counts in others.items() if counts}
+    return Collection(tuple(next(iter(found.values()))), parts, left_out)
 
 
-def _files(folder: Path) -> list[Path]:
-    images = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return sorted(
-        path for path in images if not any(p[0] == "." for p in path.relative_to(folder).parts)
-    )
+def _files(folder: Path) -> Iterator[Path]:
+    """Yield the files of a folder and of those below it, linked ones too, each folder once."""
+    seen: set[str] = set()
+    for place, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if name[0] != ".")
+        yield from (Path(place, name) for name in files if name[0] != ".")
 
 
-def _listed(path: Path, place: Path) -> dict[str, list[Path]]:
+def _images(files: Iterator[Path], others: Counter[str]) -> list[Path]:
+    """Return the images among files, sorted, and count the others by their suffix."""
+    images = []
+    for path in files:
+        if path.suffix.lower() in suffixes():
+            images.append(path)
+        else:
+            others[path.suffix.lower()] += 1
+    return sorted(images)
+
+
+def _listed(path: Path, place: Path, others: Counter[str]) -> dict[str, list[Path]]:
     """Return the images of a flat folder by the class that a text names for each.
 
-    A line is the name of a file, with or without its ending, and its class, apart by a comma or
-    white space; what follows is not read. Kaggle's LOC_val_solution.csv is such a text.
+    A line is the name of a file, with or without its ending, and its class, apart by a comma, a
+    tab or blanks; both may hold blanks. Kaggle's LOC_val_solution.csv, which has boxes behind the
+    class, is such a text.
     """
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}, which should say the class of each image")
-    files = {p.stem: p for p in sorted(place.glob("*")) if p.suffix.lower() in SUFFIXES}
+    files = {p.name: p for p in _images((p for p in place.glob("*") if p.is_file()), others)}
+    stems: dict[str, list[str]] = {}
+    for name in files:
+        stems.setdefault(Path(name).stem, []).append(name)
     by_class: dict[str, list[Path]] = {}
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, start=1):
-        name, *said = line.replace(",", " ").split() or [""]
-        if not name or (number == 1 and said[:1] == ["PredictionString"]):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
+        if not line.strip() or (number == 1 and "PredictionString" in line):
             continue
-        stem = name if name in files else Path(name).stem
-        if not said or stem not in files:
+        name, said = _parted(line, files, stems)
+        several = stems.get(name, []) if name not in files else [name]
+        if not said or len(several) != 1 or several[0] not in files:
+            many = f"; {name} may be {' or '.join(several)}" if len(several) > 1 else ""
             raise ValueError(
-                f"{path} says {line!r} in line {number}; give a file of {place} and its class"
+                f"{path} says {line!r} in line {number}; give a file of {place} and its class once"
+                f"{many}"
             )
-        by_class.setdefault(said[0], []).append(files.pop(stem))
+        by_class.setdefault(said, []).append(files.pop(several[0]))
     if files:
-        raise ValueError(f"{path} says no class of {len(files)} images of {place}")
+        some = ", ".join(printable(name) for name in sorted(files)[:3])
+        raise ValueError(f"{path} says no class of {len(files)} images of {place} ({some})")
     return {name: sorted(by_class[name]) for name in sorted(by_class)}
+
+
+def _parted(line: str, files: Mapping[str, Path], stems: Mapping[str, object]) -> tuple[str, str]:
+    """Part a line into the name of a file and its class."""
+    line = line.strip()
+    for mark in "\t,;":
+        if mark in line:
+            name, _, said = (part.strip().strip('"') for part in line.partition(mark))
+            said = said.split(mark)[0].strip()
+            boxes = _BOXES.fullmatch(said)
+            return name, boxes[1] if boxes else said
+    words = line.split()
+    for count in range(1, len(words)):
+        name = " ".join(words[:count])
+        if name in files or name in stems:
+            return name, " ".join(words[count:])
+    return words[0], " ".join(words[1:])
 
 
 def _compare(found: dict[str, dict[str, list[Path]]]) -> None:
@@ -123,45 +198,16 @@ def _compare(found: dict[str, dict[str, list[Path]]]) -> None:
             )
 
 
-def decode_all(root: Path, names: Sequence[str], card: ImageCard) -> list[NDArray[np.uint8] | str]:
-    """Decode images; a text in place of one says why it could not be."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # corrupt EXIF, which says nothing of the pixels
-        return [decode(f"{root}/{name}", card) for name in names]
+def decode_all(root: Path, names: Sequence[str], card: ImageCard) -> list[tuple[Outcome, str]]:
+    """Decode images; a text in place of one says why it could not be. With the hash of each."""
+    with quietly():
+        return [_decoded(root, name, card) for name in names]
 
 
-def decode(path: Path | str | BinaryIO, card: ImageCard) -> NDArray[np.uint8] | str:
-    """Decode an image to uint8 (channel, y, x), or say why it is bad.
-
-    CMYK, palettes and transparency become the card's channels by PIL's conversion. The rotation in
-    EXIF is not applied, as is usual for ImageNet.
-    """
-    height, width = card.size
-    try:
-        with Image.open(path) as image:
-            if image.mode.partition(";")[0] in DEEP:
-                return f"has more than 8 bits per channel (mode {image.mode})"
-            mode = "L" if card.channels == ["grey"] else "RGB"
-            image.load()
-            converted = image if image.mode == mode else image.convert(mode)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        return " ".join(str(error).split())
-    if converted.size != (width, height):
-        if card.fit is None:
-            return f"is {converted.height} x {converted.width}, not {height} x {width}; set fit"
-        if card.fit == "crop":
-            converted = centre(converted, height, width)
-        converted = converted.resize((width, height), Image.Resampling.BICUBIC)
-    values = np.asarray(converted, dtype=np.uint8).reshape(height, width, -1)
-    return values.transpose(2, 0, 1)
-
-
-def centre(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Cut the largest centred part with the proportions of a height and width.
-
-    It is cut before it is resized: PIL's own ``ImageOps.fit`` lets pixels outside bleed in.
-    """
-    scale = min(image.height / height, image.width / width)
-    rows, columns = max(1, round(scale * height)), max(1, round(scale * width))
-    top, left = (image.height - rows) // 2, (image.width - columns) // 2
-    return image.crop((left, top, left + columns, top + rows))
+def _decoded(root: Path, name: str, card: ImageCard) -> tuple[Outcome, str]:
+    sha256, raw = _sha256(root, name)
+    if printable(name) != name:
+        return "has a name that is not UTF-8: rename it", sha256
+    if raw is None:
+        return "cannot be read, or is a link to nothing", sha256
+    return decode(io.BytesIO(raw), card), sha256

@@ -1,13 +1,17 @@
 """A collection of images into a store: packs of images, each whole or not at all."""
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from biopart.images.cifar import find_cifar
 from biopart.images.folders import find_folders
-from biopart.images.part import Part, Read
+from biopart.images.part import Collection, Part, Read
 from biopart.images.shards import find_shards
-from biopart.store import Images, Store, create_store, finish_store, write_record
+from biopart.store import Images, Store, create_store, finish_store, write_record, writing
 from biopart.store.image_card import ImageCard
 from biopart.store.report import Report
 from biopart.store.writing import Layout
@@ -22,11 +26,12 @@ def ingest_images(
     *,
     jobs: int = 1,
     layout: Layout = "training",
+    verify: bool = False,
     on_record: Callable[[str, str | None], None] = lambda name, reason: None,
 ) -> Report:
     """Prepare a collection of images into a store; a stopped call goes on with the missing packs.
 
-    A raw folder that has changed since is refused: it makes another store.
+    Packs whose images have changed since, or to which some have come, are written again.
 
     Parameters
     ----------
@@ -38,6 +43,8 @@ def ingest_images(
         Processes that decode.
     layout : "training" or "archive"
         Of the packs written.
+    verify : bool
+        Compare the bytes of all images, not only of those whose size or time has changed.
     on_record : callable
         Gets each pack's name, and None since none is refused alone.
 
@@ -51,22 +58,43 @@ def ingest_images(
     FileNotFoundError
         If the folder is missing or has no images of the card's kind.
     ValueError
-        If parts have different classes, more images than ``max_bad`` are bad, or a pack that is
-        there was made of other images.
+        If parts have different classes, more images than ``max_bad`` are bad, or images that the
+        store holds are gone from the raw folder.
     """
+    collection = find_collection(card, raw)
+    with writing(out):
+        create_store(out, card.store_attributes(collection.classes))
+        return _fill(collection, card, out, _Work(jobs, layout, verify, on_record))
+
+
+def find_collection(card: ImageCard, raw: Path) -> Collection:
+    """List the images of a raw folder by a card; errors as of ``ingest_images``."""
     if not raw.is_dir():
         raise FileNotFoundError(f"no folder {raw}; give the raw files of {card.name} by --raw")
     find = {"folders": find_folders, "shards": find_shards}.get(card.images, find_cifar)
-    collection = find(card, raw)
-    create_store(out, card.store_attributes(collection.classes))
-    report, present, bad = Report(), set(Store(out).records), dict[str, str]()
+    return find(card, raw)
+
+
+@dataclass(frozen=True)
+class _Work:
+    """How packs are made, and who is told."""
+
+    jobs: int
+    layout: Layout
+    verify: bool
+    on_record: Callable[[str, str | None], None]
+
+
+def _fill(collection: Collection, card: ImageCard, out: Path, work: _Work) -> Report:
+    """Write the packs that a store lacks or whose images have changed."""
+    store = Store(out)
+    report, bad = Report(), dict[str, str]()
     packs = list(_packs(collection.parts))
-    for name in sorted(present - {name for name, *_ in packs}):
-        raise _changed(out, name)
+    _refuse_gone(store, collection.parts)
+    report.left_out.update(collection.left_out)
     for name, part, of, span in packs:
-        digest = of.digest(*span)
-        read = None if name in present else of.read(*span, jobs)
-        mine = _bad_of(out, name, digest) if read is None else dict(read.bad)
+        read = _read_again(store, name, of, span, work=work)
+        mine = dict(store.about(name)["bad"] if read is None else read.bad)
         bad |= mine
         _count_bad(bad, card.max_bad)
         if mine:
@@ -74,11 +102,43 @@ def ingest_images(
         if read is None:
             report.kept.append(name)
             continue
-        write_record(out, name, _pack(of, read, part, digest), layout=layout)
-        report.written.append(name)
-        on_record(name, None)
+        pack = _pack(of, read, part, span)
+        if name in store.records:
+            report.updated[name] = _changes(store, name, pack)
+        else:
+            report.written.append(name)
+        write_record(out, name, pack, layout=work.layout)
+        work.on_record(name, None)
     finish_store(out)
     return report
+
+
+def _read_again(
+    store: Store, name: str, of: Part, span: tuple[int, int], *, work: _Work
+) -> Read | None:
+    """Read the images of a pack, unless the store holds it as they are now."""
+    if name in store.records:
+        about = store.about(name)
+        stamp = with_labels(of.stamp(*span), of, span)
+        same = about.get("raw_stamp") == stamp and not work.verify
+        if same or about["raw_sha256"] == with_labels(of.digest(*span), of, span):
+            return None
+    return of.read(*span, work.jobs)
+
+
+def stale_packs(store: Store, card: ImageCard, raw: Path) -> list[str]:
+    """Say which packs of a store are no longer as the images of a raw folder, by their bytes."""
+    collection = find_collection(card, raw)
+    packs = {name: (of, span) for name, _, of, span in _packs(collection.parts)}
+    lines = [f"pack {name} is not of the raw folder" for name in store.records if name not in packs]
+    for name, (of, span) in packs.items():
+        if name not in store.records:
+            lines.append(f"pack {name} is missing from the store")
+        elif store.about(name)["raw_sha256"] != with_labels(of.digest(*span), of, span):
+            lines.append(f"pack {name} was made of other images than the raw folder has now")
+    if tuple(store.label_names) != collection.classes:
+        lines.append("the classes differ")
+    return lines
 
 
 def _packs(parts: Mapping[str, Part]) -> Iterator[tuple[str, str, Part, tuple[int, int]]]:
@@ -89,20 +149,39 @@ def _packs(parts: Mapping[str, Part]) -> Iterator[tuple[str, str, Part, tuple[in
             yield f"{part}-{number:04d}", part, of, (start, stop)
 
 
-def _bad_of(out: Path, name: str, digest: str) -> dict[str, str]:
-    """Return the bad images of a pack that is there; ValueError if it was made of others."""
-    about = Store(out).about(name)
-    if about["raw_sha256"] != digest:
-        raise _changed(out, name)
-    bad: dict[str, str] = about["bad"]
-    return bad
+def _refuse_gone(store: Store, parts: Mapping[str, Part]) -> None:
+    """Refuse a raw folder that lacks images which a store holds."""
+    held: dict[str, set[str]] = {}
+    for name in store.records:
+        held.setdefault(str(store.about(name)["part"]), set()).update(store.names(name))
+    gone = [
+        name
+        for part, names in held.items()
+        for name in sorted(names - set(parts[part].names if part in parts else ()))
+    ]
+    if gone:
+        raise ValueError(
+            f"{len(gone)} images of {store.path} are not in the raw folder ({', '.join(gone[:3])}"
+            f"{', ...' if len(gone) > 3 else ''}): put them back, or give another --out"
+        )
 
 
-def _changed(out: Path, name: str) -> ValueError:
-    return ValueError(
-        f"pack {name} of {out} was made of other images than the raw folder has now; give another "
-        "--out or remove it"
-    )
+def _changes(store: Store, name: str, pack: Images) -> list[str]:
+    """Say how a pack differs from the one that a store holds."""
+    old = dict(zip(store.names(name), store.images(name), strict=True))
+    edited = [
+        image
+        for image, pixels in zip(pack.names, pack.image, strict=True)
+        if image in old and not np.array_equal(old[image], pixels)
+    ]
+    added = [image for image in pack.names if image not in old]
+    gone = set(old) - set(pack.names)
+    told = {"changed": edited, "new here": added, "no longer here": sorted(gone)}
+    return [
+        f"{len(images)} images {what} ({', '.join(images[:3])}{', ...' if len(images) > 3 else ''})"
+        for what, images in told.items()
+        if images
+    ] or ["labels or files changed, no pixel did"]
 
 
 def _count_bad(bad: dict[str, str], most: int) -> None:
@@ -114,8 +193,19 @@ def _count_bad(bad: dict[str, str], most: int) -> None:
         )
 
 
-def _pack(of: Part, read: Read, part: str, digest: str) -> Images:
+def with_labels(digest: str, of: Part, span: tuple[int, int]) -> str:
+    """Return the SHA-256 of what tells images apart and of their labels."""
+    labels = np.ascontiguousarray(of.labels[slice(*span)], "<i2").tobytes()
+    return hashlib.sha256(digest.encode() + labels).hexdigest()
+
+
+def _pack(of: Part, read: Read, part: str, span: tuple[int, int]) -> Images:
     """Put together the images of a pack that could be read."""
     names = tuple(of.names[number] for number in read.kept.tolist())
-    about = {"part": part, "raw_sha256": digest, "bad": dict(read.bad)}
+    about = {
+        "part": part,
+        "raw_sha256": with_labels(read.digest, of, span),
+        "raw_stamp": with_labels(of.stamp(*span), of, span),
+        "bad": dict(read.bad),
+    }
     return Images(read.pixels, of.labels[read.kept], names, about)

@@ -1,7 +1,8 @@
 """What every reader of images gives: classes, and the images of each part by number."""
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
@@ -20,29 +21,78 @@ class Read:
         Their numbers.
     bad : mapping
         Name to reason of those that could not.
+    digest : str
+        SHA-256 of the names and bytes of all of them.
     """
 
     pixels: NDArray[np.uint8]
     kept: NDArray[np.int64]
     bad: Mapping[str, str]
+    digest: str
 
 
 Outcome = NDArray[np.uint8] | str  # the pixels (channel, y, x), or why there are none
+MOST_CLASSES = int(np.iinfo(np.int16).max)
 
 
 def collected(
-    outcomes: Iterable[tuple[int, Outcome]], names: Sequence[str], shape: Sequence[int]
+    outcomes: Iterable[tuple[int, Outcome, str]], names: Sequence[str], shape: Sequence[int]
 ) -> Read:
-    """Put together what came of images by number, (channel, y, x) each or a reason."""
-    pixels, kept, bad = [], [], {}
-    for number, outcome in outcomes:
+    """Put together what came of images by number: pixels (channel, y, x) or a reason, and a hash.
+
+    Parameters
+    ----------
+    outcomes
+        Number, pixels or reason, and SHA-256 of the bytes of each image.
+    names
+        Of all images.
+    shape
+        Of the pixels of one.
+    """
+    pixels, kept, bad, hashes = [], [], {}, {}
+    for number, outcome, sha256 in outcomes:
+        hashes[names[number]] = sha256
         if isinstance(outcome, str):
-            bad[names[number]] = outcome
+            bad[printable(names[number])] = outcome
         else:
             pixels.append(outcome)
             kept.append(number)
     whole = np.stack(pixels) if pixels else np.zeros((0, *shape), np.uint8)
-    return Read(whole, np.array(kept, dtype=np.int64), bad)
+    return Read(whole, np.array(kept, dtype=np.int64), bad, digest_of(hashes))
+
+
+def digest_of(hashes: Mapping[str, str]) -> str:
+    """Return the SHA-256 of names and the hashes of their bytes, or what else tells them apart."""
+    lines = (f"{name} {value}\n" for name, value in hashes.items())
+    return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def printable(name: str) -> str:
+    """Return a name that can be written, also of a file whose name is not UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def skipped(others: Mapping[str, int]) -> str:
+    """Say how many files of each suffix are not images.
+
+    Examples
+    --------
+    >>> skipped({".json": 3, "": 1})
+    'skipped files that are not images: no suffix (1), .json (3)'
+    """
+    listed = [f"{suffix or 'no suffix'} ({count})" for suffix, count in sorted(others.items())]
+    return f"skipped files that are not images: {', '.join(listed)}"
+
+
+def class_codes(labels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int16]:
+    """Return numbers of classes as the store holds them; ValueError where one is too large."""
+    highest = max(labels, default=0)
+    if highest > MOST_CLASSES or min(labels, default=0) < 0:
+        raise ValueError(
+            f"the class {highest if highest > 0 else min(labels)} cannot be stored; classes are "
+            f"numbers from 0 to {MOST_CLASSES}"
+        )
+    return np.asarray(labels, dtype=np.int16)
 
 
 class Part(Protocol):
@@ -56,8 +106,11 @@ class Part(Protocol):
     def labels(self) -> NDArray[np.int16]:
         """Class of each image."""
 
+    def stamp(self, start: int, stop: int) -> str:
+        """Return what tells at no cost that images may have changed: names, sizes, times."""
+
     def digest(self, start: int, stop: int) -> str:
-        """Return what tells whether the images of these numbers are still the same."""
+        """Return the SHA-256 of names and bytes of the images of these numbers, as ``Read``'s."""
 
     def read(self, start: int, stop: int, jobs: int) -> Read:
         """Read the images of these numbers, in several processes where it decodes them."""
@@ -65,7 +118,11 @@ class Part(Protocol):
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection of images: the names of its classes and its parts."""
+    """A collection of images: the names of its classes, its parts, and what was not taken of each.
+
+    ``left_out`` has sentences by part.
+    """
 
     classes: tuple[str, ...]
     parts: Mapping[str, Part]
+    left_out: Mapping[str, list[str]] = field(default_factory=dict)

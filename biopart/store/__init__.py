@@ -3,7 +3,7 @@
 from biopart.store.card import Card, load_card
 from biopart.store.contents import Images, Record
 from biopart.store.records import Store
-from biopart.store.writing import create_store, finish_store, write_record
+from biopart.store.writing import create_store, finish_store, write_record, writing
 
 __all__ = [
     "Card",
@@ -14,4 +14,5 @@ __all__ = [
     "finish_store",
     "load_card",
     "write_record",
+    "writing",
 ]

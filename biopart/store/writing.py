@@ -5,11 +5,13 @@ import os
 import re
 import shutil
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
 import zarr
+from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
@@ -18,6 +20,24 @@ from biopart.store.contents import Images, Record
 from biopart.store.records import FORMAT_VERSION, Store
 
 Layout = Literal["training", "archive"]
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Keep a store to one writer: two cards that fill a new one at once would mix.
+
+    Raises ValueError where another process is writing it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(f"another process is writing {path}; wait until it is done") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def create_store(path: Path, attributes: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from torch import Tensor
 
 from biopart.compute import cores, describe, open_fabric
 from biopart.data import SceneSource
+from biopart.data.scenes import Jitter, draw
 from biopart.evaluation.detection import check_installed, score_detections
-from biopart.images.coco import Coco, read_coco
+from biopart.images.annotations import reasons, total
+from biopart.images.coco import Coco, Scene, read_coco
 from biopart.images.outlines import encode
 from biopart.nn import Normalise, ViT
 from biopart.nn.weights import save_tensors
@@ -93,6 +96,7 @@ def detect(
         about |= {"chosen": describe(fabric, source), "steps": task.steps}
         about["parameters"] = sum(p.numel() for p in objective.parameters())
         about |= {"left_out": {"train": train.left_out, "test": test.left_out}}
+        about |= {"remarks": {"train": train.remarks, "test": test.remarks}}
         if not resume:
             write_json(run.path / "provenance.json", {**origins(), **about})
             write_text(run.path / "recipe.yaml", recipe.to_yaml())
@@ -109,9 +113,41 @@ def detect(
 
 def open_scenes(recipe: Recipe, part: ScenesSettings) -> Coco:
     """Read the scenes of a part."""
-    root = recipe.detect.root
+    root, most = recipe.detect.root, recipe.detect.max_bad
     keypoints = None if part.keypoints is None else root / part.keypoints
-    return read_coco(root / part.annotations, root / part.images, keypoints)
+    coco = read_coco(root / part.annotations, root / part.images, keypoints)
+    count = total(coco.left_out)
+    if count > most:
+        raise ValueError(
+            f"{root / part.annotations}: {count} images or objects were left out, detect.max_bad "
+            f"allows {most}: {reasons(coco.left_out, coco.named)}"
+        )
+    if not any((~scene.crowd).any() for scene in coco.scenes):
+        raise ValueError(
+            f"{root / part.annotations} has no object in its {len(coco.scenes)} images"
+        )
+    check_images(coco, cores())
+    return coco
+
+
+def check_images(coco: Coco, threads: int) -> None:
+    """Refuse scenes whose file cannot be decoded or has another size, before anything is trained.
+
+    Raises ValueError that names the first files at fault and counts them.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        faults = [fault for fault in pool.map(fault_of, coco.scenes) if fault]
+    if faults:
+        raise ValueError(f"{len(faults)} images cannot be used: {'; '.join(faults[:5])}")
+
+
+def fault_of(scene: Scene) -> str:
+    """Say what is wrong with a scene's file; empty where nothing is."""
+    try:
+        draw(scene, Jitter((1.0, 1.0)), 1)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
 
 
 def build(recipe: Recipe, classes: int) -> tuple[Detect, str]:
