@@ -1,8 +1,12 @@
-"""Text files as people have them: encodings, byte-order marks, line ends."""
+"""Files: texts in any usual encoding, and locks."""
 
 import codecs
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 _MARKED = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -11,6 +15,26 @@ _MARKED = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+@contextmanager
+def held(path: Path, busy: str) -> Iterator[None]:
+    """Hold a lock file while something is done; it is gone afterwards, and with its process.
+
+    Raises ValueError with the sentence ``busy`` where another process holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise ValueError(busy) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # some systems keep files that are open
+            path.unlink()
+        lock.release()
 
 
 def read_text(path: Path) -> str:

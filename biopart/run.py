@@ -5,12 +5,16 @@ import math
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from biopart.files import held, read_text
+
+LATEST = Path("runs") / "latest"
 LIBRARIES = ("biopart", "torch", "timm", "numpy", "scipy", "zarr", "lightning-fabric")
 
 
@@ -18,8 +22,12 @@ def write_text(path: Path, text: str) -> None:
     """Write a file beside and rename it, so that it is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    beside.write_text(text, encoding="utf-8")
-    beside.replace(path)
+    try:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written ({error.strerror}): make room for it") from None
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
@@ -162,20 +170,38 @@ def new_run(name: str, out: Path | None = None, *, latest: bool = True) -> Run:
         raise FileExistsError(f"{path} holds other files; give a new folder by --out")
     path.mkdir(parents=True, exist_ok=True)
     if latest:
-        write_text(Path("runs") / "latest", str(path.resolve()))
+        write_text(LATEST, os.path.relpath(path.resolve(), LATEST.parent.resolve()))
     return Run(path)
 
 
+@contextmanager
+def one_process(run: Run) -> Iterator[None]:
+    """Keep a run's folder to one process, which others could overwrite each other's files in.
+
+    Raises ValueError while another one lives.
+    """
+    busy = f"another process is working in {run.path}; wait until it is done, or stop it"
+    with held(run.path / ".lock", busy):
+        yield
+
+
 def find_run(path: Path | None) -> Run:
-    """Return the run of a folder, or the newest one; FileNotFoundError where there is none."""
-    if path is not None:
-        if not path.is_dir():
-            raise FileNotFoundError(f"no run at {path}; make one with: biopart pretrain RECIPE")
-        return Run(path)
-    latest = Path("runs") / "latest"
-    if not latest.is_file():
-        raise FileNotFoundError("no run yet; make one with: biopart pretrain RECIPE")
-    return Run(Path(latest.read_text(encoding="utf-8").strip()))
+    """Return the run of a folder, of a file ``latest`` that names one, or the newest one.
+
+    Raises FileNotFoundError where there is none.
+    """
+    if path is None:
+        path = LATEST
+        if not path.is_file():
+            raise FileNotFoundError("no run yet; make one with: biopart pretrain RECIPE")
+    path = Path(path).expanduser()
+    if path.name == LATEST.name and path.is_file():  # relative, so that a moved folder keeps it
+        named = Path(read_text(path).strip())
+        inside = path.parent / named
+        path = (inside if inside.is_dir() or not named.is_dir() else named).resolve()
+    if not path.is_dir():
+        raise FileNotFoundError(f"no run at {path}; make one with: biopart pretrain RECIPE")
+    return Run(path)
 
 
 def origins() -> dict[str, Any]:

@@ -81,7 +81,7 @@ def test_a_dry_run_says_so(recipe_file):
         (["pretrain", "demo", "--set", "encoder.dimm=3"], 2, "did you mean dim?"),
         (["pretrain", "demo", "--set", "encoder.dim=x"], 2, "encoder.dim: Input should be"),
         (["pretrain"], 2, "give a recipe"),
-        (["pretrain", "demo", "--resume"], 2, "give --out alone"),
+        (["pretrain", "--resume", "--device", "cpu"], 2, "give --out, and its recipe or none"),
         (["pretrain", "physionet_sleep"], 1, "biopart fetch physionet2018"),
         (["pretrain", "--resume"], 1, "no run yet"),
         (["pretrain", "--nonsense"], 2, "No such option"),

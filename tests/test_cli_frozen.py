@@ -72,6 +72,7 @@ TABLE = {
         "--jobs integer=1",
         "--layout training|archive=training",
         "--set text...",
+        "--verify",
     ],
     "pretrain": [
         "[RECIPE]",

@@ -158,7 +158,7 @@ def test_a_store_that_grew_is_not_resumed(run, recipe, tmp_path):
     (run.path / "recipe.yaml").write_text(text.replace(str(recipe.data.store), str(grown)))
     resume(run.path)
     store = Store(grown)
-    values = store.signal("n0"), store.scale("n0"), store.label("n0"), store.bad("n0")
+    values = store.signal("n0")[:, ::-1], store.scale("n0"), store.label("n0"), store.bad("n0")
     write_record(grown, "n9", Record(*values, {"person": "p9"}))
     with pytest.raises(ValueError, match=r"has changed since .* was begun"):
         resume(run.path)
@@ -216,7 +216,7 @@ def test_damaged_and_foreign_weights_are_named(run):
     with pytest.raises(ValueError, match=r"encoder.safetensors is damaged .* make it again"):
         finetune(run)
     shutil.copy(run.path / "objective.safetensors", run.encoder)
-    with pytest.raises(ValueError, match="holds no encoder of biopart"):
+    with pytest.raises(ValueError, match="of no vision transformer in timm's names"):
         finetune(run)
 
 

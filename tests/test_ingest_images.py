@@ -9,7 +9,7 @@ from PIL import Image
 
 from biopart.images import ingest, ingest_images
 from biopart.images.ingest import stale_packs
-from biopart.store import Store, writing
+from biopart.store import Store, one_writer
 from biopart.store.image_card import ImageCard, load_image_card
 from biopart.verbs.check import check_leak, check_store
 from biopart.verbs.info import info
@@ -117,7 +117,7 @@ def test_images_that_are_gone_refuse_the_raw_folder(raw: Path, tmp_path: Path) -
 
 def test_a_store_has_one_writer(raw: Path, tmp_path: Path) -> None:
     with (
-        writing(tmp_path / "s.zarr"),
+        one_writer(tmp_path / "s.zarr"),
         pytest.raises(ValueError, match="another process is writing"),
     ):
         ingest_images(CARD, raw, tmp_path / "s.zarr")

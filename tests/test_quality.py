@@ -15,6 +15,7 @@ from biopart.run import Run
 from biopart.signals.artefacts import KINDS, with_artefacts
 from biopart.signals.readers.in_memory import recording_of_array
 from biopart.store import Card, Record
+from biopart.store.persons import Met
 from biopart.studies.stage.artefacts import check_artefacts, unmet
 from biopart.verbs.pretrain import pretrain
 from biopart.verbs.quality import Quality, open_quality
@@ -122,7 +123,7 @@ def test_a_sine_of_50_hz_has_an_amplitude_of_two_deviations():
 
 def test_persons_who_were_met_are_left_out(tmp_path):
     paths = [tmp_path / f"{name}.edf" for name in ("p1", "p2", "other")]
-    assert unmet(paths, card(), {"p1"}) == paths[1:]
+    assert unmet(paths, card(), Met(persons=frozenset({"P01"}))) == paths[1:]
 
 
 @pytest.fixture(scope="module")

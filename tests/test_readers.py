@@ -239,7 +239,7 @@ def test_other_formats_come_through_mne_in_microvolt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.foo", "a.fif", "a.vhdr", "a.set", "a.gdf", "a.asc", "a.dat"])
 def test_what_mne_refuses_is_refused_with_its_words(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a recording")
-    with pytest.raises(ValueError, match=f"{name} cannot be read as EDF, BDF or WFDB, and mne"):
+    with pytest.raises(ValueError, match=f"{name} is of no format that is read .*; mne says"):
         open_recording(tmp_path / name)
 
 
@@ -255,5 +255,5 @@ def test_no_file_is_said_to_be_none(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_offered_to_mne(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="and mne refuses it"):
+    with pytest.raises(ValueError, match="mne says"):
         open_recording(tmp_path)

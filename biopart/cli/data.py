@@ -84,10 +84,10 @@ def fetch(
 @click.option(
     "--layout", type=click.Choice(["training", "archive"]), default="training", show_default=True
 )
+@set_option
 @click.option(
     "--verify", is_flag=True, help="Compare all source files by their bytes, not by size and time."
 )
-@set_option
 @output_options
 def prepare(
     card: str,

@@ -11,23 +11,36 @@ import click
 from biopart.terminal import Output
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-FOLDER = click.Path(file_okay=False, path_type=Path)
 
 
-class RunFolder(click.Path):
-    """A run folder, or the file ``runs/latest``, which names one."""
+class Folder(click.Path):
+    """A folder; ``~`` is the home folder, also where no shell has replaced it."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the folder that is meant."""
-        path = Path(value)
+        return super().convert(Path(value).expanduser(), param, ctx)
+
+
+class RunFolder(Folder):
+    """A run folder, or the file ``runs/latest``, which names one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the folder that is meant."""
+        from biopart.run import find_run
+
+        path = Path(value).expanduser()
         if path.name == "latest" and path.is_file():
-            value = path.read_text(encoding="utf-8").strip()
+            try:
+                value = find_run(path).path
+            except FileNotFoundError as error:
+                self.fail(str(error), param, ctx)
         return super().convert(value, param, ctx)
 
 
+FOLDER = Folder()
 RUN = RunFolder()
 
 

@@ -40,17 +40,20 @@ def pretrain(
     from biopart.verbs import pretrain as verb
     from biopart.verbs.info import run_info
 
-    if resume and (recipe or changes or device or dry_run):
-        raise click.UsageError("--resume goes on with a run as it was begun; give --out alone")
+    if resume and (device or dry_run or (changes and recipe is None)):
+        raise click.UsageError(
+            "--resume goes on with a run as it was begun; give --out, and its recipe or none"
+        )
     if not resume and recipe is None:
         raise click.UsageError("give a recipe, for instance: biopart pretrain demo")
     changes = (*changes, *([f"compute.device={device}"] if device else []))
     with output.progress("pretrain") as report:
+        with wrong_use():
+            loaded = None if recipe is None else load_recipe(recipe, changes)
         if resume:
-            run = verb.resume(out, report)
+            run = verb.resume(out, report, recipe=loaded)
         else:
-            with wrong_use():
-                loaded = load_recipe(str(recipe), changes)
+            assert loaded is not None
             run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report)
     if dry_run:
         output.emit({"dry_run": "done"}, ["dry run: one batch went through, nothing was kept"])

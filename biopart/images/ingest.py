@@ -11,7 +11,7 @@ from biopart.images.cifar import find_cifar
 from biopart.images.folders import find_folders
 from biopart.images.part import Collection, Part, Read
 from biopart.images.shards import find_shards
-from biopart.store import Images, Store, create_store, finish_store, write_record, writing
+from biopart.store import Images, Store, create_store, finish_store, one_writer, write_record
 from biopart.store.image_card import ImageCard
 from biopart.store.report import Report
 from biopart.store.writing import Layout
@@ -62,7 +62,7 @@ def ingest_images(
         store holds are gone from the raw folder.
     """
     collection = find_collection(card, raw)
-    with writing(out):
+    with one_writer(out):
         create_store(out, card.store_attributes(collection.classes))
         return _fill(collection, card, out, _Work(jobs, layout, verify, on_record))
 

@@ -23,7 +23,11 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
     path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    save_file(plain, beside, metadata={"about": json.dumps(dict(about))})
+    try:
+        save_file(plain, beside, metadata={"about": json.dumps(dict(about))})
+    except (SafetensorError, OSError) as error:  # a full disk comes as the former
+        beside.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written ({error}): make room for it") from None
     beside.replace(path)
 
 
@@ -172,6 +176,13 @@ def take(
             )
         )
     weights = {name: value for name, value in state.items() if name != "pos_embed"}
+    shaped = [
+        f"{name} {tuple(value.shape)} and {tuple(own[name].shape)}"
+        for name, value in weights.items()
+        if value.shape != own[name].shape
+    ]
+    if shaped:
+        raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(shaped[:3])}")
     if positions and encoder.position == "learned":
         if "pos_embed" not in state:
             raise ValueError("positions are to be kept, but the weights have none")

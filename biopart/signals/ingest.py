@@ -2,18 +2,30 @@
 
 import csv
 import hashlib
+import io
 import math
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from joblib import Parallel, delayed
 
+from biopart.files import read_text
+from biopart.signals.labels import label_files
 from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
 from biopart.signals.simulate import MARKER
-from biopart.store import Card, Store, create_store, finish_store, write_record
+from biopart.store import (
+    Card,
+    Store,
+    create_store,
+    finish_store,
+    one_writer,
+    remove_record,
+    write_record,
+)
 from biopart.store.report import Report
 from biopart.store.writing import Layout
 
@@ -53,9 +65,10 @@ def ingest(
     *,
     jobs: int = 1,
     layout: Layout = "training",
+    verify: bool = False,
     on_record: Callable[[str, str | None], None] = lambda name, reason: None,
 ) -> Report:
-    """Prepare every recording of a folder that the store does not hold yet.
+    """Prepare every recording of a folder that the store does not hold as its sources are now.
 
     Parameters
     ----------
@@ -67,36 +80,94 @@ def ingest(
         Processes.
     layout : "training" or "archive"
         Of the records written.
+    verify : bool
+        Compare the bytes of all sources, not only of those whose size or time has changed.
     on_record : callable
         Gets each record's name and, where it was refused, the reason.
 
     Returns
     -------
     Report
-        A refused recording leaves the others alone; a second call tries it again.
+        A refused recording leaves the others alone; a second call tries it again, and writes
+        those again whose recording, labels or person have changed.
     """
     paths = find_recordings(raw, card)
-    create_store(out, card.store_attributes(simulated=(raw / MARKER).is_file()))
-    present = set(Store(out).records)
-    report = Report(kept=[name for name in paths if name in present])
-    missing = {name: path for name, path in paths.items() if name not in present}
     people = read_persons(raw, card)
-    calls = (
-        delayed(ingest_one)(card, path, out, layout=layout, people=people)
-        for path in missing.values()
-    )
-    results: Iterator[Any] = Parallel(n_jobs=jobs, return_as="generator")(calls)
-    for name, outcome in zip(missing, results, strict=True):
-        if isinstance(outcome, str):
-            report.refused[name] = outcome
-        else:
-            report.written.append(name)
-            for kind, target in (("warnings", report.warnings), ("left_out", report.left_out)):
-                if outcome[kind]:
-                    target[name] = outcome[kind]
-        on_record(name, report.refused.get(name))
-    finish_store(out)
+    report = Report()
+    with one_writer(out):
+        create_store(out, card.store_attributes(simulated=(raw / MARKER).is_file()))
+        store = Store(out)
+        wanted = {}
+        for name, path in paths.items():
+            changes = (
+                [] if name not in store.records else stale(store, name, path, people, verify=verify)
+            )
+            if name in store.records and not changes:
+                report.kept.append(name)
+            else:
+                wanted[name] = path
+                report.updated |= {name: changes} if changes else {}
+        calls = (
+            delayed(ingest_one)(card, path, out, layout=layout, people=people)
+            for path in wanted.values()
+        )
+        results: Iterator[Any] = Parallel(n_jobs=jobs, return_as="generator")(calls)
+        seen = Twins(store, skip=set(wanted))
+        for name, outcome in zip(wanted, results, strict=True):
+            _note(report, name, outcome, seen.twin_of(name, outcome))
+            if name in report.refused and not isinstance(outcome, str):
+                remove_record(out, name)
+            on_record(name, report.refused.get(name))
+        finish_store(out)
     return report
+
+
+def _note(report: Report, name: str, outcome: dict[str, Any] | str, twin: str) -> None:
+    """Enter what became of a recording."""
+    if isinstance(outcome, str) or twin:
+        report.refused[name] = twin or str(outcome)
+        report.updated.pop(name, None)
+        return
+    if name not in report.updated:
+        report.written.append(name)
+    for kind, target in (("warnings", report.warnings), ("left_out", report.left_out)):
+        if outcome[kind]:
+            target[name] = outcome[kind]
+
+
+class Twins:
+    """Finds recordings of the same bytes that are said to be of two persons.
+
+    Parameters
+    ----------
+    store : Store
+        Its records are known from the start.
+    skip : set of str
+        But for these, which are being written.
+    """
+
+    def __init__(self, store: Store, skip: set[str]) -> None:
+        self.known: dict[str, tuple[str, str]] = {}
+        for name in store.records:
+            if name not in skip:
+                self._add(name, store.about(name))
+
+    def twin_of(self, name: str, outcome: dict[str, Any] | str) -> str:
+        """Say of which record a new one is a copy under another person; else enter it."""
+        if isinstance(outcome, str):
+            return ""
+        other, person = self.known.get(outcome["source_sha256"], (name, outcome["person"]))
+        if person != outcome["person"]:
+            return (
+                f"it is the recording of {other}, byte for byte, but of {outcome['person']} and "
+                f"not of {person}: remove one, or name them one person by same_person in the card"
+            )
+        self._add(name, outcome)
+        return ""
+
+    def _add(self, name: str, about: dict[str, Any]) -> None:
+        if "source_sha256" in about:
+            self.known.setdefault(about["source_sha256"], (name, str(about["person"])))
 
 
 def ingest_one(
@@ -104,20 +175,106 @@ def ingest_one(
 ) -> dict[str, Any] | str:
     """Prepare one recording; return its attributes, or the reason why it was refused."""
     try:
-        record = prepare_recording(open_recording(path, card.table), card)
+        recording = open_recording(path, card.table)
+        record = prepare_recording(recording, card)
         person = card.person_of(path.stem)
-        source = _hash(path)
-    except (ValueError, OSError) as error:
-        return " ".join(str(error).split())
+        labels = label_files(path, card)
+        sources = {
+            os.path.relpath(file, path.parent): _described(file)
+            for file in (*recording.sources, *labels)
+        }
+    except (ValueError, OSError, MemoryError) as error:
+        return " ".join(str(error).split()) or type(error).__name__
     attributes = {
         "person": person,
         **people.get(person, {}),
         "source": path.name,
-        "source_sha256": source,
+        "source_sha256": joined_sha256(
+            sources[os.path.relpath(file, path.parent)]["sha256"] for file in recording.sources
+        ),
+        "sources": sources,
+        "label_files": [os.path.relpath(file, path.parent) for file in labels],
         **record.attributes,
     }
     write_record(out, path.stem, replace(record, attributes=attributes), layout=layout)
     return attributes
+
+
+def stale(
+    store: Store, name: str, path: Path, people: dict[str, dict[str, Any]], *, verify: bool
+) -> list[str]:
+    """Say how the sources of a record have changed since it was written; empty = they have not.
+
+    Parameters
+    ----------
+    store : Store
+        Holds the record; the card of its attributes is what it was made by.
+    name, path
+        Of the record and of its recording now.
+    people : dict
+        As ``read_persons`` gives it now.
+    verify : bool
+        Compare bytes even where size and time are the same.
+    """
+    about = store.about(name)
+    if "sources" not in about:  # a record of an earlier version says too little
+        return []
+    card = Card.model_validate(store.attributes["card"])
+    changes = []
+    try:
+        labels = [os.path.relpath(file, path.parent) for file in label_files(path, card)]
+        person = card.person_of(path.stem)
+    except ValueError as error:
+        return [str(error)]
+    known = about["label_files"]
+    changes += [f"{file} is new" for file in labels if file not in known]
+    changes += [f"{file} is gone" for file in known if file not in labels]
+    for file, described in about["sources"].items():
+        if file in labels or file not in known:
+            changes += _difference(path.parent / file, file, described, verify)
+    now = {"person": person, **people.get(person, {})}
+    for key in ("person", "age", "sex"):
+        if about.get(key) != now.get(key):
+            changes.append(f"{key} is now {now.get(key)}, was {about.get(key)}")
+    return changes
+
+
+def _difference(path: Path, name: str, known: dict[str, Any], verify: bool) -> list[str]:
+    """Say that a file is no longer the one that was described."""
+    if not path.is_file():
+        return [f"{name} is gone"]
+    found = path.stat()
+    if not verify and [found.st_size, found.st_mtime_ns] == [known["size"], known["mtime_ns"]]:
+        return []
+    return [] if _described(path)["sha256"] == known["sha256"] else [f"{name} has changed"]
+
+
+def _described(path: Path) -> dict[str, Any]:
+    """Return size, time of change and SHA-256 of a file."""
+    found = path.stat()
+    with path.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"size": found.st_size, "mtime_ns": found.st_mtime_ns, "sha256": sha256}
+
+
+def joined_sha256(hashes: Iterable[str]) -> str:
+    """Return the SHA-256 over the hashes of the files of one recording, in their order."""
+    return hashlib.sha256(b"".join(bytes.fromhex(one) for one in hashes)).hexdigest()
+
+
+def stale_records(store: Store, raw: Path) -> list[str]:
+    """Say where the recordings of a raw folder and the records of a store disagree, by bytes."""
+    card = Card.model_validate(store.attributes["card"])
+    paths, people = find_recordings(raw, card), read_persons(raw, card)
+    lines = [f"{name}: its recording is not in {raw}" for name in store if name not in paths]
+    for name, path in paths.items():
+        if name not in store.records:
+            lines.append(f"{name}: {path.name} is not in the store")
+            continue
+        if "sources" not in store.about(name):
+            lines.append(f"{name}: the store does not say what it was made of; prepare it anew")
+        lines += [f"{name}: {change}" for change in stale(store, name, path, people, verify=True)]
+    return lines
 
 
 def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:
@@ -126,21 +283,24 @@ def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:
     if table is None or not (raw / table.file).is_file():
         return {}
     people: dict[str, dict[str, Any]] = {}
-    with (raw / table.file).open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        header = reader.fieldnames or []
-        columns = {"person": table.person, "age": table.age, "sex": table.sex}
-        for column in filter(None, columns.values()):
-            if column not in header:
-                raise ValueError(
-                    f"{table.file} has no column {column!r}; it has {', '.join(header)}"
-                )
-        for row in reader:
-            cells = {key: (row[column] or "").strip() for key, column in columns.items() if column}
-            person = cells.pop("person")
-            people[person] = {key: cell for key, cell in cells.items() if cell}
-            if "age" in people[person]:
-                people[person]["age"] = number_or_text(cells["age"])
+    reader = csv.DictReader(io.StringIO(read_text(raw / table.file)), strict=True)
+    header = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = header
+    columns = {"person": table.person, "age": table.age, "sex": table.sex}
+    for column in filter(None, columns.values()):
+        if column not in header:
+            raise ValueError(f"{table.file} has no column {column!r}; it has {', '.join(header)}")
+    for row in reader:
+        cells = {key: (row[column] or "").strip() for key, column in columns.items() if column}
+        person = cells.pop("person")
+        about: dict[str, Any] = {key: cell for key, cell in cells.items() if cell}
+        if "age" in about:
+            about["age"] = number_or_text(cells["age"])
+        if people.setdefault(person, about) != about:
+            raise ValueError(
+                f"{table.file}, line {reader.line_num} says of {person} something else than a line "
+                "before; keep one"
+            )
     return people
 
 
@@ -160,13 +320,3 @@ def number_or_text(text: str) -> int | float | str:
         if math.isfinite(number):
             return number
     return text
-
-
-def _hash(path: Path) -> str:
-    """Return the SHA-256 of a recording's file, and of its data file where they are two."""
-    digest = hashlib.sha256()
-    beside = [path.with_suffix(suffix) for suffix in (".mat", ".dat") if path.suffix == ".hea"]
-    for file in (path, *(b for b in beside if b.is_file())):
-        with file.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

@@ -67,6 +67,11 @@ class Recording:
     files: tuple[Path, ...] = ()
 
     @property
+    def sources(self) -> tuple[Path, ...]:
+        """The files that hold it, the one that was opened first."""
+        return self.files or (self.path,)
+
+    @property
     def names(self) -> tuple[str, ...]:
         """Channel names in file order, each unique."""
         return tuple(channel.name for channel in self.channels)

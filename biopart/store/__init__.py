@@ -3,7 +3,13 @@
 from biopart.store.card import Card, load_card
 from biopart.store.contents import Images, Record
 from biopart.store.records import Store
-from biopart.store.writing import create_store, finish_store, write_record, writing
+from biopart.store.writing import (
+    create_store,
+    finish_store,
+    one_writer,
+    remove_record,
+    write_record,
+)
 
 __all__ = [
     "Card",
@@ -13,6 +19,7 @@ __all__ = [
     "create_store",
     "finish_store",
     "load_card",
+    "one_writer",
+    "remove_record",
     "write_record",
-    "writing",
 ]

@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,28 @@ from numpy.typing import NDArray
 from biopart.store.contents import Images, Record, unpacked
 
 FORMAT_VERSION = 1
+_READ: dict[str, Any] = {"mode": "r", "zarr_format": 3}
+# Codecs that unpack numbers and do nothing else.
+CODECS = {"bytes", "blosc", "sharding_indexed", "crc32c", "zstd", "gzip", "transpose"}
 IMAGE_AXES = ("channel", "y", "x")
 # What zarr, xarray, numpy and json raise on files that are damaged or gone.
 _UNREADABLE = (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError)
+
+
+def codecs_of(listed: Any) -> set[str]:
+    """Return the names of codecs, and of those inside them.
+
+    Examples
+    --------
+    >>> sorted(codecs_of([{"name": "x", "configuration": {"codecs": [{"name": "bytes"}]}}]))
+    ['bytes', 'x']
+    """
+    names = set()
+    for codec in listed:
+        inner = codec.get("configuration") or {}
+        names |= {str(codec["name"]), *codecs_of(inner.get("codecs", []))}
+        names |= codecs_of(inner.get("index_codecs", []))
+    return names
 
 
 class Store:
@@ -51,6 +71,7 @@ class Store:
         except (FileNotFoundError, ValueError, TypeError) as error:
             raise ValueError(f"{path} is not a store, a zarr v3 group: {error}") from error
         self.attributes: dict[str, Any] = dict(self.group.attrs)
+        self._whole: set[str] = set()  # records whose missing chunks were found to be right
         version = self.attributes.get("format_version")
         if version is None:
             raise ValueError(f"{path} is not a store: its zarr group has no format_version")
@@ -82,8 +103,10 @@ class Store:
         has their names as a coordinate.
         """
         with self._named(record):
+            for name in zarr.open_group(self.group.store, path=record, **_READ).array_keys():
+                self._array(record, name)  # refuses what is damaged or not of this format
             data: xarray.Dataset = xarray.open_zarr(
-                self.path, group=record, chunks=None, consolidated=False
+                self.path, group=record, chunks=None, consolidated=False, zarr_format=3
             )
         if "scale" in data:
             physical = (data["signal"] * data["scale"]).assign_attrs(data["signal"].attrs)
@@ -133,15 +156,17 @@ class Store:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the store's attributes and each record's name and the hash of its arrays."""
+        """SHA-256 over the store's attributes and each record's name, person and arrays' hash."""
         parts = [repr(sorted((k, repr(v)) for k, v in self.attributes.items()))]
-        parts += [f"{record} {self.about(record).get('sha256')}" for record in self.records]
+        for record in self.records:
+            about = self.about(record)
+            parts.append(f"{record} {about.get('sha256')} {about.get('person')}")
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def about(self, record: str) -> dict[str, Any]:
         """Return the attributes of a record; ValueError names those that exist."""
         with self._named(record):
-            return dict(zarr.open_group(self.group.store, path=record, mode="r").attrs)
+            return dict(zarr.open_group(self.group.store, path=record, **_READ).attrs)
 
     def digest(self, record: str) -> str:
         """Return the SHA-256 of a record's arrays as they are; ``about`` has the written one's."""
@@ -171,6 +196,10 @@ class Store:
             array = self._array(record, name)
             raw = self._raw_chunk(record, name)
             if raw is not None and not array.compressors and array.chunks == array.shape:
+                if raw.stat().st_size != array.nbytes:
+                    raise ValueError(
+                        f"{name} has {raw.stat().st_size} bytes instead of {array.nbytes}"
+                    )
                 return np.memmap(raw, dtype=dtype, mode="r", shape=array.shape)
             return np.asarray(array[...], dtype=dtype)
 
@@ -183,7 +212,7 @@ class Store:
         """Return physical value per stored unit, one per channel."""
         with self._named(record):
             factor = float(str(self._array(record, "signal").attrs["scale_factor"]))
-            about = zarr.open_group(self.group.store, path=record, mode="r")
+            about = zarr.open_group(self.group.store, path=record, **_READ)
             if "scale" in about:
                 return factor * np.asarray(self._array(record, "scale")[:], dtype=np.float64)
             return np.full(len(self.channels), factor)
@@ -214,7 +243,29 @@ class Store:
             ) from error
 
     def _array(self, record: str, name: str) -> zarr.Array[Any]:
-        return zarr.open_array(self.group.store, path=f"{record}/{name}", mode="r")
+        """Open an array of a record, of zarr v3 alone, with plain numbers and none of it lost."""
+        array = zarr.open_array(self.group.store, path=f"{record}/{name}", **_READ)
+        strange = codecs_of(array.metadata.to_dict()["codecs"]) - CODECS
+        if strange or array.dtype.kind not in "iuf":
+            raise ValueError(f"{name} is packed by {', '.join(strange) or array.dtype}")
+        self._check_chunks(record, name, array)
+        return array
+
+    def _check_chunks(self, record: str, name: str, array: zarr.Array[Any]) -> None:
+        """Refuse an array that has lost chunks, which zarr would fill with one value.
+
+        A chunk of nothing but that value may not have been written; then the record's hash agrees.
+        """
+        if not isinstance(self.path, Path) or record in self._whole:
+            return
+        sides = zip(array.shape, array.shards or array.chunks, strict=True)
+        wanted = prod(-(-extent // side) for extent, side in sides)
+        held = sum(1 for file in self.path.joinpath(record, name, "c").rglob("*") if file.is_file())
+        if held < wanted:
+            self._whole.add(record)  # so that its arrays can be read to be compared
+            if self.about(record).get("sha256") != self.digest(record):
+                self._whole.discard(record)
+                raise ValueError(f"{name} has lost {wanted - held} of its {wanted} chunks")
 
     def _raw_chunk(self, record: str, name: str) -> Path | None:
         """Return the file of an array's single raw chunk, where the store is a local folder."""

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import zarr
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
 
+from biopart.files import held
 from biopart.store.attributes import differences, holds_stages
 from biopart.store.contents import Images, Record
 from biopart.store.records import FORMAT_VERSION, Store
@@ -23,21 +23,14 @@ Layout = Literal["training", "archive"]
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def one_writer(path: Path) -> Iterator[None]:
     """Keep a store to one writer: two cards that fill a new one at once would mix.
 
     Raises ValueError where another process is writing it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise ValueError(f"another process is writing {path}; wait until it is done") from None
-    try:
+    busy = f"another process is writing {path}; wait until it is done"
+    with held(path.with_name(f".{path.name}.lock"), busy):
         yield
-    finally:
-        lock.release()
 
 
 def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
@@ -107,7 +100,7 @@ def write_record(
     record.check(name, store.channels)
     beside = path / f".{name}.{os.getpid()}.part"
     _remove_leftovers(path, name)
-    attributes = {**record.attributes, "sha256": record.digest()}
+    attributes = {**record.attributes, **record.own_attributes(), "sha256": record.digest()}
     group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
     for key, (dimensions, values) in record.arrays().items():
         options = _options(record, dimensions, values.shape, layout) if key == record.grid else {}
@@ -117,6 +110,12 @@ def write_record(
     if (path / name).exists():
         (path / name).rename(path / f".{name}.replaced.part")
     beside.rename(path / name)
+    _remove_leftovers(path, name)
+
+
+def remove_record(path: Path, name: str) -> None:
+    """Remove one record from a store."""
+    (path / name).rename(path / f".{name}.replaced.part")
     _remove_leftovers(path, name)
 
 
@@ -165,7 +164,14 @@ def _write(
     **options: Any,
 ) -> None:
     """Write an array, as one chunk unless options say how."""
+    if name in ("label", "stage"):
+        options = {"fill_value": -1, **options}  # what is lost is unknown, not the first label
     array = group.create_array(
-        name, shape=values.shape, dtype=values.dtype, dimension_names=dimensions, **options
+        name,
+        shape=values.shape,
+        dtype=values.dtype,
+        dimension_names=dimensions,
+        config={"write_empty_chunks": True},  # so that a chunk that is not there was lost
+        **options,
     )
     array[...] = values

@@ -145,7 +145,7 @@ def add_context(plan: Plan, alone: Run, target: Run, report: Callable[[Row], Non
         embedded = held.embedded(objective.model, fabric, normalise, frozen=True)
         logits = classify(objective.model, embedded, fabric)
         temperature = fit_temperature(logits, held.items.labels)
-    about = experiment.about(plan.seen) | {"temperature": temperature}
+    about = experiment.about(plan.met) | {"temperature": temperature}
     save_sequence(target.model, objective.model, about)
     if plan.dry_run:
         return

@@ -23,7 +23,7 @@ from biopart.nn import Normalise, ViT
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Detect
 from biopart.recipe import Recipe, ScenesSettings
-from biopart.run import Run, new_run, origins, write_json, write_text
+from biopart.run import Run, new_run, one_process, origins, write_json, write_text
 from biopart.train import Row, Task, fit
 from biopart.verbs.pretrain import stored_recipe
 from biopart.verbs.weights import start_encoder
@@ -101,7 +101,8 @@ def detect(
             write_json(run.path / "provenance.json", {**origins(), **about})
             write_text(run.path / "recipe.yaml", recipe.to_yaml())
         begun = time.perf_counter()
-        fit(task, fabric, run, report)
+        with one_process(run):
+            fit(task, fabric, run, report)
         state = {"classes": train.classes, "canvas": recipe.detect.canvas}
         save_tensors(run.model, objective.state_dict(), {**state, "recipe": recipe.name})
         if not dry_run:

@@ -17,7 +17,8 @@ from biopart.nn.normalise import MISSING, Normalisation
 from biopart.nn.sequence import SequenceClassifier
 from biopart.nn.weights import load_model
 from biopart.recipe import ComputeSettings
-from biopart.run import Run, write_json
+from biopart.run import Run, find_run, write_json
+from biopart.store.persons import Met
 from biopart.store.settings import checked
 from biopart.train import predict
 from biopart.verbs.context import Nights, classify
@@ -40,7 +41,7 @@ def load(run: Run | Path | str) -> nn.Module:
         context: ``model(values (B, L, C, *S)) -> logits (B, L, classes)``; windows of nothing but
         missing samples (NaN, or -32768 of int16) are not there.
     """
-    folder = run if isinstance(run, Run) else Run(Path(run))
+    folder = run if isinstance(run, Run) else find_run(Path(run))
     classifier, about = load_model(folder.finetuned().model)
     if isinstance(classifier, SequenceClassifier):
         model: nn.Module = Sequences(about["normalise"], classifier)
@@ -98,7 +99,9 @@ def evaluate(
     model, about = load_model(tuned.model)
     cohort = open_cohort(store)
     known = sorted({person for people in cohort.people.values() for person in people})
-    everyone = set(known) - (set(about["seen"]) if cohort.holds_images else set())
+    met, dataset = Met.of(about), str(cohort.attributes["card"].get("name", ""))
+    both = met.among(dataset, known, cohort)
+    everyone = set(known) - (set(both) if cohort.holds_images else set())
     wanted = sorted(everyone if persons is None else set(persons))
     absent = [person for person in wanted if person not in known]
     if absent or not wanted:
@@ -106,8 +109,8 @@ def evaluate(
             f"{store} has no person {some(absent) or '(none given)'}; it has "
             f"{len(known)}, for instance {', '.join(known[:5])}"
         )
-    refuse_seen(wanted, about["seen"])
     check_fit(about, cohort)
+    refuse_seen(sorted(set(wanted) & set(both)))
     fabric = open_fabric(
         checked(ComputeSettings, {"device": device, "precision": "float32"}, "option --device")
     )
@@ -116,9 +119,25 @@ def evaluate(
         **({} if cohort.holds_images else {"test_persons": wanted}),
         "model": str(tuned.path),
         "store": str(store),
+        **_counted(cohort, source, wanted, n_left_out=len(known) - len(wanted)),
     }
     write_json(tuned.path / "evaluation" / store.name / "result.json", result)
     return result
+
+
+def _counted(
+    cohort: Cohort, source: Source, wanted: Sequence[str], *, n_left_out: int
+) -> dict[str, Any]:
+    """Return of how many persons or images there were scores, and who had no label."""
+    scored_ones = set(source.persons)
+    unlabelled = [person for person in wanted if person not in scored_ones]
+    unit = "images" if cohort.holds_images else "persons"
+    found: dict[str, Any] = {
+        f"n_{unit}_scored": len(scored_ones),
+        f"n_{unit}_not_asked": n_left_out,
+    }
+    found[f"n_{unit}_without_label"] = len(unlabelled)
+    return found if cohort.holds_images else {**found, "persons_without_label": unlabelled}
 
 
 def answers(

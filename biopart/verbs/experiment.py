@@ -1,6 +1,6 @@
 """What every experiment starts from: its store, its persons, its windows, its encoder."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,6 +23,8 @@ from biopart.recipe import Recipe
 from biopart.store import Card, load_card
 from biopart.store.attributes import ADDED, completed
 from biopart.store.image_card import ImageCard, is_image_card, load_image_card
+from biopart.store.persons import Met, doubtful_persons, recordings_of
+from biopart.store.verifying import check_arrays
 
 PREPARED = ("band_hz", "filter_order", "filter_scope", "trim_s")
 IMAGES_PREPARED = ("size", "fit")
@@ -114,11 +116,26 @@ class Experiment:
             drop_path=settings.drop_path if drop_path is None else drop_path,
         )
 
-    def about(self, seen: Sequence[str]) -> dict[str, Any]:
+    @property
+    def dataset(self) -> str:
+        """Name of the data set that persons belong to."""
+        return str(self.cohort.attributes["card"].get("name", ""))
+
+    def met(self, persons: Sequence[str]) -> Met:
+        """Return whom a model has met that was trained on persons."""
+        recordings = recordings_of(self.cohort, persons)
+        images = self.cohort.holds_images
+        return Met(self.dataset, frozenset(persons), recordings=recordings, images=images)
+
+    def refuse_met(self, persons: Sequence[str], met: Met) -> None:
+        """Refuse to score persons that a model has learnt from; ValueError names them."""
+        refuse_seen(met.among(self.dataset, persons, self.cohort))
+
+    def about(self, met: Met) -> dict[str, Any]:
         """Describe weights: whom they have seen, and what a window must look like."""
         return {
             "recipe": self.recipe.name,
-            "seen": sorted(set(seen)),
+            **met.about(),
             "channels": list(self.channels),
             "sfreq_hz": self.cohort.attributes.get("sfreq_hz"),
             "epoch_s": self.cohort.attributes.get("epoch_s"),
@@ -151,6 +168,10 @@ def open_experiment(recipe: Recipe) -> Experiment:
             f"recipe {recipe.name} wants a store made by card {data.card}; {data.store} was made "
             f"by {made_by}"
         )
+    doubts = doubtful_persons(cohort)
+    if doubts:
+        raise ValueError(f"{data.store}: {'; '.join(doubts)}")
+    check_arrays(cohort)
     settings, part = recipe.split, recipe.split.test_part
     split = split_persons(
         sorted({person for people in cohort.people.values() for person in people}),
@@ -190,9 +211,8 @@ def card_notes(cohort: Cohort) -> list[str]:
     ]
 
 
-def refuse_seen(persons: Iterable[str], seen: Iterable[str]) -> None:
+def refuse_seen(both: Sequence[str]) -> None:
     """Refuse to score persons that a model has learnt from; ValueError names them."""
-    both = sorted(set(persons) & set(seen))
     if both:
         raise ValueError(
             f"the model has seen {some(both)} in pretraining, fine-tuning or early stopping; "

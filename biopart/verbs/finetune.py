@@ -12,17 +12,16 @@ from biopart.data import Source
 from biopart.evaluation.calibration import fit_temperature
 from biopart.evaluation.metrics import balanced_weights
 from biopart.nn import ViT
-from biopart.nn.weights import load_encoder, load_tensors, save_classifier, transfer
+from biopart.nn.weights import save_classifier
 from biopart.objectives import Classify, ClassifySettings
-from biopart.run import Run
+from biopart.run import Run, one_process
 from biopart.train import Row, Task, fit, predict
 from biopart.verbs.classes import check_classes, check_test
 from biopart.verbs.context import add_context
-from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
+from biopart.verbs.experiment import Experiment, open_experiment
 from biopart.verbs.plan import Plan, context_name, finetuning_name, own_compute
 from biopart.verbs.pretrain import stored_recipe
 from biopart.verbs.scoring import agreement, begin, calibration, finish
-from biopart.verbs.weights import start_encoder
 
 
 def finetune(
@@ -112,7 +111,7 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     begun = time.perf_counter()
     experiment, recipe = plan.experiment, plan.experiment.recipe
     split = experiment.split
-    refuse_seen([*split.test, *split.validation], plan.pretrained_on)
+    experiment.refuse_met([*split.test, *split.validation], plan.pretrained_on)
     source = plan.source(plan.persons)
     test = experiment.source(split.test, labelled=True, keep_bad=True)
     warnings = [
@@ -126,22 +125,23 @@ def _train(plan: Plan, target: Run, report: Callable[[Row], None]) -> None:
     start(plan, objective.encoder)
     compiled(objective.encoder, plan.compute)
     task = make_task(plan, objective, source, fabric)
-    watch = begin(target, recipe, report)
-    rows = fit(task, fabric, None, watch)
-    calibrated = calibrate(plan, objective, fabric)
-    save_classifier(target.model, objective.model, experiment.about(plan.seen) | calibrated)
-    if plan.dry_run:
-        return
-    logits = predict(objective.model, test, fabric, recipe.data.normalise)
-    said = {
-        **calibration(logits, test.labels, calibrated["temperature"]),
-        "steps": rows[-1]["step"],
-        "from_scratch": plan.origin is None,
-        "seed": plan.seed,
-        "warnings": warnings,
-        "seconds": time.perf_counter() - begun,
-    }
-    finish(plan, target, (test, logits), chosen=describe(fabric, task.source), said=said)
+    with one_process(target):
+        rows = fit(task, fabric, None, begin(target, recipe, report))
+        calibrated = calibrate(plan, objective, fabric)
+        about = experiment.about(plan.met) | calibrated
+        save_classifier(target.model, objective.model, about)
+        if plan.dry_run:
+            return
+        logits = predict(objective.model, test, fabric, recipe.data.normalise)
+        said = {
+            **calibration(logits, test.labels, calibrated["temperature"]),
+            "steps": rows[-1]["step"],
+            "from_scratch": plan.origin is None,
+            "seed": plan.seed,
+            "warnings": warnings,
+            "seconds": time.perf_counter() - begun,
+        }
+        finish(plan, target, (test, logits), chosen=describe(fabric, task.source), said=said)
 
 
 def calibrate(plan: Plan, objective: Classify, fabric: Fabric) -> dict[str, float]:
@@ -155,36 +155,19 @@ def calibrate(plan: Plan, objective: Classify, fabric: Fabric) -> dict[str, floa
 
 
 def start(plan: Plan, encoder: ViT) -> None:
-    """Give the encoder the weights that it starts from; ValueError where two are asked for."""
-    settings = plan.experiment.recipe.finetune
-    if plan.origin is None:
-        if settings.weights is not None:
-            raise ValueError("from scratch and finetune.weights exclude each other; give one")
-        return
-    if settings.weights is not None:
-        start_encoder(settings.weights, encoder, positions=settings.keep_positions)
-        return
-    start_from(plan.origin, encoder, plan.experiment)
+    """Give the encoder the weights that it starts from.
 
-
-def start_from(origin: Run, encoder: ViT, experiment: Experiment) -> None:
-    """Take a run's weights; refuse those of other channels.
-
-    Raises FileNotFoundError where the run has none, ValueError where they do not fit.
+    Raises ValueError where they do not fit, or are of other channels.
     """
-    if not origin.encoder.is_file():
-        raise FileNotFoundError(
-            f"{origin.path} has no weights yet; finish it with: biopart pretrain --resume --out "
-            f"{origin.path}, or give --from-scratch"
-        )
-    _, about = load_tensors(origin.encoder)
-    if about.get("channels") != list(experiment.channels):
+    if plan.weights is None:
+        return
+    channels, wanted = plan.weights.about.get("channels"), list(plan.experiment.channels)
+    if channels is not None and channels != wanted:
         raise ValueError(
-            f"the encoder was pretrained on {', '.join(about.get('channels', []))}; the recipe now "
-            f"wants {', '.join(experiment.channels)}"
+            f"the encoder was pretrained on {', '.join(channels)}; the recipe now wants "
+            f"{', '.join(wanted)}"
         )
-    positions = experiment.recipe.finetune.keep_positions
-    transfer(load_encoder(origin.encoder), encoder, positions=positions)
+    plan.weights.give(encoder, positions=plan.experiment.recipe.finetune.keep_positions)
 
 
 def make_task(plan: Plan, objective: Classify, source: Source, fabric: Fabric) -> Task:

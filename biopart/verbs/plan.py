@@ -9,7 +9,9 @@ from functools import cached_property
 from biopart.data import Source
 from biopart.recipe import ComputeSettings, Recipe
 from biopart.run import Run
+from biopart.store.persons import Met
 from biopart.verbs.experiment import Experiment
+from biopart.verbs.weights import Weights, read_run, read_weights
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,22 @@ class Plan:
         return self.experiment.split.subset(self.subjects, self.seed)
 
     @cached_property
-    def pretrained_on(self) -> list[str]:
-        """Persons that the encoder has seen already."""
-        return [] if self.origin is None else list(self.origin.provenance()["seen"])
+    def weights(self) -> Weights | None:
+        """The weights that the encoder starts from; None = from scratch.
+
+        Raises ValueError where weights are named for a training from scratch.
+        """
+        named = self.experiment.recipe.finetune.weights
+        if self.origin is None:
+            if named is not None:
+                raise ValueError("--from-scratch and finetune.weights cannot be combined; give one")
+            return None
+        return read_weights(named) if named is not None else read_run(self.origin)
+
+    @cached_property
+    def pretrained_on(self) -> Met:
+        """Whom the encoder has met already."""
+        return Met() if self.weights is None else Met.of(self.weights.about)
 
     @property
     def context(self) -> int:
@@ -39,9 +54,10 @@ class Plan:
         return self.experiment.recipe.finetune.context
 
     @property
-    def seen(self) -> list[str]:
-        """Persons whose labels or signals the model has met in the end."""
-        return sorted({*self.persons, *self.experiment.split.validation, *self.pretrained_on})
+    def met(self) -> Met:
+        """Whose labels or signals the model has met in the end."""
+        own = self.experiment.met((*self.persons, *self.experiment.split.validation))
+        return own | self.pretrained_on
 
     def source(self, persons: Sequence[str], *, keep_bad: bool = False, context: int = 1) -> Source:
         """Return labelled windows of persons; one batch of them in a dry run."""

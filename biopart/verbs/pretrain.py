@@ -1,7 +1,7 @@
 """Pretrain an encoder by a recipe's objective."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -13,7 +13,7 @@ from biopart.nn import ViT
 from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
 from biopart.objectives import PRETRAINING, Part
 from biopart.recipe import ComputeSettings, Objective, Recipe, resolve
-from biopart.run import Run, find_run, new_run, origins, write_json, write_text
+from biopart.run import Run, find_run, new_run, one_process, origins, write_json, write_text
 from biopart.store.settings import read_yaml
 from biopart.train import Row, Task, fit, measure
 from biopart.verbs.experiment import Experiment, open_experiment
@@ -65,6 +65,7 @@ def resume(
     report: Callable[[Row], None] = lambda row: None,
     *,
     store: Path | None = None,
+    recipe: Recipe | None = None,
 ) -> Run:
     """Go on with a run from its last checkpoint, on the machine's choices made before.
 
@@ -76,9 +77,19 @@ def resume(
         Gets every logged row.
     store : Path, optional
         Where the store lies now, if not where the run was begun.
+    recipe : Recipe, optional
+        What the run is taken to be; by default its own recipe.
+
+    Raises
+    ------
+    ValueError
+        If the recipe, or recipe.yaml in the folder, is not the one that the run was begun by: names
+        the keys that differ; if the store has changed, or another process works in the folder.
     """
     run = find_run(out).pretrained()
     before = run.provenance()
+    wanted = stored_recipe(run) if recipe is None else recipe
+    refuse_changes(run, wanted, before.get("recipe") or stored_recipe(run).model_dump(mode="json"))
     experiment = open_experiment(stored_recipe(run, store=store))
     if experiment.cohort.fingerprint != before["store_sha256"]:
         raise ValueError(
@@ -88,6 +99,39 @@ def resume(
     task, fabric = make_task(experiment, compute)
     train(experiment, task, fabric, run, report=report)
     return run
+
+
+def refuse_changes(run: Run, recipe: Recipe, before: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run by another recipe; ValueError names the keys that differ.
+
+    Where the store lies and what the machine chooses may differ.
+    """
+    now, then = flat(recipe.model_dump(mode="json")), flat(before)
+    keys = [key for key in {**then, **now} if now.get(key) != then.get(key)]
+    changed = [k for k in keys if k != "data.store" and not k.startswith(("compute.", "name"))]
+    if changed:
+        told = [f"{key} is {now.get(key)}, was {then.get(key)}" for key in changed]
+        raise ValueError(
+            f"the recipe of {run.path} is not the one that it was begun by: {'; '.join(told)}; "
+            "give that one, or start a new run"
+        )
+
+
+def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested values by their dotted keys.
+
+    Examples
+    --------
+    >>> flat({"a": {"b": 1, "c": {}}, "d": [2]})
+    {'a.b': 1, 'd': [2]}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found |= flat(value, f"{before}{key}.")
+        else:
+            found[f"{before}{key}"] = value
+    return found
 
 
 def stored_recipe(
@@ -137,8 +181,20 @@ def train(
     report: Callable[[Row], None],
 ) -> None:
     """Train in a run folder, from its checkpoint if there is one, and write the weights."""
+    with one_process(run):
+        _train(experiment, task, fabric, run, report=report)
+
+
+def _train(
+    experiment: Experiment,
+    task: Task,
+    fabric: Fabric,
+    run: Run,
+    *,
+    report: Callable[[Row], None],
+) -> None:
     fit(task, fabric, run, report)
-    about = experiment.about(experiment.split.pretrain)
+    about = experiment.about(experiment.met(experiment.split.pretrain))
     state = task.objective.state_dict()
     save_encoder(run.encoder, cast(ViT, task.objective.encoder), about)
     heads = {name: value for name, value in state.items() if not name.startswith("encoder.")}
@@ -217,11 +273,12 @@ def provenance(experiment: Experiment, task: Task, fabric: Fabric) -> dict[str, 
         "windows": len(task.source),
         "parameters": count(task.objective),
         "encoder_parameters": count(cast(nn.Module, task.objective.encoder)),
+        "recipe": experiment.recipe.model_dump(mode="json"),
         "store": str(experiment.cohort.path),
         "store_sha256": experiment.cohort.fingerprint,
         "simulated": experiment.simulated,
         "notes": experiment.notes,
-        "seen": sorted(split.pretrain),
+        **experiment.met(split.pretrain).about(),
         "validation": sorted(split.validation),
         "test": sorted(split.test),
     }

@@ -18,8 +18,9 @@ from biopart.nn import ViT
 from biopart.nn.normalise import MISSING
 from biopart.nn.weights import load_encoder
 from biopart.run import Run, write_json
+from biopart.store.persons import Met
 from biopart.train import predict
-from biopart.verbs.experiment import Experiment, open_experiment, refuse_seen
+from biopart.verbs.experiment import Experiment, open_experiment
 from biopart.verbs.pretrain import stored_recipe
 from biopart.verbs.scoring import scored, who
 
@@ -99,7 +100,7 @@ def _feature(name: Features, experiment: Experiment, origin: Run, seed: int) -> 
     if name == "untrained_mean":
         position = experiment.recipe.encoder.position
         return _tokens(experiment, experiment.encoder(position, seed), "mean")
-    refuse_seen(experiment.split.test, origin.provenance()["seen"])
+    experiment.refuse_met(experiment.split.test, Met.of(origin.provenance()))
     return _tokens(experiment, load_encoder(origin.encoder), name.removeprefix("pretrained_"))
 
 

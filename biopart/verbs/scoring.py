@@ -62,7 +62,7 @@ def finish(
     test, logits = answer
     experiment = plan.experiment
     save_predictions(target.path / "predictions.safetensors", test, logits)
-    about = {"chosen": dict(chosen), "seed": plan.seed, "seen": plan.seen}
+    about = {"chosen": dict(chosen), "seed": plan.seed, **plan.met.about()}
     about |= {"store_sha256": experiment.cohort.fingerprint}
     result = scored(test, logits.argmax(1)) | who(experiment, plan.persons) | dict(said)
     write_json(target.path / "provenance.json", {**origins(), **about})

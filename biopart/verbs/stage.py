@@ -14,7 +14,7 @@ from torch import nn
 from biopart.signals.montage import montage
 from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
-from biopart.signals.readers.in_memory import recording_of_array, recording_of_raw
+from biopart.signals.readers.in_memory import recording_of_array
 from biopart.signals.recording import Recording
 from biopart.store import Card, Record
 from biopart.store.settings import checked
@@ -215,6 +215,8 @@ def opened(
     if isinstance(night, str | Path):
         return open_recording(Path(night), staging_cards(about)[0].table)
     if hasattr(night, "info") and hasattr(night, "get_data"):
+        from biopart.signals.readers.mne_formats import recording_of_raw
+
         return recording_of_raw(night)
     names = list(about["channels"])
     if isinstance(night, xr.DataArray):

@@ -1,7 +1,10 @@
 """Weights that a training starts from: a run of ours, a checkpoint of timm's, or a model's name."""
 
+import argparse
 import pickle
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,52 @@ from torch import Tensor
 
 from biopart.nn import ViT, from_timm
 from biopart.nn.weights import load_tensors, take
-from biopart.run import Run
+from biopart.run import Run, find_run
+
+_PATCH = "patch_embed.proj.weight"  # every vision transformer in timm's names has it
+_CHOSEN = ("teacher", "base_encoder", "online", "encoder_q")  # of several the one that is used
+_NESTED = ("state_dict", "model", "teacher", "model_state_dict", "encoder")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Weights of an encoder, and what is known of them.
+
+    Attributes
+    ----------
+    where : str
+        As they were named.
+    state : mapping
+        In timm's names, without a prefix.
+    about : mapping
+        What a file of ours says: channels, whom it has seen, the encoder's arguments.
+    said : tuple of str
+        What was taken off or left.
+    """
+
+    where: str
+    state: Mapping[str, Tensor]
+    about: Mapping[str, Any] = field(default_factory=dict)
+    counts: Sequence[int] | None = None
+    said: tuple[str, ...] = ()
+
+    def give(self, encoder: ViT, *, positions: bool = False) -> str:
+        """Load the weights into an encoder; return what was taken, for the provenance.
+
+        Raises ValueError where heads, patch, channels, dim, depth or any shape differ.
+        """
+        own = self.about.get("encoder", {}).get("heads")
+        if own is not None and own != encoder.heads:
+            raise ValueError(
+                f"{self.where}: the pretrained encoder and the new one differ: heads {own} and "
+                f"{encoder.heads}"
+            )
+        try:
+            take(self.state, encoder, positions=positions, counts=self.counts)
+        except ValueError as error:
+            raise ValueError(f"{self.where}: {error}") from error
+        kept = " with its positions" if positions else ""
+        return "; ".join((f"{self.where}{kept}", *self.said))
 
 
 def start_encoder(where: str, encoder: ViT, *, positions: bool = False) -> str:
@@ -31,7 +79,7 @@ def start_encoder(where: str, encoder: ViT, *, positions: bool = False) -> str:
     Returns
     -------
     str
-        What was taken, for the provenance.
+        What was taken and what was left, for the provenance.
 
     Raises
     ------
@@ -40,29 +88,19 @@ def start_encoder(where: str, encoder: ViT, *, positions: bool = False) -> str:
     ValueError
         If nothing is known by this name, a file is damaged or the weights do not fit.
     """
-    state, counts = read_weights(where)
-    try:
-        take(state, encoder, positions=positions, counts=counts)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    return f"{where}{' with its positions' if positions else ''}"
+    return read_weights(where).give(encoder, positions=positions)
 
 
-def read_weights(where: str) -> tuple[dict[str, Tensor], Sequence[int] | None]:
-    """Read an encoder's weights and, where it is known, the patches per axis of its grid."""
-    path = Path(where)
-    if path.is_dir():
-        encoder = Run(path).pretrained().encoder
-        if not encoder.is_file():
-            raise FileNotFoundError(f"{path} has no weights yet; finish it first")
-        tensors, about = load_tensors(encoder)
-        sides = zip(about["encoder"]["shape"], about["encoder"]["patch"], strict=True)
-        return tensors, [extent // side for extent, side in sides]
+def read_weights(where: str) -> Weights:
+    """Read an encoder's weights; arguments and errors as of ``start_encoder``."""
+    path = Path(where).expanduser()
+    if path.is_dir() or path.name == "latest":
+        return read_run(find_run(path))
     if path.suffix == ".safetensors":
-        tensors, _ = load_tensors(path)
-        return from_timm(tensors), None
+        tensors, about = load_tensors(path)
+        return _plain(where, tensors, about)
     if path.is_file():
-        return from_timm(_unpickled(path)), None
+        return _plain(where, _unpickled(path), {})
     try:
         model: Any = timm.create_model(where, pretrained=True, num_classes=0)
     except (RuntimeError, OSError, ValueError, AssertionError, SafetensorError) as error:
@@ -71,17 +109,69 @@ def read_weights(where: str) -> tuple[dict[str, Tensor], Sequence[int] | None]:
             f"{' '.join(str(error).split())}"
         ) from error
     size = getattr(getattr(model, "patch_embed", None), "grid_size", None)
-    return from_timm(model.state_dict()), size
+    return Weights(where, from_timm(model.state_dict()), counts=size)
+
+
+def read_run(run: Run) -> Weights:
+    """Read the encoder of a run; FileNotFoundError where it has none yet."""
+    origin = run.pretrained()
+    if not origin.encoder.is_file():
+        raise FileNotFoundError(
+            f"{origin.path} has no weights yet; finish it with: biopart pretrain --resume --out "
+            f"{origin.path}, or give --from-scratch"
+        )
+    tensors, about = load_tensors(origin.encoder)
+    return Weights(str(origin.path), tensors, about, _counts(about))
+
+
+def _counts(about: Mapping[str, Any]) -> list[int] | None:
+    """Return the patches per axis of the grid that weights are of, where they say so."""
+    if "encoder" not in about:
+        return None
+    sides = zip(about["encoder"]["shape"], about["encoder"]["patch"], strict=True)
+    return [extent // side for extent, side in sides]
+
+
+def _plain(where: str, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> Weights:
+    """Return weights without the prefix that a wrapper gave their names.
+
+    Raises ValueError where several networks are in one file and none is known to be meant.
+    """
+    prefixes = [name.removesuffix(_PATCH) for name in state if name.endswith(_PATCH)]
+    if len(prefixes) > 1:
+        known = [p for p in prefixes if any(word in p for word in _CHOSEN)]
+        if len(known) != 1:
+            raise ValueError(
+                f"{where} holds several encoders, with the prefixes "
+                f"{', '.join(map(repr, prefixes))}: save one of them alone"
+            )
+        prefixes = known
+    prefix = prefixes[0] if prefixes else ""
+    inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+    said = [f"the prefix {prefix!r} was taken off"] if prefix else []
+    rest = [name for name in state if not name.startswith(prefix)]
+    said += [f"{len(rest)} tensors beside it were left, such as {rest[0]}"] if rest else []
+    return Weights(where, from_timm(inner), about, _counts(about), tuple(said))
 
 
 def _unpickled(path: Path) -> Mapping[str, Tensor]:
-    """Read a pickle that holds tensors and nothing else; of a checkpoint its model."""
+    """Read a pickle that holds tensors and plain settings; of a checkpoint its model."""
     try:
-        given = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ValueError(f"{path} is no file of tensors alone: {error}") from error
-    for key in ("state_dict", "model"):
-        given = given[key] if isinstance(given, dict) and key in given else given
-    if not isinstance(given, dict) or not all(isinstance(v, Tensor) for v in given.values()):
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            given = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        what = f"an object of {named[1]}" if named else "more than tensors, or is damaged"
+        raise ValueError(
+            f"{path} is no file of tensors alone: it holds {what}; save the state dictionary of "
+            "its model alone"
+        ) from None
+    except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
+        reason = str(error).split("\n")[0][:200]
+        raise ValueError(f"{path} is no file of tensors alone: {reason}") from None
+    for key in _NESTED:
+        inner = given.get(key) if isinstance(given, dict) else None
+        given = inner if isinstance(inner, dict) else given
+    if not isinstance(given, dict) or not any(isinstance(v, Tensor) for v in given.values()):
         raise ValueError(f"{path} holds no state dictionary")
-    return given
+    return {str(name): value for name, value in given.items() if isinstance(value, Tensor)}

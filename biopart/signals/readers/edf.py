@@ -130,7 +130,10 @@ def _start(field: bytes, offset_s: float) -> Start | None:
         start = datetime.combine(date(year + (1900 if year >= 85 else 2000), month, day), moment)
     except ValueError:
         return moved(moment, offset_s)
-    return moved(start, offset_s)
+    try:
+        return moved(start, offset_s)
+    except OverflowError:
+        return None
 
 
 def _numbers(field: bytes) -> list[int]:

@@ -1,9 +1,7 @@
 """Recordings that are already in memory: arrays, and mne's Raw."""
 
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +10,7 @@ from biopart.signals.recording import (
     QUANTISED_MISSING,
     Channel,
     Recording,
+    Start,
     quantised,
     unique_names,
 )
@@ -25,7 +24,7 @@ def recording_of_array(
     sfreq_hz: float,
     unit: str,
     name: str = "array",
-    start: datetime | None = None,
+    start: Start | None = None,
 ) -> Recording:
     """Make a recording of an array.
 
@@ -41,7 +40,7 @@ def recording_of_array(
         Of all channels, uV, mV or V for instance.
     name : str
         What messages call it.
-    start : datetime, optional
+    start : datetime or time, optional
         Clock time of sample 0.
 
     Raises
@@ -67,17 +66,4 @@ def recording_of_array(
         load=lambda indices: [steps[index][0] for index in indices],
         start=start,
         warnings=renamed,
-    )
-
-
-def recording_of_raw(raw: Any) -> Recording:
-    """Make a recording of an ``mne.io.Raw``, whose values are in volt; it is not changed."""
-    date = raw.info["meas_date"]
-    return recording_of_array(
-        raw.get_data(verbose="ERROR"),
-        raw.ch_names,
-        sfreq_hz=float(raw.info["sfreq"]),
-        unit="V",
-        name=Path(str((raw.filenames or ["raw"])[0] or "raw")).name,
-        start=date and date.replace(tzinfo=None),
     )

@@ -10,8 +10,10 @@ import contextlib
 import io
 import struct
 import warnings
+import zlib
 from collections.abc import Sequence
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.io.matlab import MatReadError
 
+from biopart.signals.readers.in_memory import recording_of_array
 from biopart.signals.recording import Channel, Mark, Recording, unique_names
 
 _ELECTRICAL = ("eeg", "seeg", "ecog", "dbs", "eog", "ecg", "emg", "bio")
 _OTHER_UNITS = {"mag": "T", "ref_meg": "T", "grad": "T/m", "gsr": "S", "temperature": "C"}
 _MISSING = int(np.iinfo(np.int64).min)
+FORMATS = (
+    "EDF, EDF+, BDF, WFDB with its .hea header, WAV, tables with a time column, and what "
+    "mne.io.read_raw opens"
+)
 # What mne raises on files that it cannot read, next to its own RuntimeErrors and ValueErrors.
 _REFUSALS = (
     ValueError,
@@ -38,6 +45,11 @@ _REFUSALS = (
     MatReadError,
     configparser.Error,
     struct.error,
+    SyntaxError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    zlib.error,
 )
 
 
@@ -57,7 +69,7 @@ def open_mne(path: Path) -> Recording:
             raw = mne.io.read_raw(path, preload=False, verbose="WARNING")
         except _REFUSALS as error:
             raise ValueError(
-                f"{path.name} cannot be read as EDF, BDF or WFDB, and mne refuses it: "
+                f"{path.name} is of no format that is read ({FORMATS}); mne says: "
                 f"{' '.join(str(error).split())}"
             ) from None
     if raw.n_times == 0:
@@ -66,14 +78,53 @@ def open_mne(path: Path) -> Recording:
     channels = tuple(
         _channel(name, kind, raw) for name, kind in zip(names, raw.get_channel_types(), strict=True)
     )
-    date = raw.info["meas_date"]
     return Recording(
         path=path,
         channels=channels,
         load=lambda indices: _load(indices, raw, channels),
-        marks=_marks(raw),
-        start=date and date.replace(tzinfo=None) + timedelta(seconds=raw.first_time),
+        marks=marks_of_raw(raw),
+        start=start_of_raw(raw),
         warnings=(*(" ".join(str(warning.message).split()) for warning in caught), *renamed),
+        files=tuple(dict.fromkeys((path, *(Path(str(f)) for f in raw.filenames if f)))),
+    )
+
+
+def start_of_raw(raw: Any) -> datetime | None:
+    """Return when the first sample of an ``mne.io.Raw`` was taken, after what was cropped of it."""
+    date: datetime | None = raw.info["meas_date"]
+    if date is None:
+        return None
+    try:
+        return date.replace(tzinfo=None) + timedelta(seconds=float(raw.first_time))
+    except OverflowError:
+        return None
+
+
+def recording_of_raw(raw: Any) -> Recording:
+    """Make a recording of an ``mne.io.Raw``, whose values are in volt; it is not changed.
+
+    It keeps what was cropped of it, its date and its annotations.
+    """
+    recording = recording_of_array(
+        raw.get_data(verbose="ERROR"),
+        raw.ch_names,
+        sfreq_hz=float(raw.info["sfreq"]),
+        unit="V",
+        name=Path(str((raw.filenames or ["raw"])[0] or "raw")).name,
+        start=start_of_raw(raw),
+    )
+    return replace(recording, marks=marks_of_raw(raw))
+
+
+def marks_of_raw(raw: Any) -> tuple[Mark, ...]:
+    """Return mne's annotations, which count from the clock of the device, from the first sample."""
+    return tuple(
+        Mark(
+            round(float(note["onset"]) - raw.first_time, 9),
+            str(note["description"]),
+            float(note["duration"]) or None,
+        )
+        for note in raw.annotations
     )
 
 
@@ -90,7 +141,10 @@ def _load(
 ) -> list[NDArray[np.integer]]:
     """Read channels and quantise them, each (time,) int64; NaN becomes the missing value."""
     wanted = sorted(set(indices))
-    values = raw.get_data(picks=wanted, verbose="ERROR") if wanted else ()
+    try:
+        values = raw.get_data(picks=wanted, verbose="ERROR") if wanted else ()
+    except _REFUSALS as error:
+        raise ValueError(f"mne cannot read the samples: {' '.join(str(error).split())}") from None
     digital = {}
     for index, value in zip(wanted, values, strict=True):
         si = 1e-6 if channels[index].unit == "uV" else 1.0
@@ -98,15 +152,3 @@ def _load(
         steps[~np.isfinite(steps)] = _MISSING
         digital[index] = steps.astype(np.int64)
     return [digital[index] for index in indices]
-
-
-def _marks(raw: Any) -> tuple[Mark, ...]:
-    """Return mne's annotations, which count from the clock of the device, from sample 0."""
-    return tuple(
-        Mark(
-            round(float(note["onset"]) - raw.first_time, 9),
-            str(note["description"]),
-            float(note["duration"]) or None,
-        )
-        for note in raw.annotations
-    )

@@ -11,6 +11,12 @@ from scipy.io import wavfile
 
 from biopart.signals.recording import QUANTISED_MISSING, Channel, Recording, quantised
 
+# What scipy raises on files that are damaged.
+_REFUSALS = (
+    *(ValueError, LookupError, TypeError, NameError, ArithmeticError, EOFError, MemoryError),
+    struct.error,
+)
+
 
 def open_wav(path: Path) -> Recording:
     """Open a WAV file; its channels are ``audio``, or ``audio-1``, ``audio-2``, ... of several.
@@ -30,7 +36,7 @@ def open_wav(path: Path) -> Recording:
         try:
             # Mapped, so that only what is wanted is read; three bytes fit no type to be mapped.
             sfreq_hz, samples = wavfile.read(path, mmap=bits in (8, 16, 32, 64))
-        except (ValueError, struct.error, wavfile.WavFileWarning) as error:
+        except (*_REFUSALS, wavfile.WavFileWarning) as error:
             reason = " ".join(str(error).split())
             raise ValueError(f"{path.name} cannot be read as WAV: {reason}") from None
     columns = samples.reshape(len(samples), -1).T

@@ -8,6 +8,7 @@ Source: WFDB Applications Guide, header(5) and signal(5).
 """
 
 import re
+import struct
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -25,8 +26,11 @@ def without_pandas_warnings() -> Iterator[None]:
         yield
 
 
-# What wfdb raises on headers and annotation files that are damaged.
-_REFUSALS = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError)
+# What wfdb, and soundfile below it, raise on files that are damaged.
+_REFUSALS = (
+    *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError),
+    *(RuntimeError, EOFError, MemoryError, struct.error),
+)
 
 
 @contextmanager
@@ -111,7 +115,7 @@ def count_frames(header: Header) -> int:
                 f"{header.path.name}: signal {name} has format {fmt}; "
                 f"biopart reads {', '.join(MISSING)}."
             )
-    n_frames: int | None = record.sig_len
+    n_frames: int | None = record.sig_len or None  # header(5): 0 = unknown
     for file in dict.fromkeys(record.file_name or ()):
         places = [i for i, name in enumerate(record.file_name) if name == file]
         n_frames = _check_file(header, file, places, n_frames)

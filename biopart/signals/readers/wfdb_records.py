@@ -69,9 +69,21 @@ def open_wfdb(path: Path) -> Recording:
         path=path,
         channels=tuple(channels),
         load=lambda indices: _load(indices, segments, channels),
-        start=header.record.base_datetime,
+        start=header.record.base_datetime or header.record.base_time,
         warnings=warnings,
+        files=_files(header, segments),
     )
+
+
+def _files(header: Header, segments: Sequence[_Segment]) -> tuple[Path, ...]:
+    """Return the header, those of its segments, and the signal files of all."""
+    headers = dict.fromkeys([header.path, *(segment.header.path for segment in segments)])
+    signals = dict.fromkeys(
+        segment.header.path.parent / name
+        for segment in segments
+        for name in segment.header.record.file_name or ()
+    )
+    return (*headers, *signals)
 
 
 def _segments(header: Header) -> tuple[Header, list[_Segment], int]:

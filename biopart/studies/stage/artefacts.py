@@ -1,6 +1,6 @@
 """How well the quality of seconds finds artefacts that are put into recordings."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
 from biopart.signals.recording import Recording
 from biopart.store import Card
+from biopart.store.persons import Met
 from biopart.studies.stage.nights import person_of, recordings_of
 from biopart.verbs.quality import Quality, open_quality
 from biopart.verbs.stage import staging_cards
@@ -62,7 +63,7 @@ def check_artefacts(
     quality = open_quality(run)
     _, about = load_tensors(run.pretrained().encoder)
     (card,) = staging_cards(about)
-    paths = unmet(recordings_of(nights, about["card"]["recordings"]), card, about["seen"])
+    paths = unmet(recordings_of(nights, about["card"]["recordings"]), card, Met.of(about))
     if len(paths) < 2:
         raise ValueError(
             f"{nights} holds {len(paths)} nights of persons whom the run has not met; an interval "
@@ -89,9 +90,12 @@ def check_artefacts(
     }
 
 
-def unmet(paths: Sequence[Path], card: Card, seen: Collection[str]) -> list[Path]:
-    """Leave out recordings of persons that were seen, by the card's rule for persons."""
-    return [path for path in paths if person_of(card, path.stem) not in seen]
+def unmet(paths: Sequence[Path], card: Card, met: Met) -> list[Path]:
+    """Leave out recordings of persons that were met, by the card's rule for persons."""
+    persons = {path: person_of(card, path.stem) for path in paths}
+    return [
+        path for path, who in persons.items() if who is None or not met.among(met.dataset, [who])
+    ]
 
 
 def _areas(

@@ -1,6 +1,6 @@
 """Nights from files to folders: staged, compared with an expert where there is one, told."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from biopart.signals.stages import Night, read_scoring
 from biopart.store import Card, Record
 from biopart.store.contents import MISSING
 from biopart.store.label_rules import StageLabels
+from biopart.store.persons import Met
 from biopart.store.settings import checked
 from biopart.studies.stage.files import write_files
 from biopart.studies.stage.page import write_night
@@ -104,7 +105,7 @@ def stage_nights(
         say(name)
         span = [_epoch_at(text, staged) for text in lights]
         told = summary(staged, known, span)
-        told["warnings"] += seen_before(name, staged, about["seen"])
+        told["warnings"] += seen_before(name, staged, Met.of(about))
         folder = out / name if many else out
         track = None if seconds is None else seconds.track(staged.record, staged.card)
         files = write_files(staged.dataset, told, folder, quality=track)
@@ -188,10 +189,10 @@ def of_store(path: Path, model: nn.Module) -> Iterator[Found]:
         yield name, staged, known if (known >= 0).any() else None
 
 
-def seen_before(name: str, staged: Staged, seen: Collection[str]) -> list[str]:
+def seen_before(name: str, staged: Staged, met: Met) -> list[str]:
     """Warn where a night is of a person whom the model was trained on, by the card's rule."""
     person = person_of(staged.card, name)
-    if person not in seen:
+    if person is None or not met.among(met.dataset, [person]):
         return []
     return [f"the model has met {person} in its training: agreement here says nothing of others"]
 
