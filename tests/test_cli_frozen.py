@@ -116,6 +116,9 @@ TABLE = {
         "--lights-off text",
         "--lights-on text",
         "--quality",
+        "--codes text",
+        "--bad-share float=0.5",
+        "--clear",
     ],
     "sweep": [
         "RECIPE",

@@ -21,7 +21,8 @@ from biopart.recipe import Recipe
 from biopart.signals import ingest, simulate_cohort
 from biopart.signals.readers import open_recording
 from biopart.store import load_card
-from biopart.studies.stage.nights import agreement_with, recordings_of
+from biopart.studies.stage.nights import recordings_of
+from biopart.studies.stage.summary import agreement_with
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
 
@@ -202,7 +203,7 @@ def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, 
         ([path, *run, "--channel", "Fz=F3-M2"], 1, "the model has no channel Fz; it was trained"),
         ([path, *run, "--channel", "C4-M1"], 2, "--channel takes MODEL=FILE"),
         ([path, *run, "--channel", "C4-M1=Cz"], 1, "C4-M1 cannot be had (tried Cz alone"),
-        ([path, *run, "--lights-off", "late"], 1, "'late' is no clock time"),
+        ([path, *run, "--lights-off", "late"], 1, "'late' is not a clock time"),
         ([tmp_path, *run], 1, "holds no recording that fits"),
     ):
         answer = call("stage", *arguments, "--quiet")

@@ -190,20 +190,29 @@ def show(
 @click.option("--lights-off", metavar="22:30", help="Clock time; default: the recording's start.")
 @click.option("--lights-on", metavar="06:30", help="Clock time; default: the recording's end.")
 @click.option("--quality", is_flag=True, help="Also how every second fits its surroundings.")
+@click.option("--codes", help="Numbers of the truth: aasm, rk, rem4, ucddb or dreams.")
+@click.option(
+    "--bad-share",
+    type=click.FloatRange(0, 1),
+    default=0.5,
+    show_default=True,
+    help="Share of an epoch that may be flat, clipped or missing.",
+)
+@click.option("--clear", is_flag=True, help="Replace another night in a folder of its name.")
 @output_options
 def stage(
     night: Path,
     run_path: Path | None,
     out: Path,
     channels: tuple[str, ...],
-    truth: Path | None,
-    quality: bool,
     output: Output,
-    **lights: str | None,
+    lights_off: str | None,
+    lights_on: str | None,
+    **options: Any,
 ) -> None:
     """Stage a NIGHT, a folder of them or a store: hypnogram, probabilities, statistics, a page."""
     from biopart.run import find_run
-    from biopart.studies.stage import channels_of, lines_of, stage_nights
+    from biopart.studies.stage import Wishes, channels_of, lines_of, stage_nights
 
     with wrong_use():
         chosen = channels_of(channels)
@@ -214,17 +223,13 @@ def stage(
             f"{error} (no weights are shipped: biopart pretrain RECIPE, then biopart finetune, "
             "make some)"
         ) from error
-    found = stage_nights(
-        night,
-        run,
-        out,
-        channels=chosen,
-        truth=truth,
-        lights=(lights["lights_off"], lights["lights_on"]),
-        quality=quality,
-        say=output.say,
-    )
+    wishes = Wishes(channels=chosen, lights=(lights_off, lights_on), **options)
+    source = click.get_current_context().get_parameter_source("out")
+    named = source is click.core.ParameterSource.DEFAULT
+    found = stage_nights(night, run, out, wishes, named=named, say=output.say)
     output.emit({"nights": found}, lines_of(found))
+    if any("error" in one for one in found):
+        sys.exit(1)
 
 
 @click.command()

@@ -21,7 +21,8 @@ def sleep_statistics(
     Parameters
     ----------
     stages : (epoch,)
-        0 W, 1 N1, 2 N2, 3 N3, 4 R; -1 = unscored, which is no sleep and counts in no stage.
+        0 W, 1 N1, 2 N2, 3 N3, 4 R; -1 = unscored or bad, which counts in no stage and in no
+        time, but moves the latencies.
     epoch_s : float
         Length of an epoch in seconds.
     lights_off, lights_on : int
@@ -30,10 +31,12 @@ def sleep_statistics(
     Returns
     -------
     dict
-        In minutes ``time_in_bed``, ``total_sleep_time``, ``sleep_onset_latency`` (from lights off
+        In minutes ``time_in_bed`` and of it ``left_out`` (unscored or bad),
+        ``total_sleep_time``, ``sleep_onset_latency`` (from lights off
         to the first epoch of sleep), ``wake_after_sleep_onset`` (from then to lights on),
         ``rem_latency`` (from sleep onset to the first R) and ``minutes`` by stage; as shares
-        ``sleep_efficiency`` (of the time in bed) and ``share`` (of the sleep) by stage;
+        ``sleep_efficiency`` (of the time in bed that is scored) and ``share`` (of the sleep) by
+        stage;
         ``transitions`` [from][to] between scored neighbours. None where there is no sleep, or no R.
 
     Raises
@@ -65,7 +68,8 @@ def sleep_statistics(
     return {
         "time_in_bed": len(bed) * minute,
         "total_sleep_time": sleep * minute,
-        "sleep_efficiency": sleep / len(bed),
+        "left_out": int((bed < 0).sum()) * minute,
+        "sleep_efficiency": sleep / int((bed >= 0).sum()) if (bed >= 0).any() else None,
         "sleep_onset_latency": None if onset is None else onset * minute,
         "wake_after_sleep_onset": None
         if onset is None

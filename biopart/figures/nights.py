@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from scipy import signal as dsp
 
 from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array, cycle, plain
-from biopart.figures.predictions import on_clock
+from biopart.figures.predictions import on_clock, shade
 
 _HIGHEST_HZ = 30.0
 
@@ -31,7 +31,7 @@ def spectrogram(
     confidence
         Largest probability of each epoch (E,).
     bad
-        Epochs (E,), bool, that touch a flat, clipped or missing stretch; shaded.
+        Epochs (E,), bool, that are flat, clipped or missing; shaded in both panels.
     sfreq_hz, epoch_s
         Sampling rate, and length of an epoch.
     start
@@ -50,11 +50,9 @@ def spectrogram(
     above.pcolormesh(hours, edges, decibels, cmap="viridis", vmin=low, vmax=high, rasterized=True)
     above.set(ylabel="frequency (Hz)")
     below.stairs(confidence, hours, color=PALETTE[0])
+    shade(above, bad, epoch_s)
+    shade(below, bad, epoch_s)
     if np.any(bad):
-        spans = below.fill_between(
-            hours, np.append(bad, False), step="post", color=PALETTE[1], alpha=0.35, linewidth=0
-        )
-        spans.set_label("flat, clipped or missing")
         below.legend(fontsize=8, loc="lower right")
     below.set(ylim=(0, 1), xlim=(0, hours[-1]), ylabel="confidence")
     plain(below)
@@ -109,7 +107,12 @@ def epochs_of(
 
 
 def quality(
-    tracks: Mapping[str, Array], onset_s: Array, *, epoch_s: float, start: datetime | None
+    tracks: Mapping[str, Array],
+    onset_s: Array,
+    *,
+    epoch_s: float,
+    start: datetime | None,
+    bad: Array | None = None,
 ) -> Figure:
     """Draw tracks of every patch of a night: median and the middle 90 % of each epoch.
 
@@ -123,6 +126,8 @@ def quality(
         Length of an epoch.
     start
         Clock time of sample 0, None = unknown.
+    bad
+        Epochs (E,), bool, that are flat, clipped or missing; shaded.
     """
     words = {"spread_s": "spread (s)", "amplitude": "amplitude"}
     epoch = (np.asarray(onset_s) // epoch_s).astype(int)
@@ -135,6 +140,7 @@ def quality(
         hours = numbers * epoch_s / 3600
         axis.fill_between(hours, low, high, step="post", color=colour, alpha=0.25, linewidth=0)
         axis.step(hours, middle, where="post", color=colour, linewidth=1)
+        shade(axis, bad, epoch_s)
         axis.set(yscale="log", ylabel=words.get(name, name), xlim=(0, hours[-1]))
         plain(axis)
     on_clock(axes[-1], start)

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from biopart.figures.drawing import DPI, GREY, WIDTH_IN, Array, cycle, plain
+from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array, cycle, plain
 
 STAGES = ("W", "N1", "N2", "N3", "R")
 _FROM_TOP = ("W", "R", "N1", "N2", "N3")  # the usual order of a hypnogram
@@ -23,6 +23,7 @@ def hypnogram(
     *,
     epoch_s: float = 30.0,
     start: datetime | None = None,
+    bad: Array | None = None,
 ) -> Figure:
     """Draw the stages of a night: scored, predicted, and how sure the model was.
 
@@ -38,6 +39,8 @@ def hypnogram(
         Length of an epoch.
     start
         Clock time of the first epoch; the axis then shows the clock.
+    bad
+        Epochs (E,), bool, that are flat, clipped or missing; shaded in every panel.
 
     Raises
     ------
@@ -58,10 +61,20 @@ def hypnogram(
         else:
             _stage_steps(axis, values, label_names, order, epoch_s=epoch_s)
             axis.set_ylabel(name)
+        shade(axis, bad, epoch_s)
         plain(axis)
     on_clock(axes[-1], start)
     figure.set_label(f"Hypnogram of {len(next(iter(given.values())))} epochs: {', '.join(given)}")
     return figure
+
+
+def shade(axis: Axes, bad: Array | None, epoch_s: float) -> None:
+    """Shade the epochs (E,) of an axis in hours that are flat, clipped or missing."""
+    marked = np.asarray(bad, bool) if bad is not None else np.zeros(0, bool)
+    edges = np.flatnonzero(np.diff(marked, prepend=False, append=False)) * epoch_s / 3600
+    for number, (first, last) in enumerate(edges.reshape(-1, 2).tolist()):
+        label = "flat, clipped or missing" if number == 0 else None
+        axis.axvspan(first, last, color=PALETTE[1], alpha=0.35, linewidth=0, label=label)
 
 
 def on_clock(axis: Axes, start: datetime | None) -> None:

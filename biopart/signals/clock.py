@@ -93,6 +93,21 @@ def clock_text(moment: Start) -> str:
     return f"{moment:%H:%M:%S}"
 
 
+def read_start(text: str) -> datetime | None:
+    """Read the start that a staged night states; a time alone gets a neutral date.
+
+    Examples
+    --------
+    >>> read_start("2020-01-01T22:00:00"), read_start("22:00:00"), read_start("")
+    (datetime.datetime(2020, 1, 1, 22, 0), datetime.datetime(1985, 1, 1, 22, 0), None)
+    """
+    if not text:
+        return None
+    if "T" in text:
+        return datetime.fromisoformat(text)
+    return datetime.combine(NEUTRAL, time.fromisoformat(text))
+
+
 def moved(moment: Start, seconds: float) -> Start:
     """Return a moment some seconds later, a time of day over midnight."""
     if isinstance(moment, datetime):

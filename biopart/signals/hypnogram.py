@@ -1,11 +1,12 @@
 """A staged night for other tools: MNE's annotations, YASA's hypnogram."""
 
-from datetime import datetime
 from typing import Any
 
 import mne
 import numpy as np
 import xarray as xr
+
+from biopart.signals.clock import read_start
 
 _YASA = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM"}
 
@@ -74,7 +75,7 @@ def to_yasa(night: xr.Dataset) -> Any:
         words[night["hypnogram"].values],
         n_stages=5,
         freq=f"{night.attrs['epoch_s']:g}s",
-        start=datetime.fromisoformat(start) if start else None,
+        start=read_start(start or ""),
         scorer="biopart",
         proba=pd.DataFrame(night["probability"].values, columns=words),
     )

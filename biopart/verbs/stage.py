@@ -22,6 +22,8 @@ from biopart.verbs.inference import logits_of
 
 Channels = Mapping[str, str | Sequence[str]]
 MOST_COMBINATIONS = 64
+BAD_SHARE = 0.5
+"""Share of an epoch above which it is bad: the AASM manual scores an epoch by its larger part."""
 
 
 def stage_night(
@@ -31,6 +33,7 @@ def stage_night(
     channels: Channels | None = None,
     unit: str | None = None,
     sfreq: float | None = None,
+    bad_share: float = BAD_SHARE,
 ) -> xr.Dataset:
     """Stage a night.
 
@@ -48,13 +51,15 @@ def stage_night(
         ``{"EEG": ["C4-A1", "C3-A2"]}``, each is staged and the probabilities are averaged.
     unit, sfreq : str, float
         Of an array.
+    bad_share : float
+        An epoch is bad where more than this share of it is flat, clipped or missing.
 
     Returns
     -------
     xarray.Dataset
         ``probability`` (epoch, class), calibrated; ``hypnogram`` (epoch) int8, codes of ``class``;
-        ``onset_s`` (epoch); ``bad`` (epoch): it touches a flat, clipped or missing stretch. The
-        attributes tell what was done and left out.
+        ``onset_s`` (epoch); ``bad`` (epoch): more of it than ``bad_share`` is flat,
+        clipped or missing. The attributes tell what was done and left out.
 
     Raises
     ------
@@ -62,7 +67,8 @@ def stage_night(
         If channels cannot be had, the night is shorter than an epoch, or the model cannot stage.
     """
     about = describe_model(model)
-    return stage(opened(night, about, unit=unit, sfreq=sfreq), model, channels).dataset
+    recording = opened(night, about, unit=unit, sfreq=sfreq)
+    return stage(recording, model, channels, bad_share=bad_share).dataset
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,21 @@ class Staged:
     card: Card
 
 
-def stage(recording: Recording, model: nn.Module, channels: Channels | None = None) -> Staged:
+def stage(
+    recording: Recording,
+    model: nn.Module,
+    channels: Channels | None = None,
+    *,
+    bad_share: float = BAD_SHARE,
+) -> Staged:
     """Stage a recording; arguments and errors as of ``stage_night``."""
     about = describe_model(model)
     cards = staging_cards(about, channels)
     _check_channels(recording, cards)
-    parts = [stage_record(prepare_recording(recording, card), card, model) for card in cards]
+    parts = [
+        stage_record(prepare_recording(recording, card), card, model, bad_share=bad_share)
+        for card in cards
+    ]
     first = parts[0]
     dataset = first.dataset
     if len(parts) > 1:
@@ -121,27 +136,31 @@ def _check_channels(recording: Recording, cards: Sequence[Card]) -> None:
             ) from error
 
 
-def stage_record(record: Record, card: Card, model: nn.Module) -> Staged:
+def stage_record(
+    record: Record, card: Card, model: nn.Module, *, bad_share: float = BAD_SHARE
+) -> Staged:
     """Stage a night that was prepared by a card; its source and start are not known."""
     about = describe_model(model)
     logits = logits_of(model, about, record)
     epoch = round(about["epoch_s"] * card.sfreq_hz)
-    touched = np.zeros(len(logits), dtype=bool)
+    marked = np.zeros(len(logits) * epoch, dtype=bool)
     for start, stop in record.bad.reshape(-1, 2).tolist():
-        touched[start // epoch : -(-stop // epoch)] = True
+        marked[start:stop] = True
+    bad = marked.reshape(len(logits), epoch).mean(axis=1) > bad_share
     probability = softmax(logits / about.get("temperature", 1.0), axis=1)
     dataset = xr.Dataset(
         {
             "probability": (("epoch", "class"), probability.astype(np.float32)),
             "hypnogram": ("epoch", probability.argmax(1).astype(np.int8)),
             "onset_s": ("epoch", np.arange(len(logits)) * card.epoch_s),
-            "bad": ("epoch", touched),
+            "bad": ("epoch", bad),
         },
         coords={"class": list(about["label_names"])},
         attrs={
             "source": "",
             "start": "",
             "epoch_s": card.epoch_s,
+            "bad_share": bad_share,
             "temperature": about.get("temperature", 1.0),
             "averaged": 1,
             **{key: record.attributes.get(key, []) for key in ("montage", "warnings", "left_out")},

@@ -1,6 +1,7 @@
 """The pages and addresses of ``biopart serve``.
 
-``GET /`` asks for a night, ``POST /nights`` takes one, ``GET /nights/KEY`` shows how far it is,
+``GET /`` asks for a night, ``POST /nights`` takes one, or one with its hypnogram, or several,
+``GET /nights/KEY`` shows how far it is, ``POST /nights/KEY/again`` tries one that failed once more,
 ``/nights/KEY/state`` the same as JSON, ``/nights/KEY/FILE`` gives a result, ``all.zip`` all.
 """
 
@@ -31,11 +32,12 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from biopart.signals.readers import open_recording
 from biopart.studies import pages
 from biopart.studies.serve.jobs import Job, Jobs, asked, safe_name
 
 RECORDINGS = (".edf", ".bdf", ".fif")
-TRUTHS = (".edf", ".csv", ".tsv", ".txt")
+TAKEN = (*RECORDINGS, ".csv", ".tsv", ".txt", ".xml", ".npy")
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 COOKIE = "biopart_token"
 HERE = Path(__file__).parent
@@ -73,6 +75,7 @@ def make_app(
             Route("/nights/{key}", views.night),
             Route("/nights/{key}/state", views.state),
             Route("/nights/{key}/delete", views.delete, methods=["POST"]),
+            Route("/nights/{key}/again", views.again, methods=["POST"]),
             Route("/nights/{key}/{name}", views.file),
         ],
         middleware=[
@@ -178,22 +181,62 @@ class Views:
             raise HTTPException(400, "send a form with a file called night") from error
 
     async def _queued(self, form: FormData) -> Job:
-        """Write what was sent and queue it."""
-        night, truth = form.get("night"), form.get("truth")
-        if not isinstance(night, UploadFile) or not night.filename:
+        """Write what was sent and queue it: recordings, and an expert's hypnogram of one."""
+        sent = [f for key in ("night", "truth") for f in form.getlist(key)]
+        files = [file for file in sent if isinstance(file, UploadFile) and file.filename]
+        if not files:
             raise ValueError("no file was sent; choose a recording")
         options = asked({key: text for key, text in form.items() if isinstance(text, str)})
+        stated = {f.filename for f in form.getlist("truth") if isinstance(f, UploadFile)}
         folder = self.jobs.new_folder()
         try:
-            path = await kept(night, folder, RECORDINGS)
-            beside = None
-            if isinstance(truth, UploadFile) and truth.filename:
-                (folder / "truth").mkdir()
-                beside = await kept(truth, folder / "truth", TRUTHS)
-            return self.jobs.add(path, path.name, truth=beside, options=options)
-        except (ValueError, OSError):  # what is refused is not kept
+            paths = [await kept(f, folder / str(n), TAKEN) for n, f in enumerate(files)]
+            truths = [
+                path
+                for path, file in zip(paths, files, strict=True)
+                if file.filename in stated or is_hypnogram(path)
+            ]
+            nights = [path for path in paths if path not in truths]
+            return self._several(nights, truths, options)
+        finally:  # what was taken lies in folders of its own now, what is refused is not kept
             shutil.rmtree(folder)
-            raise
+
+    def _several(self, nights: list[Path], truths: list[Path], options: dict[str, Any]) -> Job:
+        """Queue one night with its hypnogram, or several without; return the first."""
+        if not nights:
+            raise ValueError("no recording was sent, only a hypnogram; send both")
+        if len(truths) > 1 or (truths and len(nights) > 1):
+            raise ValueError(
+                f"{len(nights)} recordings and {len(truths)} hypnograms were sent; send one "
+                "recording with its hypnogram, or recordings alone"
+            )
+        jobs = []
+        for path in nights:
+            own = self.jobs.new_folder()
+            recording = path.rename(own / path.name)
+            beside = None
+            if truths:
+                (own / "truth").mkdir()
+                beside = truths[0].rename(own / "truth" / truths[0].name)
+            try:
+                jobs.append(self.jobs.add(recording, path.name, truth=beside, options=options))
+            except ValueError:
+                shutil.rmtree(own)
+                raise
+        jobs[0].others = tuple((job.key, job.name) for job in jobs[1:])
+        return jobs[0]
+
+    async def again(self, request: Request) -> Response:
+        """Try a night that failed once more with other channels, without sending it anew."""
+        form = await self._form(request)
+        try:
+            options = asked({key: text for key, text in form.items() if isinstance(text, str)})
+            job = self.jobs.again(self._job(request), options)
+        except ValueError as error:
+            raise HTTPException(422, " ".join(str(error).split())) from error
+        finally:
+            await form.close()
+        return RedirectResponse(f"/nights/{job.key}", 303)
 
     def _job(self, request: Request) -> Job:
         try:
@@ -237,8 +280,19 @@ class Views:
         return RedirectResponse("/", 303)
 
 
+def is_hypnogram(path: Path) -> bool:
+    """Tell a hypnogram from a recording: a text, or EDF with annotations and no signal."""
+    if path.suffix.lower() not in RECORDINGS:
+        return True
+    try:
+        return not open_recording(path).channels
+    except (ValueError, OSError):  # staging it says what is wrong
+        return False
+
+
 async def kept(sent: UploadFile, folder: Path, suffixes: tuple[str, ...]) -> Path:
-    """Write a file that was sent into a folder; ValueError where it is of a wrong kind."""
+    """Write a file that was sent into a new folder; ValueError where it is of a wrong kind."""
+    folder.mkdir()
     path = folder / safe_name(str(sent.filename))
     if path.suffix.lower() not in suffixes:
         raise ValueError(f"{path.name} is of no kind that is taken: {', '.join(suffixes)}")

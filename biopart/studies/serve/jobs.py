@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from biopart.run import Run
-from biopart.studies.stage import channels_of, stage_nights
+from biopart.studies.stage import Wishes, channels_of, stage_nights
 
 MOST_WAITING = 20
 State = Literal["waiting", "running", "done", "failed"]
@@ -35,13 +35,25 @@ class Job:
         Holds the recording until it is staged, and ``night`` with the results.
     future : Future
         Of the staging.
+    recording, truth : Path
+        What was sent; kept where it could not be staged, so that it can be asked for anew.
+    others : tuple
+        Key and name of the nights that were sent with it.
     """
 
     key: str
     name: str
     folder: Path
     future: "Future[list[dict[str, Any]]]"
+    recording: Path
+    truth: Path | None = None
     begun: float = field(default_factory=time.monotonic)
+    others: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def can_go_again(self) -> bool:
+        """Whether it failed and what was sent is still here."""
+        return self.state == "failed" and self.recording.is_file()
 
     @property
     def state(self) -> State:
@@ -113,20 +125,35 @@ class Jobs:
             raise ValueError(f"{waiting} nights are waiting already; try again in some minutes")
         folder = recording.parent
 
+        wishes = Wishes(truth=truth, **options)
+
         def work() -> list[dict[str, Any]]:
-            try:
-                return stage_nights(recording, self.run, folder / "night", truth=truth, **options)
-            finally:  # what was sent is not kept a second longer than it is needed
-                for sent in (recording, truth):
-                    if sent is not None:
-                        sent.unlink(missing_ok=True)
+            found = stage_nights(recording, self.run, folder / "night", wishes)
+            for sent in (recording, truth):  # not kept a second longer than it is needed
+                if sent is not None:
+                    sent.unlink(missing_ok=True)
+            return found
 
         future = self._pool.submit(work)
         future.add_done_callback(_log_unforeseen)
-        job = Job(secrets.token_urlsafe(16), name, folder, future)
+        job = Job(secrets.token_urlsafe(16), name, folder, future, recording, truth)
         self._jobs[job.key] = job
         future.add_done_callback(lambda _: self._remove_later(job.key))
         return job
+
+    def again(self, job: Job, options: Mapping[str, Any]) -> Job:
+        """Queue a night that failed once more, with other options; the old one is forgotten.
+
+        Raises
+        ------
+        ValueError
+            If it did not fail, or what was sent is gone.
+        """
+        if not job.can_go_again:
+            raise ValueError("this night cannot be tried again; send its recording anew")
+        new = self.add(job.recording, job.name, truth=job.truth, options=options)
+        self._jobs.pop(job.key, None)
+        return new
 
     def before(self, job: Job) -> int:
         """Return how many nights are staged before a waiting one."""

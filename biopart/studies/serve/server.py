@@ -1,6 +1,7 @@
 """Serve the page of a run until it is stopped."""
 
 import ipaddress
+import socket
 from collections.abc import Callable
 
 import uvicorn
@@ -54,9 +55,22 @@ def serve(
     jobs = Jobs(run, keep_s=60.0 * keep_min)
     hosts = LOCAL if local else ("*",)
     app = make_app(jobs, limit_bytes=limit_mb * 10**6, token=token, hosts=hosts)
-    name = f"[{host}]" if ":" in host else host
-    say(f"http://{name}:{port}/" + (f"?token={token}" if token else ""))
-    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False)
+    with bound(host, port) as listening:  # so that the address that is told is ours
+        name = f"[{host}]" if ":" in host else host
+        say(f"http://{name}:{port}/" + (f"?token={token}" if token else ""))
+        config = uvicorn.Config(app, log_level="warning", server_header=False)
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def bound(host: str, port: int) -> socket.socket:
+    """Return a socket that listens at an address; ValueError where another program has it."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except OSError as error:
+        raise ValueError(
+            f"port {port} of {host} cannot be had ({error.strerror}); give another --port"
+        ) from None
 
 
 def is_own(host: str) -> bool:

@@ -18,7 +18,8 @@ from biopart.signals.readers import open_recording
 from biopart.signals.recording import Recording
 from biopart.store import Card
 from biopart.store.persons import Met
-from biopart.studies.stage.nights import person_of, recordings_of
+from biopart.studies.stage.nights import recordings_of
+from biopart.studies.stage.summary import person_of
 from biopart.verbs.quality import Quality, open_quality
 from biopart.verbs.stage import staging_cards
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,10 @@ import edfio
 import xarray as xr
 
 from biopart.run import write_json, write_text
+from biopart.signals.clock import read_start
 from biopart.signals.hypnogram import stage_text
+
+UNSCORED = "Sleep stage ?"
 
 
 def write_files(
@@ -36,34 +39,53 @@ def write_files(
 
 
 def as_csv(night: xr.Dataset) -> str:
-    """Return a row per epoch: number, onset, stage, confidence, probability of each stage."""
+    """Return a row per epoch: number, onset, stage, confidence, bad, probability of each stage.
+
+    ``bad`` is 1 where the epoch is flat, clipped or missing: its stage means nothing.
+    """
     names = [str(name) for name in night["class"].values]
     probability = night["probability"].values
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["epoch", "onset_s", "stage", "confidence", *(f"p_{name}" for name in names)])
+    columns = ["epoch", "onset_s", "stage", "confidence", "bad"]
+    writer.writerow([*columns, *(f"p_{name}" for name in names)])
+    bad = night["bad"].values
     for epoch, (onset_s, code) in enumerate(
         zip(night["onset_s"].values, night["hypnogram"].values, strict=True)
     ):
         shares = [f"{share:.4f}" for share in probability[epoch]]
         confidence = f"{probability[epoch].max():.4f}"
-        writer.writerow([epoch, f"{onset_s:g}", names[code], confidence, *shares])
+        writer.writerow([epoch, f"{onset_s:g}", names[code], confidence, int(bad[epoch]), *shares])
     return text.getvalue()
 
 
 def write_edf(night: xr.Dataset, path: Path) -> None:
     """Write the stages as annotations of an EDF+ file, whole or not at all.
 
-    Texts are EDF+'s own, ``Sleep stage N2``; the file names nobody.
+    Texts are EDF+'s own, ``Sleep stage N2``, of bad epochs ``Sleep stage ?``; the file names
+    nobody. A date that EDF+ cannot state, before 1985 or after 2084, becomes 1 January 1985.
     """
     names = [str(name) for name in night["class"].values]
+    length = float(night.attrs["epoch_s"])
+    rows = zip(night["onset_s"].values, night["hypnogram"].values, night["bad"].values, strict=True)
     notes = [
-        edfio.EdfAnnotation(float(onset_s), float(night.attrs["epoch_s"]), stage_text(names[code]))
-        for onset_s, code in zip(night["onset_s"].values, night["hypnogram"].values, strict=True)
+        edfio.EdfAnnotation(float(onset_s), length, UNSCORED if bad else stage_text(names[code]))
+        for onset_s, code, bad in rows
     ]
-    start = datetime.fromisoformat(night.attrs["start"]) if night.attrs["start"] else None
-    recording = None if start is None else edfio.Recording(startdate=start.date())
+    start = read_start(night.attrs["start"])
+    day = None if start is None else date_of_edf(start)
+    recording = None if day is None else edfio.Recording(startdate=day)
     clock = None if start is None else start.time()
     beside = path.with_name(f".{path.name}.part")
     edfio.Edf([], recording=recording, starttime=clock, annotations=notes).write(beside)
     beside.replace(path)
+
+
+def date_of_edf(start: datetime) -> date:
+    """Return the date of a start, or 1 January 1985 where EDF+ cannot state it."""
+    return start.date() if has_edf_date(start) else date(1985, 1, 1)
+
+
+def has_edf_date(start: datetime) -> bool:
+    """Tell whether EDF+ can state a date: from 1985 to 2084."""
+    return 1985 <= start.year <= 2084

@@ -1,7 +1,12 @@
 """Nights from files to folders: staged, compared with an expert where there is one, told."""
 
+import hashlib
+import os
+import shutil
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import datetime, time, timedelta
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +15,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from biopart.data import open_cohort
-from biopart.evaluation.metrics import score
-from biopart.evaluation.sleep import STAGES, sleep_statistics
-from biopart.run import Run
-from biopart.signals.labels import label_stages, scoring_of
+from biopart.run import Run, read_json
 from biopart.signals.readers import open_recording
-from biopart.signals.recording import Recording
-from biopart.signals.stages import Night, read_scoring
-from biopart.store import Card, Record
-from biopart.store.contents import MISSING
-from biopart.store.label_rules import StageLabels
+from biopart.store import Record
 from biopart.store.persons import Met
-from biopart.store.settings import checked
 from biopart.studies.stage.files import write_files
 from biopart.studies.stage.page import write_night
+from biopart.studies.stage.summary import expert, model_of, seen_before, summary
 from biopart.verbs.check import is_store
 from biopart.verbs.evaluate import check_fit, load
-from biopart.verbs.quality import open_quality
+from biopart.verbs.quality import Quality, open_quality
 from biopart.verbs.stage import (
+    BAD_SHARE,
     Channels,
     Staged,
     describe_model,
@@ -36,21 +35,59 @@ from biopart.verbs.stage import (
     staging_cards,
 )
 
-COMPARED = ("kappa", "accuracy", "macro_f1", "f1", "confusion", "classes", "n_windows")
 # Taken from a folder where nothing fits the rule of the model's own data set.
 SUFFIXES = (".edf", ".bdf", ".hea", ".vhdr", ".set", ".fif")
-Found = tuple[str, Staged, "NDArray[np.int8] | None"]
+OURS = ("hypnogram.csv", "hypnogram.edf", "summary.json", "quality.csv", "night.html")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """How nights are to be staged.
+
+    Attributes
+    ----------
+    channels : mapping, optional
+        The model's channel -> what to take for it, or several to average over.
+    truth : Path, optional
+        An expert's hypnogram; of a folder of nights the folder of theirs, found by the card's rule.
+        A store has its own.
+    codes : str, optional
+        What the numbers of the expert's hypnogram mean: aasm, rk, rem4, ucddb or dreams.
+    lights : tuple of str
+        Clock times of lights off and on, ``22:30``; the recording by default.
+    quality : bool
+        Whether to look at every patch by the run's relative encoder too.
+    bad_share : float
+        An epoch is bad where more than this share of it is flat, clipped or missing.
+    clear : bool
+        Whether the results of another night are removed from a folder of the same name.
+    """
+
+    channels: Channels | None = None
+    truth: Path | None = None
+    codes: str | None = None
+    lights: tuple[str | None, str | None] = (None, None)
+    quality: bool = False
+    bad_share: float = BAD_SHARE
+    clear: bool = False
+
+
+@dataclass(frozen=True)
+class Found:
+    """A night that was staged, the expert's stages, and the hash of its file."""
+
+    staged: Staged
+    known: NDArray[np.int8] | None
+    source_sha256: str | None
 
 
 def stage_nights(
     night: Path,
     run: Run,
     out: Path,
+    wishes: Wishes = Wishes(),
     *,
-    channels: Channels | None = None,
-    truth: Path | None = None,
-    lights: tuple[str | None, str | None] = (None, None),
-    quality: bool = False,
+    named: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Stage a night, every night of a folder, or every record of a store.
@@ -62,57 +99,119 @@ def stage_nights(
     run : Run
         A fine-tuning, or a run whose newest is taken.
     out : Path
-        Folder of the results; of several nights one in it per night.
-    channels : mapping, optional
-        The model's channel -> what to take for it, or several to average over.
-    truth : Path, optional
-        An expert's hypnogram; of a folder of nights the folder of theirs, found by the card's rule.
-        A store has its own.
-    lights : tuple of str, optional
-        Clock times of lights off and on, ``22:30``; the recording by default.
-    quality : bool
-        Whether to look at every patch by the run's relative encoder too.
+        Folder of the results; of several nights each has one in it, named after its recording.
+    wishes : Wishes
+        Channels, an expert's hypnogram, lights and the rest.
+    named : bool
+        Whether a single night has a folder of its name in ``out`` too.
     say : callable
-        Gets the name of each night.
+        Gets the name of each night, and why one could not be staged.
 
     Returns
     -------
     list of dict
-        Of each night what summary.json holds, and ``files``.
+        Of each night what summary.json holds, and ``files``; of one of several that could not be
+        staged ``night`` and ``error``.
 
     Raises
     ------
     FileNotFoundError
         If there is no recording.
     ValueError
-        If a night cannot be staged; the sentence names it.
+        If the only night cannot be staged.
     """
     model = load(run)
     about = describe_model(model)
-    seconds = open_quality(run) if quality else None
+    told = model_of(run, about)
+    seconds = open_quality(run) if wishes.quality else None
+    nights = _nights(night, model, wishes)
+    results = []
+    for name, open_night in nights:
+        say(name)
+        folder = out / name if named or len(nights) > 1 else out
+        try:
+            found = open_night()
+            results.append(
+                _written(found, folder, wishes, met=Met.of(about), model=told, seconds=seconds)
+            )
+        except (ValueError, OSError) as error:
+            if len(nights) == 1:
+                raise
+            reason = " ".join(str(error).split())
+            say(f"{name}: {reason}")
+            results.append({"night": name, "error": reason})
+    return results
+
+
+Named = tuple[str, Callable[[], Found]]
+
+
+def _nights(night: Path, model: nn.Module, wishes: Wishes) -> list[Named]:
+    """Return the name of every night, and what stages it."""
     if is_store(night):
-        if channels or truth is not None or any(lights):
+        if wishes.channels or wishes.truth is not None or any(wishes.lights):
             raise ValueError(
                 "a store has its channels, labels and no clock; leave --channel, --truth and "
                 "--lights away"
             )
-        many, nights = True, of_store(night, model)
-    else:
-        paths = recordings_of(night, about["card"]["recordings"])
-        many, nights = len(paths) > 1, of_files(paths, model, channels, truth)
-    results = []
-    for name, staged, known in nights:
-        say(name)
-        span = [_epoch_at(text, staged) for text in lights]
-        told = summary(staged, known, span)
-        told["warnings"] += seen_before(name, staged, Met.of(about))
-        folder = out / name if many else out
-        track = None if seconds is None else seconds.track(staged.record, staged.card)
-        files = write_files(staged.dataset, told, folder, quality=track)
-        page = folder / "night.html"
-        write_night(page, staged, known, told=told, quality=track)
-        results.append({"night": told["source"], **told, "files": [str(f) for f in (*files, page)]})
-    return results
+        return list(of_store(night, model, wishes))
+    paths = recordings_of(night, describe_model(model)["card"]["recordings"])
+    stems = Counter(path.stem for path in paths)
+    return [
+        (path.stem if stems[path.stem] == 1 else path.name, partial(of_file, path, model, wishes))
+        for path in paths
+    ]
+
+
+def _written(
+    found: Found,
+    folder: Path,
+    wishes: Wishes,
+    *,
+    met: Met,
+    model: Mapping[str, Any],
+    seconds: Quality | None,
+) -> dict[str, Any]:
+    """Write the files of a night into its folder, all or none; return what is said of it."""
+    staged = found.staged
+    told = summary(staged, found.known, wishes.lights, model)
+    told |= {"source_sha256": found.source_sha256}
+    told["warnings"] += seen_before(Path(told["source"]).stem, staged, met)
+    track = None if seconds is None else seconds.track(staged.record, staged.card)
+    make_room(folder, told, clear=wishes.clear)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    try:
+        files = write_files(staged.dataset, told, beside, quality=track)
+        page = beside / "night.html"
+        write_night(page, staged, found.known, told=told, quality=track)
+        folder.mkdir(parents=True, exist_ok=True)
+        written = [path.replace(folder / path.name) for path in (*files, page)]
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return {"night": told["source"], **told, "files": [str(path) for path in written]}
+
+
+def make_room(folder: Path, told: Mapping[str, Any], *, clear: bool) -> None:
+    """Remove the results of the same night from a folder; of another night only if asked to.
+
+    Raises ValueError where the folder holds another night.
+    """
+    ours = [folder / name for name in OURS if (folder / name).is_file()]
+    if not ours:
+        return
+    known: dict[str, Any] = {}
+    if (folder / "summary.json").is_file():
+        known = read_json(folder / "summary.json")
+    keys = ("source", "source_sha256")
+    same = known and all(known.get(key, told[key]) == told[key] for key in keys)
+    if not same and not clear:
+        raise ValueError(
+            f"{folder} holds the night {known.get('source', '(without its summary.json)')}; give "
+            "another --out, or --clear to replace it"
+        )
+    for path in ours:
+        path.unlink()
 
 
 def channels_of(spelled: Sequence[str]) -> dict[str, list[str]]:
@@ -154,187 +253,52 @@ def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
     return sorted(found)
 
 
-def of_files(
-    paths: Sequence[Path], model: nn.Module, channels: Channels | None, truth: Path | None
-) -> Iterator[Found]:
-    """Stage recordings one by one, with an expert's stages where there are some."""
+def of_file(path: Path, model: nn.Module, wishes: Wishes) -> Found:
+    """Stage a recording, with an expert's stages where there are some."""
     about = describe_model(model)
-    table = staging_cards(about)[0].table
-    for path in paths:
-        recording = open_recording(path, table)
-        staged = stage(recording, model, channels)
-        known = None
-        if truth is not None:
-            known, said = expert(truth, recording, about["card"], staged)
-            staged.dataset.attrs["warnings"] = [*staged.dataset.attrs["warnings"], *said]
-        yield path.stem, staged, known
+    recording = open_recording(path, staging_cards(about)[0].table)
+    staged = stage(recording, model, wishes.channels, bad_share=wishes.bad_share)
+    known = None
+    if wishes.truth is not None:
+        known, said = expert(wishes.truth, recording, about["card"], staged, codes=wishes.codes)
+        staged.dataset.attrs["warnings"] = [*staged.dataset.attrs["warnings"], *said]
+    digest = None
+    if path.is_file():
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return Found(staged, known, digest)
 
 
-def of_store(path: Path, model: nn.Module) -> Iterator[Found]:
-    """Stage the records of a store, which has the expert's stages itself."""
+def of_store(path: Path, model: nn.Module, wishes: Wishes) -> Iterator[Named]:
+    """Give the records of a store, which has the expert's stages itself."""
     about, cohort = describe_model(model), open_cohort(path)
     if cohort.holds_images:
         raise ValueError(f"{path} holds images; stage needs recordings")
     check_fit(about, cohort)
     (card,) = staging_cards(about)
     rows = [cohort.channels.index(name) for name in about["channels"]]
-    for name in cohort:
+
+    def opened(name: str) -> Found:
         signal, scale = cohort.signal(name)[rows], cohort.scale(name)[rows]
         label, said = cohort.label(name).astype(np.int8), cohort.about(name)
         units = str(cohort[name]["signal"].attrs["units"])
         record = Record(signal, scale, label, cohort.bad(name), said, units)
-        staged = stage_record(record, card, model)
+        staged = stage_record(record, card, model, bad_share=wishes.bad_share)
         staged.dataset.attrs["source"] = name
         known = label[: staged.dataset.sizes["epoch"]]
-        yield name, staged, known if (known >= 0).any() else None
+        return Found(staged, known if (known >= 0).any() else None, said.get("source_sha256"))
 
-
-def seen_before(name: str, staged: Staged, met: Met) -> list[str]:
-    """Warn where a night is of a person whom the model was trained on, by the card's rule."""
-    person = person_of(staged.card, name)
-    if person is None or not met.among(met.dataset, [person]):
-        return []
-    return [f"the model has met {person} in its training: agreement here says nothing of others"]
-
-
-def person_of(card: Card, name: str) -> str | None:
-    """Return the person whom a file's stem names by the card's rule; None = from elsewhere."""
-    try:
-        return card.person_of(name)
-    except ValueError:
-        return None
-
-
-def expert(
-    truth: Path,
-    recording: Recording,
-    card: Mapping[str, Any],
-    staged: Staged,
-    *,
-    codes: str | None = None,
-) -> tuple[NDArray[np.int8], list[str]]:
-    """Return an expert's stage of each epoch, -1 = unscored, and what there is to say of it.
-
-    Parameters
-    ----------
-    truth : Path
-        A hypnogram, or a folder of some.
-    recording : Recording
-        The night, whose clock is compared with the hypnogram's.
-    card : mapping
-        Of the model; its rule for labels finds the hypnogram in a folder.
-    staged : Staged
-        The staged night.
-    codes : str, optional
-        What the numbers of the hypnogram mean, over the card's.
-
-    Raises
-    ------
-    ValueError
-        If the hypnogram is not there or does not fit the night.
-    """
-    epoch_s, rate = staged.card.epoch_s, staged.card.sfreq_hz
-    epoch = round(epoch_s * rate)
-    samples = staged.dataset.sizes["epoch"] * epoch
-    night = Night(recording.duration_s, recording.start, epoch_s)
-    own = dict(card["labels"]) if card["labels"].get("kind") == "stages" else {}
-    rule = checked(StageLabels, own | ({"codes": codes} if codes else {}), "the card's labels")
-    said: list[str] = []
-    if truth.is_dir():
-        scoring = scoring_of(recording, rule, night, said, folder=truth)
-        if not scoring.marks:
-            raise ValueError(f"{recording.path.name}: {'; '.join(said) or 'no hypnogram is there'}")
-    else:
-        scoring = read_scoring(truth, rule, night)
-        said = list(scoring.warnings)
-    return label_stages(scoring, samples, epoch, sfreq_hz=rate), said
-
-
-def _epoch_at(text: str | None, staged: Staged) -> int | None:
-    """Return the epoch that a clock time falls into, after the start of the recording."""
-    if text is None:
-        return None
-    try:
-        clock = time.fromisoformat(text)
-    except ValueError as error:
-        raise ValueError(f"{text!r} is no clock time; give for instance 22:30") from error
-    if not staged.dataset.attrs["start"]:
-        raise ValueError("the recording does not tell its start, so a clock time means nothing")
-    start = datetime.fromisoformat(staged.dataset.attrs["start"])
-    moment = datetime.combine(start.date(), clock)
-    if moment < start:
-        moment += timedelta(days=1)
-    return round((moment - start).total_seconds() / staged.card.epoch_s)
-
-
-def summary(
-    staged: Staged, known: NDArray[np.int8] | None, span: Sequence[int | None]
-) -> dict[str, Any]:
-    """Return what is said of a night: statistics, agreement, what was done and left out."""
-    night = staged.dataset
-    names = [str(name) for name in night["class"].values]
-    stages = night["hypnogram"].values
-    confidence = night["probability"].values.max(axis=1)
-    told: dict[str, Any] = {
-        "source": night.attrs["source"],
-        "start": night.attrs["start"] or None,
-        "epochs": len(stages),
-        "confidence": float(confidence.mean()),
-        "bad_epochs": int(night["bad"].values.sum()),
-        "averaged": night.attrs["averaged"],
-        "channels": channel_report(staged),
-        **{key: list(night.attrs[key]) for key in ("montage", "warnings", "left_out")},
-        "simulated_model": night.attrs["simulated_model"],
-    }
-    if tuple(names) == STAGES:
-        first, stop = span[0] or 0, span[1]
-        told["statistics"] = sleep_statistics(
-            stages, epoch_s=night.attrs["epoch_s"], lights_off=first, lights_on=stop
-        )
-    if known is not None:
-        scored = known >= 0
-        if not scored.any():
-            raise ValueError(f"the expert's hypnogram scores no epoch of {night.attrs['source']}")
-        if not scored.all():
-            told["warnings"].append(
-                f"the expert scored {scored.sum()} of {len(stages)} epochs; the others are not "
-                "compared"
-            )
-        told["agreement"] = agreement_with(known[scored], stages[scored], names)
-        told["differences"] = [
-            {"epoch": int(e), "expert": names[known[e]], "model": names[stages[e]]}
-            for e in np.flatnonzero(scored & (known != stages))
-        ]
-    return told
-
-
-def channel_report(staged: Staged) -> list[dict[str, Any]]:
-    """Return of each channel its standard deviation in its unit, and the share that is missing."""
-    record = staged.record
-    report = []
-    for name, row, scale in zip(staged.card.channels, record.signal, record.scale, strict=True):
-        known = row[row != MISSING]
-        deviation = float(known.std() * scale) if len(known) else None
-        missing = 1 - len(known) / len(row)
-        report.append({"channel": name, "deviation": deviation, "missing": missing})
-    return report
-
-
-def agreement_with(
-    known: NDArray[np.int8], stages: NDArray[np.int8], names: Sequence[str]
-) -> dict[str, Any]:
-    """Return how a model agrees with an expert; where that knows one stage only without kappa."""
-    if len(np.unique(known)) < 2:
-        alone = {"classes": [names[known[0]]], "n_windows": len(known), "kappa": None}
-        return {**alone, "accuracy": float((known == stages).mean())}
-    found = score(known, stages, ["night"] * len(known), names)
-    return {key: found[key] for key in COMPARED if key in found}
+    for name in cohort:
+        yield name, partial(opened, name)
 
 
 def lines_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what was found as lines for a reader."""
     lines = []
     for told in results:
+        if "error" in told:
+            lines.append(f"{told['night']}: not staged, {told['error']}")
+            continue
         parts = [f"{told['night']}: {told['epochs']} epochs, confidence {told['confidence']:.2f}"]
         if "statistics" in told:
             said = told["statistics"]

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from biopart import figures
+from biopart.signals.clock import read_start
 from biopart.store.contents import MISSING
 from biopart.studies import pages
 from biopart.verbs.stage import Staged
@@ -31,8 +32,9 @@ def write_night(
     night, card = staged.dataset, staged.card
     names = [str(name) for name in night["class"].values]
     confidence = night["probability"].values.max(axis=1)
-    start = datetime.fromisoformat(told["start"]) if told["start"] else None
-    usable = np.flatnonzero(~night["bad"].values)
+    start = read_start(told["start"] or "")
+    bad = night["bad"].values
+    usable = np.flatnonzero(~bad)
     looked = sorted(usable[np.argsort(confidence[usable], kind="stable")][:LOOKS].tolist())
     drawn = _night(staged, known, names, start=start)
     if looked:
@@ -50,6 +52,7 @@ def write_night(
             quality["onset_s"].values,
             epoch_s=night.attrs["epoch_s"],
             start=start,
+            bad=bad,
         )
     if "confusion" in told.get("agreement", {}):
         drawn["confusion"] = figures.confusion(
@@ -79,11 +82,12 @@ def _night(
     return {
         "hypnogram": figures.hypnogram(
             known,
-            night["hypnogram"].values,
+            np.where(night["bad"].values, -1, night["hypnogram"].values),
             probability,
             names,
             epoch_s=night.attrs["epoch_s"],
             start=start,
+            bad=night["bad"].values,
         ),
         "spectrogram": figures.spectrogram(
             _physical(staged, staged.record.signal[:1])[0],
