@@ -12,7 +12,7 @@ COMMON = ["--json", "--quiet"]
 # ... = may be given again; no kind = a switch.
 TABLE = {
     "bench": ["signals|images|part|objectives", "--repeats integer=5"],
-    "check": ["WHAT", "--leak", "--artefacts path"],
+    "check": ["WHAT", "--leak", "--artefacts path", "--raw directory"],
     "curve": [
         "RECIPE",
         "--methods text",

@@ -146,7 +146,7 @@ def told_once(kind: str, said: Mapping[str, str | Sequence[str]]) -> list[str]:
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a recipe.")
 @output_options
 def info(what: str | None, schema: bool, output: Output) -> None:
-    """Say what a STORE, RUN, RECIPE or CARD is."""
+    """Say what a STORE, RUN, RECIPE, CARD, recording or raw folder is."""
     from biopart.verbs.info import info as describe
     from biopart.verbs.info import schema as recipe_schema
 
@@ -168,30 +168,25 @@ def info(what: str | None, schema: bool, output: Output) -> None:
     type=click.Path(path_type=Path, exists=True),
     help="Nights in which a run by PART has to find artefacts that are put in.",
 )
+@click.option(
+    "--raw", type=FOLDER, help="Raw files: compare a STORE with them, or try a CARD on them."
+)
 @output_options
-def check(what: str, leak: bool, artefacts: Path | None, output: Output) -> None:
-    """Say what is wrong with a STORE, RUN, RECIPE or CARD."""
+def check(what: str, leak: bool, artefacts: Path | None, raw: Path | None, output: Output) -> None:
+    """Say what is wrong with a STORE, RUN, RECIPE, CARD, recording or raw folder."""
     from biopart.verbs import check as checks
-    from biopart.verbs.info import info as describe
 
-    path = Path(what)
-    if checks.is_store(path):
-        from biopart.store import Store
-
-        if artefacts is not None:
-            raise click.UsageError(f"--artefacts looks at a run; {what} is a store")
-
-        found = checks.check_leak(Store(path)) if leak else None  # it may refuse: first
-        values = checks.check_store(Store(path))
-        if found is not None:
-            values["leak"] = found
-            if values["leak"]["leaks"]:
-                values["problems"].append("the edges of windows can be told from their middle")
-    elif leak:
-        raise click.UsageError(f"--leak looks at a store; {what} is none")
-    elif artefacts is not None and not checks.is_run(path):
-        raise click.UsageError(f"--artefacts looks at a run; {what} is none")
-    elif checks.is_run(path):
+    path = Path(what).expanduser()
+    is_store, is_run = checks.is_store(path), checks.is_run(path)
+    if leak and not is_store:
+        raise click.UsageError(f"--leak looks at a store; {what} is not a store")
+    if artefacts is not None and not is_run:
+        raise click.UsageError(f"--artefacts looks at a run; {what} is not a run")
+    if raw is not None and is_run:
+        raise click.UsageError(f"--raw goes with a store or a card; {what} is a run")
+    if is_store:
+        values = _check_store(path, leak, raw)
+    elif is_run:
         from biopart.run import Run
 
         values = checks.check_run(Run(path))
@@ -200,8 +195,46 @@ def check(what: str, leak: bool, artefacts: Path | None, output: Output) -> None
 
             values["artefacts"] = check_artefacts(Run(path), artefacts, say=output.say)
     else:
-        with wrong_use():
-            values = {"name": describe(what)["name"], "problems": [], "remarks": []}
+        values = _check_other(what, raw)
     output.emit(values)
     if values["problems"]:
         sys.exit(1)
+
+
+def _check_store(path: Path, leak: bool, raw: Path | None) -> dict[str, Any]:
+    """Look at a store."""
+    from biopart.store import Store
+    from biopart.verbs import check as checks
+
+    found = checks.check_leak(Store(path)) if leak else None  # it may refuse: first
+    values = checks.check_store(Store(path), raw)
+    if found is not None:
+        values["leak"] = found
+        if found["leaks"]:
+            values["problems"].append("the edges of windows can be told from their middle")
+    return values
+
+
+def _check_other(what: str, raw: Path | None) -> dict[str, Any]:
+    """Look at a recipe, a card, a recording or a raw folder."""
+    from biopart.store import load_card
+    from biopart.store.image_card import is_image_card, load_image_card
+    from biopart.verbs.info import info as describe
+    from biopart.verbs.inspect import try_card
+
+    card: Any
+    with wrong_use():
+        if raw is not None:
+            card = load_image_card(what) if is_image_card(what) else load_card(what)
+        else:
+            about = describe(what)
+    if raw is not None:
+        return try_card(card, raw)
+    if "name" in about:
+        return {"name": about["name"], "problems": [], "remarks": []}
+    faults = (
+        [f"{c}: {v['fault']}" for c, v in about["channels"].items() if "fault" in v]
+        if ("recording" in about)
+        else [f"{name}: {reason}" for name, reason in about["refused"].items()]
+    )
+    return {**about, "problems": faults, "remarks": about.get("warnings", [])}

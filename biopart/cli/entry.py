@@ -4,12 +4,18 @@ Progress goes to stderr, results to stdout (JSON with --json). Exit 0 done, 1 fa
 Verbs are imported inside their commands, so that ``prepare`` never loads torch.
 """
 
+import sys
+import traceback
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import click
 
 import biopart
 from biopart.cli import data, studies, training
+
+REPORT = "the issue tracker of the project (CONTRIBUTING.md)"
 
 
 class Commands(click.Group):
@@ -25,10 +31,27 @@ class Commands(click.Group):
             raise click.ClickException(" ".join(str(error).split())) from error
 
 
+def say_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print a crash that is biopart's own fault, where it happened and where to report it."""
+    sys.__excepthook__(kind, error, trace)
+    if issubclass(kind, KeyboardInterrupt):
+        return
+    frames = traceback.extract_tb(trace)
+    ours = [frame for frame in frames if "biopart" in Path(frame.filename).parts]
+    place = ours[-1] if ours else frames[-1]
+    click.echo(
+        f"biopart {biopart.__version__} crashed in {Path(place.filename).name}, line "
+        f"{place.lineno} ({place.name}). This is a fault of biopart and not yours: please report "
+        f"it with the lines above in {REPORT}",
+        err=True,
+    )
+
+
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(biopart.__version__, prog_name="biopart")
 def main() -> None:
     """Self-supervised pretraining on biosignals and images: PART on grids with N axes."""
+    sys.excepthook = say_crash
 
 
 for _command in (

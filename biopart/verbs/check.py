@@ -1,21 +1,36 @@
 """Say what is wrong with a store, a run or a recipe; measure position leaks of a store."""
 
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from biopart.evaluation.leak import position_leak
+from biopart.images.ingest import stale_packs
 from biopart.run import Run
+from biopart.signals.ingest import stale_records
 from biopart.store import Store
 from biopart.store.contents import MISSING
+from biopart.store.image_card import ImageCard
+from biopart.store.persons import doubtful_persons
+from biopart.store.settings import checked
 
 LEAK_WINDOWS = 60
+OUTLYING = 0.9
+"""Decades from the median deviation of a store beyond which a record's unit is doubted."""
 
 
-def check_store(store: Store) -> dict[str, Any]:
+def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
     """Look at every record of a store, whose arrays must have the hash they were written with.
+
+    Parameters
+    ----------
+    store : Store
+        Of recordings or images.
+    raw : Path, optional
+        Raw folder, whose files must still be those that the store was made of.
 
     Returns
     -------
@@ -28,6 +43,7 @@ def check_store(store: Store) -> dict[str, Any]:
     labels: Counter[str] = Counter()
     persons = set()
     items = bad = samples = 0
+    deviations: dict[str, float] = {}
     names = store.label_names
     for record in store:
         try:
@@ -35,6 +51,7 @@ def check_store(store: Store) -> dict[str, Any]:
             label, about = store.label(record), store.about(record)
             if not store.holds_images:
                 problems += _faults(store, record)
+                deviations[record] = _deviation(store, record)
                 persons.add(str(about["person"]))
                 samples += store.length(record)
                 bad += int(np.diff(store.bad(record)).sum())
@@ -49,6 +66,9 @@ def check_store(store: Store) -> dict[str, Any]:
             remarks.append(f"{record}: nothing is labelled")
     if not len(store):
         problems.append("the store holds no record")
+    problems += doubtful_persons(store)
+    problems += _outliers(deviations)
+    problems += [] if raw is None else stale(store, raw)
     kind = "image is of" if store.holds_images else "window is of"
     problems += [f"no {kind} {name}" for name in names if labels[name] == 0]
     counts: dict[str, Any] = {"images": items}
@@ -62,6 +82,48 @@ def check_store(store: Store) -> dict[str, Any]:
         "problems": problems,
         "remarks": remarks,
     }
+
+
+def stale(store: Store, raw: Path) -> list[str]:
+    """Say where a store and the raw folder that it was made of disagree, by the files' bytes."""
+    card = store.attributes["card"]
+    if store.holds_images:
+        return stale_packs(store, checked(ImageCard, dict(card), "the store's card"), raw)
+    return stale_records(store, raw)
+
+
+def _deviation(store: Store, record: str) -> float:
+    """Return the usual standard deviation of an epoch of a record, over channels, in its unit."""
+    signal = store.signal(record)
+    epoch = store.epoch_samples
+    whole = signal.shape[1] // epoch
+    chosen = np.unique(np.linspace(0, max(whole - 1, 0), min(whole, 50)).astype(int))
+    epochs = [signal[:, n * epoch : (n + 1) * epoch].std(axis=1) for n in chosen.tolist()]
+    values = np.array(epochs) * store.scale(record) if epochs else np.zeros((1, 1))
+    return float(np.median(values))
+
+
+def _outliers(deviations: Mapping[str, float]) -> list[str]:
+    """Name the records whose scale is a power of ten from that of the others.
+
+    Examples
+    --------
+    >>> _outliers({"a": 20.0, "b": 30.0, "c": 25000.0})
+    ['c: its deviation is 25000, about 10^3 of the other records (30): check its unit']
+    """
+    usable = {record: value for record, value in deviations.items() if value > 0}
+    if len(usable) < 3:
+        return []
+    middle = float(np.median(list(usable.values())))
+    lines = []
+    for record, value in usable.items():
+        power = float(np.log10(value / middle))
+        if abs(power) >= OUTLYING:
+            lines.append(
+                f"{record}: its deviation is {value:.5g}, about 10^{round(power)} of the other "
+                f"records ({middle:.3g}): check its unit"
+            )
+    return lines
 
 
 def _changed(store: Store, record: str) -> list[str]:

@@ -5,26 +5,35 @@ from pathlib import Path
 from typing import Any
 
 from biopart.recipe import Recipe, load_recipe
-from biopart.run import Run
+from biopart.run import Run, find_run
 from biopart.store import Store, load_card
 from biopart.store.image_card import is_image_card, load_image_card
 from biopart.store.settings import find, read_yaml
 from biopart.verbs.check import is_run, is_store
+from biopart.verbs.inspect import raw_info, recording_info
 
 
 def info(what: str) -> dict[str, Any]:
-    """Describe a store, a run, a recipe or a card, the latter two by path or shipped name.
+    """Describe a store, a run, a recording, a raw folder, a recipe or a card.
+
+    Recipes and cards by path or shipped name.
 
     A name that a recipe and a card share is the recipe's; a folder that is neither a store nor a
     run hides no name.
 
     Raises FileNotFoundError where there is nothing of that name.
     """
-    path = Path(what)
+    path = Path(what).expanduser()
     if is_store(path):
         return store_info(Store(path))
+    if path.name == "latest" and path.is_file():
+        return run_info(find_run(path))
     if is_run(path):
         return run_info(Run(path))
+    if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        return recording_info(path)
+    if path.is_dir() and not is_shipped(what):
+        return raw_info(path)
     try:
         found = find(what, "recipes")
     except FileNotFoundError as no_recipe:
@@ -38,6 +47,17 @@ def info(what: str) -> dict[str, Any]:
     if "recordings" in read_yaml(found):
         return load_card(found).model_dump(mode="json")
     return load_recipe(what).model_dump(mode="json")
+
+
+def is_shipped(what: str) -> bool:
+    """Tell the name of a shipped recipe or card, which a folder of that name does not hide."""
+    for folder in ("recipes", "datasets"):
+        try:
+            find(what, folder)
+        except FileNotFoundError:
+            continue
+        return True
+    return False
 
 
 def store_info(store: Store) -> dict[str, Any]:
