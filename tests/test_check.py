@@ -40,7 +40,7 @@ def test_an_empty_store_is_a_problem(empty_store):
 
 def test_arrays_that_differ_from_those_written_are_a_problem(empty_store):
     noise = np.random.default_rng(0).integers(-99, 99, (1, 200)).astype(np.int16)
-    write(empty_store, noise, [0, 1])
+    write(empty_store, noise[:, ::-1], [0, 1])
     write(empty_store, noise, [0, 1], "p1", "n1")
     assert check_store(Store(empty_store))["problems"] == []
     noise[0, 77] += 1
@@ -122,3 +122,12 @@ def test_a_run_without_an_encoder_is_a_problem(tmp_path):
     problems = check_run(run)["problems"]
     assert problems[0].startswith("the encoder is missing")
     assert problems[1] == "the loss is no number at steps [10]"
+
+
+def test_a_record_whose_scale_is_a_power_of_ten_from_the_others_is_named(empty_store):
+    for number, factor in enumerate((10, 12, 9, 10_000)):
+        noise = np.random.default_rng(number).normal(0, factor, (1, 200)).clip(-32_000, 32_000)
+        write(empty_store, noise, [0, 1], f"p{number}", f"n{number}")
+    (problem,) = check_store(Store(empty_store))["problems"]
+    assert problem.startswith("n3: its deviation is ")
+    assert "about 10^3 of the other records" in problem

@@ -353,3 +353,28 @@ def test_kill_9_and_resume_give_the_same_weights(run, small_recipe, tmp_path, li
     rows = [[{**row, "windows_per_second": 0} for row in r.metrics()] for r in (through, killed)]
     assert rows[0] == rows[1]
     assert run_info(killed)["step"] == 24
+
+
+def test_a_resume_by_another_recipe_names_the_keys_that_differ(run, recipe):
+    changed = resolve(recipe.model_dump(mode="json"), ["pretrain.lr=0.5", "encoder.dim=32"], "x")
+    with pytest.raises(ValueError, match=r"encoder\.dim is 32, was 16; pretrain\.lr is 0\.5, "):
+        resume(run.path, recipe=changed)
+    resume(run.path, recipe=recipe)
+    text = (run.path / "recipe.yaml").read_text()
+    (run.path / "recipe.yaml").write_text(text.replace("dim: 16", "dim: 32"))
+    with pytest.raises(
+        ValueError, match=r"is not the one that it was begun by: encoder\.dim is 32"
+    ):
+        resume(run.path)
+
+
+def test_a_store_with_a_damaged_signal_is_refused_before_training(recipe, tmp_path):
+    store = tmp_path / "s.zarr"
+    shutil.copytree(recipe.data.store, store)
+    chunk = store / "n3/signal/c/0/0"
+    raw = chunk.read_bytes()
+    chunk.write_bytes(raw[: len(raw) // 2] + bytes(len(raw) - len(raw) // 2))
+    values = recipe.model_dump(mode="json") | {"data": {"store": str(store)}}
+    with pytest.raises(ValueError, match=r"the arrays of n3 in .* differ from those that were"):
+        pretrain(resolve(values, [], "small"), out=tmp_path / "R")
+    assert not (tmp_path / "R").exists()

@@ -8,7 +8,7 @@ import edfio
 import numpy as np
 import pytest
 
-from biopart.signals.recording import Mark
+from biopart.signals.recording import Mark, Recording
 from biopart.signals.stages import (
     Night,
     Scoring,
@@ -16,7 +16,9 @@ from biopart.signals.stages import (
     read_scoring,
     read_stage_file,
     stage_code,
+    stated_start,
 )
+from biopart.signals.stages.marks import stages_among
 from biopart.store.label_rules import CODES, StageLabels
 
 START = datetime(2020, 1, 1, 22, 0)
@@ -198,7 +200,7 @@ def test_onsets_that_count_from_another_time_are_moved_and_that_is_told(tmp_path
     scoring = read(write(tmp_path, text), start=START)
     assert label(scoring) == [-1, -1, 0, 4]
     assert scoring.warnings == (
-        "its onsets count from 22:01:00, the recording starts at 22:00:00: its marks were moved "
+        "its rows count from 22:01:00, the recording starts at 22:00:00: its marks were moved "
         "by +60 s",
     )
 
@@ -309,3 +311,105 @@ def test_another_suffix_is_refused_with_the_kinds_that_are_read(tmp_path: Path, 
 def test_the_length_of_an_epoch_may_be_given(tmp_path: Path) -> None:
     path = write(tmp_path, "W\nR\n", "night.txt")
     assert read_stage_file(path, epoch_s=20.0) == (Mark(0.0, "W", 20.0), Mark(20.0, "R", 20.0))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("onset,stage\n0,W\n30,W\n90,R\n", [0, 0, -1, 4]),  # epochs with a gap
+        ("onset,stage\n0,W\n60,N2\n90,R\n", [0, 0, 2, 4]),  # runs
+        ("start,end,stage\n0,30,W\n60,90,N2\n", [0, -1, 2, -1]),
+        ("0,30,W\n30,60,N2\n60,120,R\n", [0, 2, 4, 4]),  # ends, not durations
+        ("onset,duration,stage\n0,120,N2\n65,n/a,artifact\n", [2, 2, 2, 2]),
+        (
+            "Event,Onset,Duration,Stage\nSLEEP-S0,0,30,W\nhypopnea,5,20,W\nSLEEP-S2,30,90,N2\n",
+            [0, 2, 2, 2],
+        ),
+        (
+            "Signal ID: Schlaf\nStart: today\n22:00:00,000; Wach\n22:00:30,000; N1\n"
+            "22:01:00,000; N2\n22:01:30,000; Rem\n",
+            [0, 1, 2, 4],
+        ),
+    ],
+)
+def test_ends_gaps_events_and_preambles_are_read(
+    tmp_path: Path, text: str, expected: list[int]
+) -> None:
+    assert label(read(write(tmp_path, text), start=START)) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.csv", "onset,duration,stage\n0,1e400,W\n", "line 2: '1e400' is not a duration"),
+        ("a.csv", "onset,duration,stage\n0,-30,W\n", "line 2: '-30' is not a duration"),
+        ("a.csv", "onset,stage\n1e400,W\n", "line 2: '1e400' is not a number"),
+        ("a.csv", f"W,{'x' * 200_000}\n", "line 1 cannot be split into cells"),
+        ("a.csv", "stage\n" + "9" * 5000 + "\n", "none of its lines is a known sleep stage"),
+        ("a.csv", "epoch,stage\n0,W\n1,R\n0,N1\n", "epoch 0 stands more than once"),
+        ("a.csv", "22:00,W\n22:00,W\n22:01,R\n", "1 onsets stand more than once, the first is 0"),
+        ("a.csv", "time,stage\n10:00:00,W\n", "it starts at 10:00:00, the recording at 22:00:00"),
+        ("a.csv", "0,30,W\n30,180,N2\n", "line 1 .0, 30, W. does not name its columns"),
+        ("a.csv", "5\n0\n1\n2\n", "the night begins with 5, which is W in DREAMS'"),
+        ("a.npy", b"PK\3\4 cut", "a.npy is not a plain numpy array"),
+        ("a.xml", PROFUSION.replace(">30<", ">inf<"), "EpochLength is 'inf', not a number"),
+        ("a.xml", NSRR.replace("<Start>0.0<", "<Start>nan<"), "a.xml: Start is 'nan', not a num"),
+    ],
+)
+def test_what_other_tools_write_wrongly_is_refused_by_its_place(
+    tmp_path: Path, name: str, content: str | bytes, reason: str
+) -> None:
+    with pytest.raises(ValueError, match=reason):
+        read(write(tmp_path, content, name), start=START)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        *(("N2 (arousal)", 2), ("W, supine", 0), ("(W)", 0), ("Sleep stage N2 arousal", 2)),
+        *(("(N", None), ("Unsure|Unsure", None), ("Estadio N2 del sueño", 2)),
+    ],
+)
+def test_a_stage_with_an_event_behind_it_is_that_stage(text: str, code: int | None) -> None:
+    assert stage_code(text) == code
+
+
+@pytest.mark.parametrize("start", [datetime(1985, 1, 1), datetime(2000, 1, 1)])
+def test_midnight_of_a_first_of_january_is_no_start(tmp_path: Path, start: datetime) -> None:
+    recording = Recording(tmp_path / "a.edf", (), lambda indices: [], start=start)
+    assert stated_start(recording) is None
+
+
+def test_a_clock_may_be_ignored_and_a_day_may_be_another(tmp_path: Path) -> None:
+    path = write_edf(tmp_path / "h.edf", datetime(2020, 1, 1, 22, 1))
+    assert read(path, start=START, clock="ignore").marks[0].onset_s == 0
+    later = write_edf(tmp_path / "i.edf", datetime(2020, 1, 2, 21, 59, 30))
+    assert read(later, start=START).marks[0].onset_s == -30
+
+
+def test_the_pm_of_a_clock_counts_and_what_is_no_clock_is_told(tmp_path: Path) -> None:
+    given = "01.01.85 22.00.30"
+    evening = NSRR.replace(given, "01/01/2020 10:01:00 PM")
+    assert read(write(tmp_path, evening, "a.xml"), start=START).marks[0].onset_s == 60
+    unknown = read(write(tmp_path, NSRR.replace(given, "unknown"), "b.xml"), start=START)
+    assert unknown.warnings == ("its ClockTime 'unknown' is not a clock time and was not compared",)
+
+
+def test_marks_that_contradict_each_other_are_unscored_and_told() -> None:
+    marks = [Mark(0, "W", 30), Mark(30, "N1", 30), Mark(30, "N2", 30), Mark(60, "R", 30)]
+    staging = stages_among(marks, StageLabels())
+    assert label(Scoring(staging.marks), 3) == [0, -1, 4]
+    assert staging.warnings == (
+        "1 marks contradict another of the same time and count as unscored: 'N1 and N2' (1)",
+    )
+
+
+def test_a_long_unknown_mark_inside_a_stated_stage_is_told() -> None:
+    marks = [Mark(0, "W", 30), Mark(5, "note"), Mark(10, "Deep", 15), Mark(29.99, "Deep", 30)]
+    staging = stages_among(marks, StageLabels())
+    assert label(Scoring(staging.marks), 2) == [0, -1]
+    assert [text.partition(" lie inside")[0] for text in staging.warnings] == [
+        "1 marks are no known stage and count as unscored: 'Deep' (1); name them by labels.words, "
+        "numbers by labels.codes",
+        "'Deep' (1)",
+    ]

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from edfio import Edf, EdfAnnotation, EdfSignal, Patient, Recording
 
 from biopart.signals import ingest, simulate_cohort
-from biopart.signals.ingest import find_recordings, read_persons
+from biopart.signals.ingest import find_recordings, read_persons, stale_records
 from biopart.signals.simulate import simulate_night
 from biopart.store import Card, Store, load_card
 
@@ -265,3 +266,73 @@ def test_signals_and_store_do_without_torch() -> None:
     code = "import sys, biopart.signals, biopart.store; print('torch' in sys.modules)"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout == "False\n"
+
+
+STAGES: dict[str, Any] = {"kind": "stages", "hypnogram": "{stem}.csv"}
+
+
+def scored_folder(folder: Path) -> tuple[Card, Path]:
+    """Two recordings of 10 epochs of 1 s, each with a hypnogram, and a table of persons."""
+    for name in "ab":
+        write_edf(folder / f"{name}.edf", seconds=10 + (name == "b"))
+        (folder / f"{name}.csv").write_text("stage\n" + "W\n" * 10)
+    (folder / "people.csv").write_text("id,age\na,21\nb,30\n")
+    persons = {"file": "people.csv", "person": "id", "age": "age"}
+    return edf_card(labels={**STAGES, "epoch_s": 1.0}, persons=persons), folder
+
+
+def test_a_second_call_takes_up_what_changed_in_labels_persons_and_recordings(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "raw").mkdir()
+    card, raw = scored_folder(tmp_path / "raw")
+    store = tmp_path / "s.zarr"
+    assert ingest(card, raw, store).written == ["a", "b"]
+    assert stale_records(Store(store), raw) == []
+    (raw / "a.csv").write_text("stage\n" + "R\n" * 10)
+    (raw / "people.csv").write_text("id,age\na,21\nb,31\n")
+    said = {"a": ["a.csv has changed"], "b": ["age is now 31, was 30"]}
+    assert stale_records(Store(store), raw) == [f"{n}: {line}" for n, (line,) in said.items()]
+    report = ingest(card, raw, store)
+    assert (report.updated, report.written, report.kept) == (said, [], [])
+    assert Store(store).label("a").tolist() == [4] * 10
+    assert Store(store).about("b")["age"] == 31
+    assert ingest(card, raw, store).kept == ["a", "b"]
+    (raw / "b.csv").unlink()
+    assert ingest(card, raw, store).updated == {"b": ["b.csv is gone"]}
+    assert set(Store(store).label("b").tolist()) == {-1}
+    write_edf(raw / "a.edf", seconds=12)
+    assert ingest(card, raw, store).updated == {"a": ["a.edf has changed"]}
+
+
+def test_an_edit_that_keeps_size_and_time_is_found_by_its_bytes(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    card, raw = scored_folder(tmp_path / "raw")
+    store = tmp_path / "s.zarr"
+    ingest(card, raw, store)
+    before = (raw / "a.csv").stat()
+    (raw / "a.csv").write_text("stage\n" + "R\n" * 10)
+    os.utime(raw / "a.csv", ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert ingest(card, raw, store).updated == {}
+    assert ingest(card, raw, store, verify=True).updated == {"a": ["a.csv has changed"]}
+
+
+def test_one_recording_under_two_persons_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    write_edf(tmp_path / "raw/a.edf")
+    shutil.copy(tmp_path / "raw/a.edf", tmp_path / "raw/b.edf")
+    report = ingest(edf_card(), tmp_path / "raw", tmp_path / "s.zarr")
+    assert report.written == ["a"]
+    assert report.refused["b"].startswith("it is the recording of a, byte for byte, but of b and")
+    assert Store(tmp_path / "s.zarr").records == ("a",)
+    joined = edf_card(same_person={"b": "a"})
+    assert ingest(joined, tmp_path / "raw", tmp_path / "t.zarr").written == ["a", "b"]
+
+
+def test_rows_of_a_table_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "people.csv").write_bytes("id,age\r\na,21\r\na,22\r\n".encode("utf-16"))
+    card = edf_card(persons={"file": "people.csv", "person": "id", "age": "age"})
+    with pytest.raises(
+        ValueError, match=r"people\.csv, line 3 says of a something else than a line"
+    ):
+        read_persons(tmp_path, card)

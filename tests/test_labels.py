@@ -71,7 +71,7 @@ def test_a_text_that_is_not_known_ends_the_stage_before_it_and_is_told() -> None
     assert result.tolist() == [0, -1, -1, 2, -1, -1]
     assert told == [
         "3 marks are no known stage and count as unscored: 'Foo' (2), 'Bar' (1); name them by "
-        "labels.words"
+        "labels.words, numbers by labels.codes"
     ]
     rule = {**STAGES, "words": {"foo": "N1", "BAR": "event"}}
     assert label(make_recording(marks=marks), rule, 6) == [0, 1, 1, 2, 2, 1]
@@ -84,7 +84,8 @@ def test_a_text_that_is_not_known_cuts_no_stage_whose_length_is_stated() -> None
         *(0, 0, 4, -1)
     ]
     assert told == [
-        "1 marks are no known stage and count as unscored: 'note' (1); name them by labels.words"
+        "1 marks are no known stage and count as unscored: 'note' (1); name them by labels.words, "
+        "numbers by labels.codes"
     ]
 
 

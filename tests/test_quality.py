@@ -160,8 +160,8 @@ def test_what_has_no_quality_is_refused(run, tmp_path, small_recipe, simulated_s
     with pytest.raises(ValueError, match=r"pretrained by mae, .*; the quality of seconds needs"):
         open_quality(other)
     for arguments, message in (
-        ([simulated_store, "--artefacts", tmp_path], "is a store"),
-        (["demo", "--artefacts", tmp_path], "looks at a run; demo is none"),
+        ([simulated_store, "--artefacts", tmp_path], "--artefacts looks at a run; "),
+        (["demo", "--artefacts", tmp_path], "looks at a run; demo is not a run"),
     ):
         answer = CliRunner().invoke(main, ["check", *map(str, arguments)])
         assert answer.exit_code == 2

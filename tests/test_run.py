@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from biopart.run import Run, find_run, new_run, plain, write_json
+from biopart.run import Run, find_run, new_run, one_process, plain, write_json
 
 
 def filled(path):
@@ -79,3 +79,29 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path, monkeypatch):
         find_run(None)
     with pytest.raises(FileNotFoundError, match="no run at"):
         find_run(tmp_path / "x")
+
+
+def test_latest_survives_a_move_and_works_as_a_path(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path / "a")
+    name = new_run("study").path.name
+    (tmp_path / "a").rename(tmp_path / "b")
+    monkeypatch.chdir(tmp_path / "b")
+    assert find_run(None).path == find_run(tmp_path / "b/runs/latest").path
+    assert find_run(None).path == tmp_path / "b/runs/study" / name
+
+
+def test_a_second_process_on_a_run_folder_is_refused(tmp_path):
+    busy = pytest.raises(ValueError, match="another process is working")
+    with one_process(Run(tmp_path)), busy, one_process(Run(tmp_path)):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(type(tmp_path), "write_text", full)
+    with pytest.raises(OSError, match=r"a\.json cannot be written \(No space left on device\)"):
+        write_json(tmp_path / "a.json", {})

@@ -7,6 +7,7 @@ import threading
 import time
 import zipfile
 
+import edfio
 import pytest
 import torch
 import uvicorn
@@ -262,3 +263,64 @@ def test_a_server_for_others_needs_a_token_and_a_stager(run, tmp_path):
     assert answer.exit_code == 1
     with pytest.raises(ValueError, match="'C4' names no channel"):
         asked({"channels": "C4"})
+
+
+def hypnogram_of(night):
+    """Return a hypnogram of 24 epochs, as text and as EDF+ annotations alone."""
+    notes = [edfio.EdfAnnotation(30.0 * n, 30.0, "Sleep stage W") for n in range(24)]
+    file = io.BytesIO()
+    edfio.Edf([], annotations=notes).write(file)
+    return {"x.csv": b"stage\n" + b"W\n" * 24, "x.edf": file.getvalue()}
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.edf"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_recording_dropped_with_its_hypnogram_is_compared(client, jobs, nights, name, first):
+    night = nights[0]
+    files = [(night.name, night.read_bytes()), (name, hypnogram_of(night)[name])]
+    files = files[first:] + files[:first]
+    answer = client.post("/nights", files=[("night", one) for one in files])
+    address = str(answer.url.path)
+    assert wait(client, address)["state"] == "done"
+    told = jobs[address.rpartition("/")[2]].told
+    assert (told["source"], told["agreement"]["n_windows"]) == (night.name, 24)
+
+
+def test_two_recordings_are_both_taken(client, jobs, nights):
+    files = [("night", (path.name, path.read_bytes())) for path in nights]
+    address = str(client.post("/nights", files=files).url.path)
+    (other,) = jobs[address.rpartition("/")[2]].others
+    assert f"/nights/{other[0]}" in client.get(address).text
+    assert {wait(client, one)["state"] for one in (address, f"/nights/{other[0]}")} == {"done"}
+
+
+def test_hypnograms_that_belong_to_no_recording_are_refused_and_not_kept(client, jobs, nights):
+    truth = hypnogram_of(nights[0])["x.csv"]
+    for files, message in (
+        ([("x.csv", truth)], "no recording was sent, only a hypnogram"),
+        ([(p.name, p.read_bytes()) for p in nights] + [("x.csv", truth)], "2 recordings and 1 hyp"),
+    ):
+        answer = client.post("/nights", files=[("night", one) for one in files])
+        assert answer.status_code == 422
+        assert message in answer.text
+    assert (len(jobs), len(list(jobs.new_folder().parent.iterdir()))) == (0, 1)
+
+
+def test_a_night_that_was_refused_can_be_tried_again_without_sending_it(client, jobs, nights):
+    address = str(send(client, nights[0], channels="C4-M1=Cz").url.path)
+    assert "C4-M1 cannot be had" in wait(client, address)["error"]
+    assert "The recording is still here" in client.get(address).text
+    again = client.post(f"{address}/again", data={"channels": ""}, files={"_": ("", b"")})
+    assert client.get(address).status_code == 404
+    assert wait(client, str(again.url.path))["state"] == "done"
+    answer = client.post(f"{again.url.path}/again", data={"channels": ""}, files={"_": ("", b"")})
+    assert answer.status_code == 422
+
+
+def test_a_port_that_is_taken_is_said_before_any_address(run):
+    told = []
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(ValueError, match=f"port {port} of 127.0.0.1 cannot be had"):
+            serve(run, port=port, say=told.append)
+    assert told == []

@@ -1,6 +1,7 @@
 """Staging: the same answer for a file, mne's Raw, an array and xarray, and files that read back."""
 
 import csv
+import datetime
 import json
 from pathlib import Path
 
@@ -20,11 +21,13 @@ from biopart.evaluation.sleep import sleep_statistics
 from biopart.recipe import Recipe
 from biopart.signals import ingest, simulate_cohort
 from biopart.signals.readers import open_recording
+from biopart.signals.readers.mne_formats import recording_of_raw
 from biopart.store import load_card
 from biopart.studies.stage.nights import recordings_of
-from biopart.studies.stage.summary import agreement_with
+from biopart.studies.stage.summary import agreement_with, lights_of
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
+from biopart.verbs.stage import stage
 
 
 @pytest.fixture(scope="module")
@@ -290,3 +293,122 @@ def rows_of(folder):
 
 def stored(tuned):
     return Path(tuned.pretrained().provenance()["store"])
+
+
+def array_night(seconds=300, flat=()):
+    """Return noise of one channel at 100 Hz in volt, flat over some seconds."""
+    values = np.random.default_rng(0).normal(0, 3e-5, (1, seconds * 100))
+    for start, stop in flat:
+        values[:, start * 100 : stop * 100] = 1e-5
+    return values
+
+
+def raw_of(values, date=None):
+    made = mne.io.RawArray(values, mne.create_info(["C4-M1"], 100.0, "eeg"), verbose="ERROR")
+    return made.set_meas_date(date)
+
+
+def test_an_epoch_is_bad_by_the_share_of_it_that_is(tuned):
+    model, values = biopart.load(tuned.path), array_night(flat=[(30, 60), (95, 105)])
+    found = biopart.stage_night(values, model, unit="V", sfreq=100)
+    assert found["bad"].values.tolist() == [False, True] + [False] * 8
+    found = biopart.stage_night(values, model, unit="V", sfreq=100, bad_share=0.1)
+    assert found["bad"].values.tolist() == [False, True, False, True] + [False] * 6
+
+
+def test_bad_epochs_have_no_stage_and_are_left_out_of_the_statistics(tuned, tmp_path):
+    start = datetime.datetime(2020, 1, 1, 22, tzinfo=datetime.UTC)
+    raw_of(array_night(flat=[(30, 90)]), start).save(tmp_path / "a_raw.fif", verbose="ERROR")
+    answer = call("stage", tmp_path / "a_raw.fif", "--run", tuned.path, "--out", tmp_path / "n")
+    assert answer.exit_code == 0
+    told = json.loads((tmp_path / "n/summary.json").read_text())
+    assert (told["bad_epochs"], told["bad_minutes"], told["statistics"]["left_out"]) == (2, 1, 1)
+    assert sum(told["statistics"]["minutes"].values()) == 4
+    assert [row["bad"] for row in rows_of(tmp_path / "n")] == list("0110000000")
+    notes = mne.read_annotations(tmp_path / "n/hypnogram.edf").description.tolist()
+    assert [n for n, text in enumerate(notes) if text == "Sleep stage ?"] == [1, 2]
+    assert "they have no stage, are shaded below" in (tmp_path / "n/night.html").read_text()
+    model = told["model"]
+    assert model["run"] == str(tuned.path.parents[1].resolve())
+    assert model["test_kappa"] == tuned.result()["kappa"]
+    assert (model["finetuning"], model["dataset"]) == (tuned.path.name, "one")
+
+
+@pytest.mark.parametrize(
+    ("lights", "clocks", "said"),
+    [
+        (("21:30", "22:03"), ("22:00:00", "22:03:00"), "lights off at 21:30 lies outside"),
+        (("22:01", "23:30"), ("22:01:00", "22:05:00"), "lights on at 23:30 lies outside"),
+        (("22:01", None), ("22:01:00", "22:05:00"), ""),
+    ],
+)
+def test_lights_are_kept_and_clamped_with_a_sentence(tuned, lights, clocks, said):
+    start = datetime.datetime(2020, 1, 1, 22, tzinfo=datetime.UTC)
+    model = biopart.load(tuned.path)
+    staged = stage(recording_of_raw(raw_of(array_night(), start)), model)
+    found, epochs, warned = lights_of(lights, staged)
+    assert (found["off"], found["on"]) == clocks
+    assert epochs[1] - epochs[0] == {"": 8, "lights off at 21:30 lies outside": 6}.get(said, 8)
+    assert [line.startswith(said) for line in warned] == ([True] if said else [])
+
+
+def test_lights_off_after_lights_on_are_refused_in_clock_times(tuned):
+    start = datetime.datetime(2020, 1, 1, 22, tzinfo=datetime.UTC)
+    staged = stage(recording_of_raw(raw_of(array_night(), start)), biopart.load(tuned.path))
+    with pytest.raises(ValueError, match="lights off at 22:03:00 is not before lights on at 22:01"):
+        lights_of(("22:03", "22:01"), staged)
+
+
+def test_a_cropped_raw_starts_where_it_was_cropped(tuned, tmp_path):
+    start = datetime.datetime(2020, 1, 1, 22, tzinfo=datetime.UTC)
+    night = raw_of(array_night(600), start).crop(tmin=300)
+    night.save(tmp_path / "c_raw.fif", verbose="ERROR")
+    model = biopart.load(tuned.path)
+    for given in (night, tmp_path / "c_raw.fif"):
+        assert biopart.stage_night(given, model).attrs["start"] == "2020-01-01T22:05:00"
+
+
+def test_one_bad_night_stops_no_other_and_old_dates_are_replaced(tuned, tmp_path):
+    (tmp_path / "n").mkdir()
+    for name, year in (("a", 1924), ("b", 2020)):
+        date = datetime.datetime(year, 3, 1, 22, tzinfo=datetime.UTC)
+        raw_of(array_night(), date).save(tmp_path / f"n/{name}_raw.fif", verbose="ERROR")
+    (tmp_path / "n/c.edf").write_bytes(b"no recording")
+    answer = call("stage", tmp_path / "n", "--run", tuned.path, "--out", tmp_path / "o", "--json")
+    assert answer.exit_code == 1
+    old, new, bad = sorted(json.loads(answer.stdout)["nights"], key=lambda one: one["night"])
+    assert "hypnogram.edf is dated 1985-01-01" in " ".join(old["warnings"])
+    assert edfio.read_edf(tmp_path / "o/a_raw/hypnogram.edf").starttime == datetime.time(22)
+    assert "dated 1985" not in " ".join(new["warnings"])
+    assert (
+        bad
+        == {
+            "night": "c",
+            "error": "c.edf is truncated: it ends inside its header, after 12 "
+            "bytes; copy it again.",
+        }
+        or "c.edf" in bad["error"]
+    )
+    assert not (tmp_path / "o/c").exists()
+
+
+def test_a_folder_of_another_night_is_refused_or_cleared(tuned, tmp_path):
+    for number, name in enumerate("ab"):
+        values = array_night(300 + 30 * number)
+        raw_of(values).save(tmp_path / f"{name}_raw.fif", verbose="ERROR")
+    first = ["stage", tmp_path / "a_raw.fif", "--run", tuned.path, "--out", tmp_path / "o"]
+    assert [call(*first).exit_code for _ in range(2)] == [0, 0]
+    other = ["stage", tmp_path / "b_raw.fif", "--run", tuned.path, "--out", tmp_path / "o"]
+    answer = call(*other)
+    assert answer.exit_code == 1
+    assert "holds the night a_raw.fif; give another --out, or --clear" in answer.output
+    assert len(rows_of(tmp_path / "o")) == 10
+    assert call(*other, "--clear").exit_code == 0
+    assert len(rows_of(tmp_path / "o")) == 11
+
+
+def test_without_out_a_night_has_a_folder_of_its_name(tuned, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    raw_of(array_night()).save(tmp_path / "a_raw.fif", verbose="ERROR")
+    assert call("stage", "a_raw.fif", "--run", tuned.path).exit_code == 0
+    assert (tmp_path / "night/a_raw/summary.json").is_file()

@@ -173,7 +173,8 @@ def test_a_hypnogram_of_edf_annotations_is_read(tmp_path: Path) -> None:
     assert read_stage_file(tmp_path / "night.edf") == marks
     told = read_scoring(tmp_path / "night.edf", StageLabels(), Night()).warnings
     assert told == (
-        "1 marks are no known stage and count as unscored: 'Note' (1); name them by labels.words",
+        "1 marks are no known stage and count as unscored: 'Note' (1); name them by labels.words, "
+        "numbers by labels.codes",
     )
 
 

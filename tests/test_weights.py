@@ -1,11 +1,21 @@
 """Weights of other grids, of timm, and of what does not fit."""
 
+import argparse
+
 import pytest
 import timm
 import torch
+from safetensors import SafetensorError
 
 from biopart.nn import ViT, from_timm
-from biopart.nn.weights import described, moved_positions, save_tensors, take, transfer
+from biopart.nn.weights import (
+    described,
+    moved_positions,
+    save_encoder,
+    save_tensors,
+    take,
+    transfer,
+)
 from biopart.verbs.weights import read_weights, start_encoder
 
 
@@ -109,3 +119,68 @@ def test_weights_that_are_not_there_or_no_tensors_are_refused(tmp_path):
 
 def test_the_head_of_a_timm_model_is_dropped():
     assert set(from_timm({"head.bias": torch.ones(1), "cls_token": torch.ones(1)})) == {"cls_token"}
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            lambda s: {"state_dict": {f"module.{k}": v for k, v in s.items()}},
+            "the prefix 'module.'",
+        ),
+        (lambda s: {f"backbone.{k}": v for k, v in s.items()}, "the prefix 'backbone.' was taken"),
+        (lambda s: {"model": s, "args": argparse.Namespace(lr=1)}, ""),
+        (lambda s: {"teacher": {f"backbone.{k}": v for k, v in s.items()}}, "'backbone.'"),
+        (
+            lambda s: {
+                f"{n}.{k}": v * f for n, f in (("student", 0), ("teacher", 1)) for k, v in s.items()
+            },
+            "the prefix 'teacher.' was taken off; 30 tensors beside it were left",
+        ),
+    ],
+)
+def test_prefixes_of_wrappers_are_taken_off_and_told(tmp_path, given, said):
+    own, other = encoder(), encoder()
+    torch.save(given(own.state_dict()), tmp_path / "w.pth")
+    assert said in start_encoder(str(tmp_path / "w.pth"), other)
+    assert torch.equal(own.blocks[0].attn.qkv.weight, other.blocks[0].attn.qkv.weight)
+
+
+class Evil:
+    """Something that a pickle would have to import."""
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda s: {"model": s, "x": Evil()}, r"it holds an object of .*Evil; save the state dict"),
+        (
+            lambda s: s | {"blocks.0.mlp.fc1.weight": torch.zeros(32, 16)},
+            r"differ: blocks\.0\.mlp\.fc1\.weight \(32, 16\) and \(64, 16\)",
+        ),
+        (lambda s: {f"{n}.{k}": v for n in "ab" for k, v in s.items()}, "holds several encoders"),
+    ],
+)
+def test_weights_that_cannot_be_meant_get_one_sentence(tmp_path, change, reason):
+    torch.save(change(dict(encoder().state_dict())), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match=reason) as caught:
+        start_encoder(str(tmp_path / "w.pth"), encoder())
+    assert "weights_only" not in str(caught.value)
+
+
+def test_heads_of_a_run_or_a_file_of_ours_must_be_the_same(tmp_path):
+    one = ViT((32, 32), (8, 8), 3, 16, 1, 4)
+    save_encoder(tmp_path / "encoder.safetensors", one, {})
+    (tmp_path / "recipe.yaml").write_text("name: t\n")
+    for where in (tmp_path, tmp_path / "encoder.safetensors"):
+        with pytest.raises(ValueError, match="differ: heads 4 and 2"):
+            start_encoder(str(where), ViT((32, 32), (8, 8), 3, 16, 1, 2))
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device")
+
+    monkeypatch.setattr("biopart.nn.weights.save_file", full)
+    with pytest.raises(OSError, match=r"w\.safetensors cannot be written .*make room for it"):
+        save_tensors(tmp_path / "w.safetensors", {}, {})

@@ -109,7 +109,6 @@ def test_a_header_without_a_length_takes_all_that_is_there(
         ("", "n.hea is not a WFDB header"),
         ("n two 50\n", "n.hea is not a WFDB header"),
         ("n 1 50\nn.dat 16+99 10/uV 16 0 0 0 0 C3\n", "n.hea wants 99 bytes of its signal file"),
-        ("n 1 50 0\nn.dat 16 10/uV 16 0 0 0 0 C3\n", "cannot read the signals of n.hea, copy it"),
         ("n 1 50 2\nn.dat 0 10/uV 16 0 0 0 0 C3\n", "signal C3 has format 0; biopart reads 80"),
         ("n 1 50 2\nn.dat 516 10/uV 16 0 0 0 0 C3\n", "wants FLAC in its signal file n.dat"),
     ],
@@ -202,3 +201,30 @@ def test_a_missing_or_damaged_annotation_file_is_refused(tmp_path: Path) -> None
     (tmp_path / "n.atr").write_bytes(b"\0\xec\1")
     with pytest.raises(ValueError, match=r"n\.atr is not a whole WFDB annotation file"):
         read_annotations(path, "atr")
+
+
+@pytest.mark.parametrize("start", ["", " 22:30:05 02/01/2020"])
+def test_a_length_of_0_is_taken_from_the_signal_file(tmp_path: Path, start: str) -> None:
+    header = f"n 1 50 0{start}\nn.dat 16 10/uV 16 0 0 0 0 C3\n"
+    recording = open_recording(write_wfdb(tmp_path, header, np.array([1, 2, 3])))
+    assert recording.digital(["C3"])[0].tolist() == [1, 2, 3]
+    assert (recording.start is None) == (start == "")
+
+
+def test_a_time_without_a_date_is_a_clock(tmp_path: Path) -> None:
+    header = "n 1 50 2 22:30:05\nn.dat 16 10/uV 16 0 0 0 0 C3\n"
+    recording = open_recording(write_wfdb(tmp_path, header, np.array([1, 2])))
+    assert recording.start == datetime.time(22, 30, 5)
+
+
+def test_a_note_at_sample_0_is_an_annotation_and_definitions_are_none(tmp_path: Path) -> None:
+    path = write_wfdb(tmp_path, "n 1 10 600\nn.dat 16 10/uV 16 0 0 0 0 C3\n", np.zeros(600))
+    with without_pandas_warnings():
+        samples, notes = np.array([0, 300, 450]), ["W", "N2", ""]
+        wfdb.wrann(
+            "n", "st", samples, ['"', '"', "R"], aux_note=notes, fs=20, write_dir=str(tmp_path)
+        )
+    marks = read_annotations(path, "st")
+    assert marks == (Mark(0.0, "W"), Mark(15.0, "N2"), Mark(22.5, "R"))  # R: a heart beat
+    assert read_annotations(path, "st", text="note") == marks[:2]
+    assert read_stage_file(tmp_path / "n.st") == marks[:2]

@@ -43,10 +43,14 @@ def read_clock(text: str) -> Start | None:
         return None
 
 
+def time_of(moment: Start) -> time:
+    """Return the time of day."""
+    return moment.time() if isinstance(moment, datetime) else moment
+
+
 def of_day_s(moment: Start) -> float:
     """Return the seconds since midnight."""
-    clock = moment.time() if isinstance(moment, datetime) else moment
-    return (datetime.combine(date.min, clock) - datetime.min).total_seconds()
+    return (datetime.combine(date.min, time_of(moment)) - datetime.min).total_seconds()
 
 
 def seconds_after(moment: Start, start: Start) -> float:

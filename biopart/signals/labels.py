@@ -18,6 +18,7 @@ from biopart.signals.stages import (
     of_recording,
     read_scoring,
     stage_code,
+    stated_start,
     unscored_tail_s,
 )
 from biopart.store.card import Card
@@ -51,7 +52,7 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
     rule, rate = card.labels, card.sfreq_hz
     epoch = round(card.epoch_s * rate)
     if isinstance(rule, StageLabels):
-        night = Night(samples / rate, recording.start, card.epoch_s)
+        night = Night(samples / rate, stated_start(recording), card.epoch_s)
         scoring = scoring_of(recording, rule, night, warnings)
         label = label_stages(scoring, samples, epoch, sfreq_hz=rate)
         tail = unscored_tail_s(scoring.marks, stage_code, duration_s=samples / rate)
@@ -87,14 +88,17 @@ def label_stages(
     sfreq_hz : float
         That rate.
     """
-    return label_epochs(
-        scoring.marks,
-        stage_code,
-        n_samples=samples,
-        sfreq_hz=sfreq_hz,
-        epoch=epoch,
-        scored_s=scoring.epoch_s,
-    )
+    try:
+        return label_epochs(
+            scoring.marks,
+            stage_code,
+            n_samples=samples,
+            sfreq_hz=sfreq_hz,
+            epoch=epoch,
+            scored_s=scoring.epoch_s,
+        )
+    except ValueError as error:
+        raise ValueError(f"{scoring.name}: {error}" if scoring.name else str(error)) from None
 
 
 def scoring_of(

@@ -7,9 +7,9 @@ MICROVOLT = {"uV": 1.0, "mV": 1e3, "V": 1e6, "nV": 1e-3}
 """Microvolt in each unit of voltage."""
 # Micro signs: u, the Greek letter (to which NFKC takes the micro sign), UTF-8 read as Latin-1, and
 # what is left of one that was lost: a point, a question mark, the replacement character.
-_MICRO = "(?:u|\u03bc|\u00e2?\u03bc|\u00e2|\\.|\\?|\ufffd|_|micro ?)"
+_MICRO = "(?:u|\u03bc|\u00e2?\u03bc|\u00e2|\\.|\\?|\ufffd|_|mk|\u043c\u043a|\u00e6|micro ?)"
 _VOLTS = tuple(
-    (re.compile(rf"{prefix}(?:v|volts?)"), unit)
+    (re.compile(rf"{prefix}(?:v|volts?|\u0432)"), unit)
     for prefix, unit in ((_MICRO, "uV"), ("(?:m|milli ?)", "mV"), ("(?:n|nano ?)", "nV"), ("", "V"))
 )
 _OTHERS = (

@@ -32,6 +32,7 @@ class StageColumns(Strict):
     stage: int | str | None = Field(None, description="the stage")
     onset: int | str | None = Field(None, description="onset in seconds from the start")
     duration: int | str | None = Field(None, description="duration in seconds")
+    end: int | str | None = Field(None, description="end in seconds from the start")
     epoch: int | str | None = Field(None, description="number of the epoch")
     clock: int | str | None = Field(None, description="clock time, hh:mm:ss or ISO")
 
@@ -63,6 +64,10 @@ class StageLabels(Strict):
         description="length of a scored epoch in seconds, where the hypnogram gives no times; "
         "null = that which fits the recording",
     )
+    clock: Literal["compare", "ignore"] = Field(
+        "compare",
+        description="whether the start of a hypnogram is compared with that of its recording",
+    )
     first_epoch: Literal[0, 1] | None = Field(
         None, description="number of the first epoch; null = that which fits the recording"
     )
@@ -73,6 +78,12 @@ class StageLabels(Strict):
         default_factory=list,
         description="regular expressions on the stems of recordings published without stages",
     )
+
+    @field_validator("words", mode="before")
+    @classmethod
+    def _as_text(cls, words: object) -> object:
+        """Take the numbers that YAML makes of words as the text that they are in a file."""
+        return {str(k): v for k, v in words.items()} if isinstance(words, dict) else words
 
     @model_validator(mode="after")
     def _check(self) -> "StageLabels":

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from biopart.store.contents import Images, Record, unpacked
 
 FORMAT_VERSION = 1
+_OF_A_RECORDING = ("signal", "label", "bad")
 _READ: dict[str, Any] = {"mode": "r", "zarr_format": 3}
 # Codecs that unpack numbers and do nothing else.
 CODECS = {"bytes", "blosc", "sharding_indexed", "crc32c", "zstd", "gzip", "transpose"}
@@ -103,7 +104,7 @@ class Store:
         has their names as a coordinate.
         """
         with self._named(record):
-            for name in zarr.open_group(self.group.store, path=record, **_READ).array_keys():
+            for name in ("image", "label", "name") if self.holds_images else _OF_A_RECORDING:
                 self._array(record, name)  # refuses what is damaged or not of this format
             data: xarray.Dataset = xarray.open_zarr(
                 self.path, group=record, chunks=None, consolidated=False, zarr_format=3

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,8 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
             remarks.append(f"{record}: nothing is labelled")
     if not len(store):
         problems.append("the store holds no record")
-    problems += doubtful_persons(store)
+    with suppress(ValueError):  # of a record that cannot be read, which was named above
+        problems += doubtful_persons(store)
     problems += _outliers(deviations)
     problems += [] if raw is None else stale(store, raw)
     kind = "image is of" if store.holds_images else "window is of"

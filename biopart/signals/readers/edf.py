@@ -3,6 +3,7 @@
 edfio itself maps EDF only and would read a whole BDF, at 19 bytes per sample, to open it.
 """
 
+import math
 import re
 from datetime import date, datetime, time
 from pathlib import Path
@@ -78,9 +79,10 @@ def _decoded(layout: Layout) -> list[tuple[str, _Signal | str]]:
         try:
             (signal,) = read(layout.header_of(index), header_encoding=layout.encoding).signals
             limits = signal.digital_min, signal.digital_max, signal.physical_min
-            found.append((label, signal if None not in (*limits, signal.physical_max) else "blank"))
-        except (ValueError, LookupError, ArithmeticError) as error:
-            found.append((label, f"{error}"))
+            whole = all(math.isfinite(limit) for limit in (*limits, signal.physical_max))
+            found.append((label, signal if whole else "its range is not a number"))
+        except (ValueError, TypeError, LookupError, ArithmeticError) as error:
+            found.append((label, f"its range or unit cannot be read: {error}"))
     return found
 
 

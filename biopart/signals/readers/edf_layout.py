@@ -6,6 +6,7 @@ that they cannot reach a recording, a message or a log.
 Sources: Kemp et al. 1992 (EDF), Kemp and Olivan 2003 (EDF+), BioSemi's description of BDF.
 """
 
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,7 +112,7 @@ def read_layout(path: Path) -> Layout:
     labels = [header[256 + 16 * i : 272 + 16 * i].decode(encoding) for i in range(n_signals)]
     names = tuple(label.rstrip() for label in labels)
     layout = Layout(path, kind, header, n_records, names, widths, (*warnings, *more))
-    if record_s <= 0 and layout.indices(marks=False):
+    if not 0 < record_s < math.inf and layout.indices(marks=False):
         raise ValueError(f"{path.name} has a damaged EDF header: data records of {record_s:g} s.")
     return layout
 

@@ -15,6 +15,7 @@ from biopart.signals.recording import Mark
 
 _ONSET = re.compile(rb"([+-]\d+(?:[.,]\d*)?)(?:\x15(\d*(?:[.,]\d*)?))?")
 _TIMED = re.compile(rb"([+-]\d+(?:[.,]\d*)?)\x14")
+_DRIFT_S = 1.0  # between the times that records state and their stated length
 _ROUNDED_S = 0.001  # what writers that give times in milliseconds may be off, and a little
 
 
@@ -94,8 +95,9 @@ def check_continuous(
     discontinuous
         Whether the header says EDF+D; then every record must state its time.
     """
-    tolerance_s = max(tolerance_s, _ROUNDED_S * 1.01)
-    before: float | None = None
+    step_s = max(tolerance_s, _ROUNDED_S * 1.01)
+    last: tuple[int, float] | None = None
+    first: tuple[int, float] | None = None
     for index, row in enumerate(records if records is not None else ()):
         onset = _TIMED.match(row.tobytes())
         if onset is None and discontinuous:
@@ -103,13 +105,23 @@ def check_continuous(
                 f"{name} is discontinuous (EDF+D) and data record {index} does not say when it "
                 "starts: export it as a continuous EDF."
             )
-        now = _seconds(onset[1]) if onset else None
-        if now is not None and before is not None and abs(now - before - record_s) > tolerance_s:
+        if onset is None:
+            continue
+        now = _seconds(onset[1])
+        if last is not None:
+            expected = last[1] + record_s * (index - last[0])
+            if abs(now - expected) > step_s:
+                raise ValueError(
+                    f"{name} is discontinuous (EDF+D): the first gap is at {expected:g} s, "
+                    f"the record after it starts at {now:g} s; export it without gaps."
+                )
+        last, first = (index, now), first or (index, now)
+        drift = now - first[1] - record_s * (index - first[0])
+        if abs(drift) > max(_DRIFT_S, tolerance_s):
             raise ValueError(
-                f"{name} is discontinuous (EDF+D): the first gap is at {before + record_s:g} s, "
-                f"the record after it starts at {now:g} s; export it without gaps."
+                f"{name} has data records of {record_s:g} s by its header, but after {index} of "
+                f"them {drift:+.3g} s more have passed; export it with the right duration."
             )
-        before = now
     if discontinuous and records is None:
         raise ValueError(f"{name} is discontinuous (EDF+D) but has no annotations that say where.")
 

@@ -49,6 +49,7 @@ with without_pandas_warnings():
 _ISO_DATE = re.compile(
     r"(?m)^([^#\n]\S*(?:[ \t]+\S+){3}[ \t]+)(\d{4})-(\d\d)-(\d\d)[ \t]+([\d:.]+)"
 )
+_LENGTH = re.compile(r"\A((?:#.*\n)*\S+[ \t]+\d+[ \t]+\S+[ \t]+)0(?!\S)")
 _FLAC = ("508", "516", "524")
 # The integer that stands for a missing sample, by format; format 8 has none, so one that its sums
 # of 8-bit differences never reach.
@@ -98,6 +99,19 @@ def read_header(path: Path) -> Header:
     sentence = f"{path.name} is not a WFDB header that wfdb reads"
     with refusals(sentence), header.readable() as record:
         return Header(path, wfdb.rdheader(record), header.mended)
+
+
+def with_length(header: Header, n_frames: int) -> Header:
+    """Return a header that states its length, where the file's says 0 for unknown."""
+    if header.record.sig_len or not n_frames:
+        return header
+    text = header.mended or _mend(_decode(header.path.read_bytes()))
+    text = re.sub(
+        r"(?m)\A((?:#.*\n)*\S+[ \t]+\d+[ \t]+\S+[ \t]+)0(?!\S)", rf"\g<1>{n_frames}", text
+    )
+    whole = Header(header.path, None, text)
+    with refusals(f"{header.path.name} cannot be given a length"), whole.readable() as record:
+        return Header(header.path, wfdb.rdheader(record), text)
 
 
 def count_frames(header: Header) -> int:

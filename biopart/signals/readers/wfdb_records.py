@@ -19,6 +19,7 @@ from biopart.signals.readers.wfdb_headers import (
     read_header,
     refusals,
     wfdb,
+    with_length,
 )
 from biopart.signals.recording import Channel, Recording, unique_names
 from biopart.signals.units import unit_name
@@ -56,7 +57,8 @@ def open_wfdb(path: Path) -> Recording:
     if hasattr(header.record, "seg_name"):
         layout, segments, n_frames = _segments(header)
     else:
-        layout, n_frames = header, count_frames(header)
+        n_frames = count_frames(header)
+        layout = header = with_length(header, n_frames)
         segments = [_Segment(header, 0, n_frames, {i: i for i in range(header.record.n_sig)})]
     names, warnings = unique_names([name or "" for name in layout.record.sig_name or ()])
     channels = []

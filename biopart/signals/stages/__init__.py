@@ -6,6 +6,7 @@ from biopart.signals.stages.reading import (
     of_recording,
     read_scoring,
     read_stage_file,
+    stated_start,
 )
 from biopart.signals.stages.scoring import Night, Scoring
 from biopart.signals.stages.words import is_event, stage_code
@@ -20,5 +21,6 @@ __all__ = [
     "read_scoring",
     "read_stage_file",
     "stage_code",
+    "stated_start",
     "unscored_tail_s",
 ]

@@ -8,14 +8,14 @@ from typing import Literal, cast
 
 from biopart.signals.clock import read_clock
 from biopart.signals.recording import Start
-from biopart.signals.stages.words import stage_code
+from biopart.signals.stages.words import is_event, stage_code
 from biopart.store.label_rules import StageColumns
 
 FORMS = (
     "a hypnogram has columns epoch,stage or onset_s,duration_s,stage or time,stage (clock times), "
     "or one stage per line"
 )
-Role = Literal["stage", "onset", "duration", "epoch", "clock"]
+Role = Literal["stage", "onset", "duration", "end", "epoch", "clock", "event"]
 Roles = Mapping[Role, int]
 Row = tuple[int, list[str]]
 """The number of a line and its cells."""
@@ -34,6 +34,8 @@ NAMES: dict[Role, tuple[str, ...]] = {
         *("startseconds", "initial", "seconds", "sec", "times", "timesec", "timeseconds"),
     ),
     "duration": ("duration", "durations", "durationsec", "durationseconds", "length", "dur"),
+    "end": ("end", "ends", "endsec", "endseconds", "stop", "stops", "stopsec", "offset"),
+    "event": ("event", "eventtype", "eventname", "annotation", "description", "type"),
     "epoch": ("epoch", "epochs", "epochnumber", "epochno", "epochnr", "epochid", "epochindex"),
     "clock": (
         *("time", "clock", "clocktime", "starttime", "timestamp", "datetime", "timeofday"),
@@ -43,6 +45,7 @@ NAMES: dict[Role, tuple[str, ...]] = {
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d*)?(?:e[+-]?\d+)?", re.I)
 _ABSENT = ("", "n/a", "na", "nan")
 _PREAMBLE = 60
+MOST_S = 1e8  # three years; a number beyond is no time of a night
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,8 @@ def number_of(cell: str) -> float | None:
     >>> number_of("30"), number_of("0,5"), number_of("W")
     (30.0, 0.5, None)
     """
-    return float(cell.replace(",", ".")) if _NUMBER.fullmatch(cell) else None
+    value = float(cell.replace(",", ".")) if _NUMBER.fullmatch(cell) else None
+    return value if value is not None and abs(value) < MOST_S else None
 
 
 def is_stage(cell: str) -> bool:
@@ -97,13 +101,14 @@ def named_roles(names: Sequence[str]) -> dict[Role, int]:
 def stated_roles(columns: StageColumns, names: Sequence[str]) -> dict[Role, int]:
     """Return the columns that a card names; ValueError lists those that there are."""
     found: dict[Role, int] = {}
+    plain = [name.casefold() for name in names]
     for role, wanted in columns.model_dump().items():
         if wanted is None:
             continue
         if isinstance(wanted, int) and 1 <= wanted <= len(names):
             found[cast(Role, role)] = wanted - 1
-        elif str(wanted) in names:
-            found[cast(Role, role)] = list(names).index(str(wanted))
+        elif str(wanted).casefold() in plain:
+            found[cast(Role, role)] = plain.index(str(wanted).casefold())
         else:
             raise ValueError(f"there is no column {wanted!r} ({role}); it has {', '.join(names)}")
     return found
@@ -117,7 +122,7 @@ def find_roles(names: Sequence[str], rows: Sequence[Row], stated: StageColumns) 
     given = stated_roles(stated, names or [f"column {n + 1}" for n in range(len(rows[0][1]))])
     roles = named_roles(names) | given
     if {"onset", "epoch", "clock"} & set(given):  # what the card names for the time is the time
-        roles = {r: n for r, n in roles.items() if r in ("stage", "duration") or r in given}
+        roles = {r: n for r, n in roles.items() if r in ("stage", "duration", "end") or r in given}
     if "stage" in roles:
         return roles
     if names:
@@ -152,8 +157,11 @@ def _roles_by_content(rows: Sequence[Row]) -> dict[Role, int] | None:
         return None
     pairs = list(pairwise(values))
     if width == 3:
-        chained = all(abs(one[0] + one[1] - two[0]) < 0.01 for one, two in pairs)
-        return {"onset": 0, "duration": 1, "stage": 2} if chained else None
+        by_length = all(abs(one[0] + one[1] - two[0]) < 0.01 for one, two in pairs)
+        by_end = all(abs(one[1] - two[0]) < 0.01 for one, two in pairs)
+        if by_length == by_end:
+            return None
+        return {"onset": 0, "duration" if by_length else "end": 1, "stage": 2}
     steps = {two[0] - one[0] for one, two in pairs}
     if steps == {1.0}:
         return {"epoch": 0, "stage": 1}
@@ -181,15 +189,21 @@ def read_columns(rows: Sequence[Row], roles: Roles, width: int) -> Columns:
                 f"line {number} has {len(cells)} cells where {width} were expected "
                 f"({', '.join(cells)}); {FORMS}"
             )
+    rows = _without_events(rows, roles)
     clock = _moments(rows, roles)
+    onset = _numbers(rows, roles, "onset")
     durations = _cells(rows, roles, "duration")
     epochs = _numbers(rows, roles, "epoch")
+    ends = _numbers(rows, roles, "end") if durations is None and onset is not None else None
+    if ends is not None and onset is not None:
+        lengths = [f"{end - begin}" for begin, end in zip(onset, ends, strict=True)]
+        durations = [(n, length) for (n, _), length in zip(rows, lengths, strict=True)]
     fraction = [number for number in epochs or () if not number.is_integer()]
     if fraction:
         raise ValueError(f"{fraction[0]:g} is not the number of an epoch")
     return Columns(
         stage=[cells[roles["stage"]] for _, cells in rows],
-        onset=_numbers(rows, roles, "onset"),
+        onset=onset,
         duration=[_duration(number, cell) for number, cell in durations or ()]
         or [None] * len(rows),
         epoch=None if epochs is None else [int(number) for number in epochs],
@@ -205,9 +219,23 @@ def _cells(rows: Sequence[Row], roles: Roles, role: Role) -> list[tuple[int, str
 
 def _duration(number: int, cell: str) -> float | None:
     value = number_of(cell)
-    if value is None and cell.casefold() not in _ABSENT:
+    if (value is None and cell.casefold() not in _ABSENT) or (value or 0.0) < 0:
         raise ValueError(f"line {number}: {cell!r} is not a duration in seconds")
     return value
+
+
+def _without_events(rows: Sequence[Row], roles: Roles) -> Sequence[Row]:
+    """Leave out the rows of events that name the stage in which they happened.
+
+    Raises ValueError where no other rows are left.
+    """
+    place = roles.get("event")
+    if place is None or place == roles["stage"]:
+        return rows
+    kept = [(n, cells) for n, cells in rows if not is_event(cells[place])]
+    if not kept:
+        raise ValueError("its rows are events with the stage they happened in, not stages")
+    return kept
 
 
 def _numbers(rows: Sequence[Row], roles: Roles, role: Role) -> list[float] | None:
@@ -219,7 +247,11 @@ def _numbers(rows: Sequence[Row], roles: Roles, role: Role) -> list[float] | Non
     for number, cell in given:
         value = number_of(cell)
         if value is None:
-            raise ValueError(f"line {number}: {cell!r} is not a number ({role})")
+            hint = "; a clock time is named by labels.columns, {clock: ...}"
+            raise ValueError(
+                f"line {number}: {cell!r} is not a number ({role})"
+                f"{hint if read_clock(cell) is not None else ''}"
+            )
         values.append(value)
     return values
 

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from biopart.signals.recording import Mark
@@ -10,8 +10,10 @@ from biopart.signals.stages.numbers import meanings
 from biopart.signals.stages.words import is_event, plain_text, stage_code
 from biopart.store.label_rules import EVENT, STAGES, UNSCORED, StageLabels
 
-_NUMBER = re.compile(r"[+-]?\d+(?:\.0*)?")
+_NUMBER = re.compile(r"[+-]?\d{1,6}(?:\.0*)?")
+_TOUCH_S = 1.0  # a mark that begins so shortly before the end of another follows it
 _MOST_SPELLINGS = 8
+_LONG_S = 10.0  # an unknown mark so long may be meant as a stage
 
 
 @dataclass(frozen=True)
@@ -54,38 +56,62 @@ def stages_among(marks: Iterable[Mark], rule: StageLabels, *, events: bool = Tru
         If numbers among them are ambiguous.
     """
     ordered = sorted(marks, key=lambda mark: mark.onset_s)
-    names, sentence = spellings({mark.text for mark in ordered}, rule, events=events)
-    kept, known, end_s = [], 0, float("-inf")
+    names, sentence = spellings([mark.text for mark in ordered], rule, events=events)
+    kept: list[Mark] = []
+    known, end_s = 0, float("-inf")
     strange: Counter[str] = Counter()
+    inside: Counter[str] = Counter()
+    against: Counter[str] = Counter()
     for mark in ordered:
         name = names[mark.text]
         if name == EVENT:
             continue
+        within = mark.onset_s < end_s - _TOUCH_S
         if name is None:
-            if mark.onset_s < end_s:
+            if within:
+                inside[mark.text] += bool(mark.duration_s and mark.duration_s >= _LONG_S)
                 continue
             strange[mark.text] += 1
         else:
             known += 1
-            end_s = mark.onset_s + (mark.duration_s or 0.0)
-        kept.append(replace(mark, text=name or UNSCORED))
+            if name == UNSCORED and within and not mark.duration_s:
+                continue  # a point inside a stage of a stated length
+            if name != UNSCORED:
+                end_s = mark.onset_s + (mark.duration_s or 0.0)
+        new = replace(mark, text=name or UNSCORED)
+        if kept and _contradicts(kept[-1], new):
+            against[f"{kept[-1].text} and {new.text}"] += 1
+            new = replace(new, text=UNSCORED)
+        kept.append(new)
     warnings = [sentence] if sentence else []
-    if strange:
-        warnings.append(unknown_sentence(strange))
+    warnings += [unknown_sentence(strange)] if strange else []
+    if inside.total():
+        warnings.append(f"{_listed(+inside)} lie inside stages of a stated length and change none")
+    if against:
+        warnings.append(
+            f"{against.total()} marks contradict another of the same time and count as unscored: "
+            f"{_listed(against)}"
+        )
     return Staging(tuple(kept), known, tuple(warnings))
 
 
+def _contradicts(one: Mark, two: Mark) -> bool:
+    """Tell marks of one time that are different stages."""
+    together = abs(one.onset_s - two.onset_s) < 0.01
+    return together and one.text != two.text and UNSCORED not in (one.text, two.text)
+
+
 def spellings(
-    texts: Collection[str], rule: StageLabels, *, events: bool = True
+    texts: Sequence[str], rule: StageLabels, *, events: bool = True
 ) -> tuple[dict[str, str | None], str]:
-    """Return the stage of each text, ``event`` for events, None for what is not known.
+    """Return the stage of each text in their order, ``event`` for events, None = not known.
 
     The sentence tells what was concluded of numbers; empty where nothing was.
     """
     own = {plain_text(word): stage or UNSCORED for word, stage in rule.words.items()}
     names: dict[str, str | None] = {}
     numbers: dict[str, int] = {}
-    for text in texts:
+    for text in dict.fromkeys(texts):
         plain = plain_text(text)
         if plain in own:
             names[text] = own[plain]
@@ -96,20 +122,25 @@ def spellings(
             named = None if code is None else (*STAGES, UNSCORED)[code]
             names[text] = EVENT if named is None and events and is_event(text) else named
     spelled = any(name in STAGES for name in names.values())
-    found, sentence = meanings(set(numbers.values()), rule.meanings, spelled=spelled)
+    first = next((number for number in numbers.values() if number >= 0), None)
+    found, sentence = meanings(set(numbers.values()), rule.meanings, spelled=spelled, first=first)
     return names | {text: found.get(number) for text, number in numbers.items()}, sentence
 
 
 def unknown_sentence(strange: Mapping[str, int]) -> str:
     """Say how many marks are no known stage, and how they are spelled."""
-    ordered = sorted(strange.items(), key=lambda item: -item[1])
-    listed = [f"{text!r} ({count})" for text, count in ordered[:_MOST_SPELLINGS]]
-    more = len(ordered) - len(listed)
     return (
         f"{sum(strange.values())} marks are no known stage and count as unscored: "
-        f"{', '.join(listed)}{f' and {more} other spellings' if more else ''}; "
-        "name them by labels.words"
+        f"{_listed(strange)}; name them by labels.words, numbers by labels.codes"
     )
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    """Return spellings with their counts, the commonest first."""
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    listed = ", ".join(f"{text!r} ({count})" for text, count in ordered[:_MOST_SPELLINGS])
+    more = len(ordered) - _MOST_SPELLINGS
+    return f"{listed} and {more} other spellings" if more > 0 else listed
 
 
 def no_stage_sentence(name: str, texts: Sequence[str]) -> str:

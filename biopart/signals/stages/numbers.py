@@ -9,7 +9,11 @@ _REMEDY = "state what they mean by labels.codes (--codes): " + ", ".join(CODES)
 
 
 def meanings(
-    numbers: Collection[int], given: Mapping[int, str] | None, *, spelled: bool
+    numbers: Collection[int],
+    given: Mapping[int, str] | None,
+    *,
+    spelled: bool,
+    first: int | None = None,
 ) -> tuple[dict[int, str], str]:
     """Return the stage of each number of a hypnogram, and a sentence where that was concluded.
 
@@ -21,6 +25,8 @@ def meanings(
         What a card states, None = nothing.
     spelled
         Whether other stages of the hypnogram are words, as in PhysioNet's slpdb (W 1 2 3 4 R).
+    first
+        The first of the night; nights begin awake.
 
     Returns
     -------
@@ -52,6 +58,9 @@ def meanings(
         raise ValueError(f"the stages {listed} are of no known convention; {_REMEDY}")
     if 4 in scored:
         why = "0 to 5 may be R&K's, UCDDB's or DREAMS'" if 5 in scored else "4 may be S4 or REM"
+        raise ValueError(f"the stages {listed} are ambiguous ({why}); {_REMEDY}")
+    if first == 5:
+        why = "the night begins with 5, which is W in DREAMS' and REM in others"
         raise ValueError(f"the stages {listed} are ambiguous ({why}); {_REMEDY}")
     told = f"the stages {listed} were read as aasm (0 W, 1 N1, 2 N2, 3 N3, 5 R)"
     return unscored | {n: CODES["aasm"][n] for n in scored}, told if scored else ""

@@ -1,21 +1,29 @@
 """A hypnogram of any supported kind, on the clock of its recording."""
 
+import tokenize
+import zipfile
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import datetime, time
 from pathlib import Path
 
 import numpy as np
 
-from biopart.signals.clock import NEUTRAL, clock_text, seconds_after
+from biopart.signals.clock import clock_text, seconds_after, time_of
 from biopart.signals.readers import open_recording
 from biopart.signals.readers.opening import edf_format
-from biopart.signals.recording import Mark, Recording
+from biopart.signals.recording import Mark, Recording, Start
 from biopart.signals.stages.marks import no_stage_sentence, stages_among
-from biopart.signals.stages.scoring import Night, Scoring
+from biopart.signals.stages.scoring import Night, Scoring, lies_inside
 from biopart.signals.stages.tables import read_stage_table, stages_in_order
 from biopart.signals.stages.xml import read_stage_xml
 from biopart.store.label_rules import StageLabels
 
+# What numpy raises on files that are damaged.
+_NUMPY = (
+    *(ValueError, OSError, EOFError, LookupError, TypeError, SyntaxError, MemoryError),
+    *(ArithmeticError, zipfile.BadZipFile, tokenize.TokenError),
+)
 TEXTS = (".csv", ".tsv", ".txt", ".ids", ".hyp", ".eannot", ".tab", ".dat")
 KINDS = (
     "a hypnogram is EDF+ or BDF+ annotations, a WFDB annotation file beside its header, a text "
@@ -62,7 +70,8 @@ def read_scoring(path: Path, rule: StageLabels, night: Night) -> Scoring:
     """Read a hypnogram and what there is to say of it; arguments and errors as read_stage_file."""
     if not path.exists():
         raise FileNotFoundError(f"There is no hypnogram {path}: give a file that exists.")
-    return on_clock(_read(path, rule, night), night, path.name)
+    scoring = replace(_read(path, rule, night), name=path.name)
+    return on_clock(scoring, night, path.name) if rule.clock == "compare" else scoring
 
 
 def _read(path: Path, rule: StageLabels, night: Night) -> Scoring:
@@ -72,7 +81,9 @@ def _read(path: Path, rule: StageLabels, night: Night) -> Scoring:
     if suffix == ".npy":
         return _array(path, rule, night)
     if edf_format(path) is not None:
-        return of_recording(open_recording(path), rule)
+        recording = open_recording(path)
+        scoring = of_recording(recording, rule)
+        return replace(scoring, warnings=(*recording.warnings, *scoring.warnings))
     if suffix not in (".hea", ".mat") and path.with_suffix(".hea").exists():
         return of_annotation(path, rule)
     if suffix in TEXTS:
@@ -91,24 +102,37 @@ def of_annotation(path: Path, rule: StageLabels) -> Scoring:
 def of_recording(recording: Recording, rule: StageLabels) -> Scoring:
     """Read the stages among the annotations of a recording, or of a file of annotations."""
     scoring = _of_marks(recording.path.name, recording.marks, rule)
-    start = None if recording.start == NEUTRAL else recording.start
-    return replace(scoring, start=start)
+    return replace(scoring, start=stated_start(recording))
+
+
+def stated_start(recording: Recording) -> Start | None:
+    """Return the start of a recording; None where it is only what writers state who know none.
+
+    That is midnight of a first of January, such as EDF+'s 1 January 1985.
+    """
+    start = recording.start
+    if isinstance(start, datetime) and (start.month, start.day, time_of(start)) == (1, 1, time()):
+        return None
+    return start
 
 
 def _of_marks(name: str, marks: Sequence[Mark], rule: StageLabels) -> Scoring:
     staging = stages_among(marks, rule)
     if not staging.known:
         raise ValueError(no_stage_sentence(name, [mark.text for mark in marks]))
-    return Scoring(staging.marks, warnings=staging.warnings)
+    return Scoring(staging.marks, warnings=staging.warnings, name=name)
 
 
 def _array(path: Path, rule: StageLabels, night: Night) -> Scoring:
     """Read a numpy array of one stage per epoch, or of a probability of each stage (U-Sleep)."""
     try:
-        values = np.load(path, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+        with path.open("rb") as file:
+            values = np.load(file, allow_pickle=False)
+    except _NUMPY as error:
         raise ValueError(f"{path.name} is not a plain numpy array ({error})") from None
-    values = np.squeeze(values)
+    if not isinstance(values, np.ndarray):
+        raise ValueError(f"{path.name} holds several arrays; save one of stages as .npy")
+    values = np.atleast_1d(np.squeeze(values))
     if values.ndim != 1:
         raise ValueError(
             f"{path.name} has the shape {values.shape}; a hypnogram is one stage per epoch"
@@ -126,18 +150,25 @@ def on_clock(scoring: Scoring, night: Night, name: str) -> Scoring:
     """
     if scoring.start is None or night.start is None:
         return scoring
-    difference = round(seconds_after(scoring.start, night.start), 6)
-    if difference == 0:
-        return scoring
-    marks = tuple(replace(m, onset_s=round(m.onset_s + difference, 6)) for m in scoring.marks)
+    several = [
+        round(seconds, 6)
+        for seconds in (
+            seconds_after(scoring.start, night.start),
+            seconds_after(time_of(scoring.start), time_of(night.start)),
+        )
+    ]
+    for difference in several:  # a date may be another than that of the recording's first sample
+        marks = tuple(replace(m, onset_s=round(m.onset_s + difference, 6)) for m in scoring.marks)
+        if lies_inside(marks, night):
+            break
     starts = f"{name} starts at {clock_text(scoring.start)}, the recording at "
     starts += clock_text(night.start)
-    last = marks[-1]
-    inside = last.duration_s is None or last.onset_s + last.duration_s > 0
-    if not inside or (night.duration_s is not None and marks[0].onset_s >= night.duration_s):
+    if not lies_inside(marks, night):
         raise ValueError(
             f"{starts}: moved by {difference:+g} s none of its marks lies in the recording; give "
-            "the hypnogram of this recording"
+            "the hypnogram of this recording, or say labels.clock: ignore"
         )
+    if difference == 0:
+        return scoring
     told = f"{starts}: its marks were moved by {difference:+g} s"
     return replace(scoring, start=night.start, marks=marks, warnings=(*scoring.warnings, told))

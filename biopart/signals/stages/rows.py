@@ -1,6 +1,7 @@
 """Lines of a text hypnogram into cells, whatever stands between them."""
 
 import csv
+from collections import Counter
 from collections.abc import Sequence
 
 from biopart.signals.clock import read_clock
@@ -29,10 +30,16 @@ def split_rows(lines: Sequence[str]) -> list[Row]:
     ended = all(line.rstrip(" ").endswith(mark) for line in filled)
     rows = []
     for number, line in kept:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [""])]
+        try:
+            cells = [cell.strip() for cell in next(csv.reader([line], delimiter=mark), [""])]
+        except csv.Error as error:
+            raise ValueError(f"line {number} cannot be split into cells ({error})") from None
         rows.append((number, cells[:-1] if ended and len(cells) > 1 else cells))
     if max(len(cells) for _, cells in rows) > 1:
         rows = [(number, cells) for number, cells in rows if any(cells)]
+        usual = Counter(len(cells) for _, cells in rows).most_common(1)[0][0]
+        while usual > 1 and len(rows[0][1]) == 1:  # a preamble of plain sentences
+            rows.pop(0)
     return rows
 
 

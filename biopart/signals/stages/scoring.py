@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from biopart.signals.clock import clock_text
 from biopart.signals.recording import Mark, Start
 from biopart.store.label_rules import StageLabels
 
@@ -43,12 +44,37 @@ class Scoring:
         Length of the longest epoch that was scored as one, 0 = unknown.
     warnings : tuple of str
         What was concluded, and what was not known.
+    name : str
+        Of the file.
     """
 
     marks: tuple[Mark, ...]
     start: Start | None = None
     epoch_s: float = 0.0
     warnings: tuple[str, ...] = field(default=())
+    name: str = ""
+
+
+def check_inside(scoring: Scoring, night: Night, starts: str) -> Scoring:
+    """Return a scoring some of whose marks lie in the recording; ValueError where none does."""
+    if not lies_inside(scoring.marks, night):
+        start = "" if night.start is None else f", the recording at {clock_text(night.start)}"
+        raise ValueError(
+            f"it starts at {starts}{start}: none of its marks lies in the recording; give the "
+            "hypnogram of this recording, or say labels.clock: ignore"
+        )
+    return scoring
+
+
+def lies_inside(marks: Sequence[Mark], night: Night) -> bool:
+    """Tell whether any mark covers a part of the recording."""
+    end = float("inf") if night.duration_s is None else night.duration_s
+    last = marks[-1] if marks else None
+    return any(
+        mark.onset_s < end
+        and (mark.onset_s + (mark.duration_s or 0.0) > 0 or (mark is last and not mark.duration_s))
+        for mark in marks
+    )
 
 
 def scored_epoch_s(count: int, rule: StageLabels, night: Night) -> float:

@@ -1,6 +1,8 @@
 """Hypnograms that are text: one stage per line, or tables with onsets, epochs or clock times."""
 
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from biopart.signals.stages.rows import split_rows
 from biopart.signals.stages.scoring import (
     Night,
     Scoring,
+    check_inside,
     epoch_places,
     numbered_epoch_s,
     scored_epoch_s,
@@ -99,7 +102,7 @@ def _table(names: Sequence[str], rows: Sequence[Row], rule: StageLabels, night: 
         return stages_in_order(first, rule, night)  # all of them in one line
     roles = find_roles(names, rows, rule.columns)
     columns = read_columns(rows, roles, len(names) or len(first))
-    if columns.clock is not None and night.start is not None:
+    if columns.clock is not None and night.start is not None and rule.clock == "compare":
         return _clocked(columns, columns.clock, rule, night)
     if columns.onset is not None:
         return _timed(columns, columns.onset, rule)
@@ -116,38 +119,74 @@ def _table(names: Sequence[str], rows: Sequence[Row], rule: StageLabels, night: 
 def _clocked(columns: Columns, clock: list[Start], rule: StageLabels, night: Night) -> Scoring:
     """Read stages by their clock times, over the onsets or epochs that a table has as well."""
     assert night.start is not None
-    scoring = _timed(columns, onsets_after(clock, night.start), rule)
-    own = columns.onset[0] if columns.onset is not None else 0.0
-    difference = scoring.marks[0].onset_s - own if scoring.marks else 0.0
-    if columns.onset is None or abs(difference) < 1:
+    onsets = onsets_after(clock, night.start)
+    scoring = check_inside(_timed(columns, onsets, rule), night, clock_text(clock[0]))
+    if columns.onset is not None:
+        own = columns.onset[0]
+    elif columns.epoch is not None:
+        own = (columns.epoch[0] - min(columns.epoch)) * (scoring.epoch_s or 0.0)
+    else:
+        return scoring
+    difference = onsets[0] - own
+    if abs(difference) < 1:
         return scoring
     told = (
-        f"its onsets count from {clock_text(moved(clock[0], -own))}, the recording starts at "
+        f"its rows count from {clock_text(moved(clock[0], -own))}, the recording starts at "
         f"{clock_text(night.start)}: its marks were moved by {difference:+g} s"
     )
-    return Scoring(scoring.marks, None, scoring.epoch_s, (*scoring.warnings, told))
+    return replace(scoring, warnings=(*scoring.warnings, told))
 
 
 def _timed(columns: Columns, onsets: Sequence[float], rule: StageLabels) -> Scoring:
-    """Read stages by their onsets in seconds; without durations regular ones are epochs."""
-    steps = {round(two - one, 3) for one, two in pairwise(onsets)}
-    regular = steps.pop() if len(steps) == 1 else None
-    if rule.epoch_s is not None:
-        regular = rule.epoch_s
+    """Read stages by their onsets in seconds; epochs without durations have a length too."""
+    length = rule.epoch_s if rule.epoch_s is not None else _epoch_of(onsets, columns.stage)
+    open_ended = all(duration is None for duration in columns.duration)
     marks = [
-        Mark(onset, text or UNSCORED, duration or (regular if duration is None else None))
+        Mark(onset, text or UNSCORED, length if open_ended else duration)
         for onset, text, duration in zip(onsets, columns.stage, columns.duration, strict=True)
     ]
     staging = stages_among(marks, rule)
     if not staging.known:
         raise ValueError(f"none of its rows is a known sleep stage; {FORMS}")
-    return Scoring(staging.marks, None, regular or 0.0, staging.warnings)
+    times = Counter(mark.onset_s for mark in staging.marks)
+    twice = [onset for onset, count in times.items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"{len(twice)} onsets stand more than once, the first is {twice[0]:g} s; keep one "
+            "scorer, and clock times with seconds"
+        )
+    return Scoring(staging.marks, None, length or 0.0, staging.warnings)
+
+
+def _epoch_of(onsets: Sequence[float], stages: Sequence[str]) -> float | None:
+    """Return the length of the epochs that onsets are of; None = each holds to the next.
+
+    Regular onsets are epochs. With gaps they are epochs where neighbours repeat a stage, which
+    runs never do.
+    """
+    steps = [round(two - one, 3) for one, two in pairwise(onsets)]
+    if not steps or min(steps) <= 0:
+        return None
+    shortest = min(steps)
+    if set(steps) == {shortest}:
+        return shortest
+    whole = all(abs(step / shortest - round(step / shortest)) < 1e-6 for step in steps)
+    repeats = any(
+        one == two and step == shortest
+        for (one, two), step in zip(pairwise(stages), steps, strict=True)
+    )
+    return shortest if whole and repeats else None
 
 
 def _numbered(columns: Columns, numbers: list[int], rule: StageLabels, night: Night) -> Scoring:
     """Read stages by the numbers of their epochs."""
     stated = set(columns.duration)
-    length = stated.pop() if len(stated) == 1 else None
+    if len(stated) > 1:
+        raise ValueError("its epochs have different durations; give onsets instead of numbers")
+    if len(set(numbers)) < len(numbers):
+        twice = next(number for number, count in Counter(numbers).items() if count > 1)
+        raise ValueError(f"epoch {twice} stands more than once; keep one scorer")
+    length = stated.pop()
     if length is None:
         length = numbered_epoch_s(max(numbers), rule, night)
     count = None if night.duration_s is None else night.duration_s / length

@@ -23,7 +23,7 @@ _REM = (
 )
 _UNSCORED = (
     "? mt movement movementtime m artefact artifact art unscored notscored unscorable unstaged uns "
-    "unknown undefined undetermined indeterminate unsure nostage none na nan null nichtgewertet"
+    "unknown undefined undetermined indeterminate nostage none na nan null nichtgewertet"
 )
 _ROMAN = {"i": 1, "ii": 2, "iii": 3, "iv": 4}
 _CODES = {
@@ -41,8 +41,10 @@ _STAGE = (
     "schlafphase|slaapfase"
 )
 _SLEEP = "sleep|schlaf|sommeil|sueno|sonno|slaap|sono"
-_PREFIX = re.compile(rf"(?:(?:{_SLEEP}) )?(?:{_STAGE})(?: d[eiu] (?:{_SLEEP}))?(?=[ 0-9nsr?]|$) ?")
-_ENDING = re.compile(rf" (?:d[eiu] )?(?:{_SLEEP})$")
+_PREFIX = re.compile(
+    rf"(?:(?:{_SLEEP}) )?(?:{_STAGE})(?: d[eiu]l? (?:{_SLEEP}))?(?=[ 0-9nsr?]|$) ?"
+)
+_ENDING = re.compile(rf" (?:d[eiu]l? )?(?:{_SLEEP})$")
 _KIND = re.compile(rf"(non ?rem|nrem|nr)(?: (?:{_STAGE}))? ?([1-4])")
 # slpdb's marks behind a stage: hypopnea, obstructive and central apnea, leg movement, arousal.
 _BEHIND = re.compile(r"(w|r|rem|[ns]?[1-4]|mt)(?: (?:h|ha|oa|x|ca|caa|l|la|a))+")
@@ -52,7 +54,8 @@ _EVENT = re.compile(
     r"cheyne|\blights? ?(on|off|out)\b|\blicht\b|lumiere|\bluces?\b|\bluz\b|\bluci\b|"
     r"position|supine|prone|body mov|eye mov|spindle|spindel|k ?complex|k komplex|bruxism|"
     r"bradycard|tachycard|\becg\b|heart|\bmcap\b|\bcap a[123]\b|recording|\brec (start|stop)|"
-    r"calibrat|biocal|impedance|electrode|video|montage|filter change|gain change|marker\b"
+    r"\bunsure\b|calibrat|biocal|impedance|electrode|video|montage|filter change|gain change|"
+    r"marker\b"
 )
 
 
@@ -69,7 +72,7 @@ def plain_text(text: str) -> str:
     text = re.split(r"@@|\|", text, maxsplit=1)[0].strip() or text
     letters = unicodedata.normalize("NFKD", text.casefold())
     kept = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return " ".join(re.sub("[-\u2010-\u2015_:=/.,]+", " ", kept).split())
+    return " ".join(re.sub("[-\u2010-\u2015_:;=/.,()\\[\\]]+", " ", kept).split())
 
 
 def stage_code(text: str) -> int | None:
@@ -86,6 +89,20 @@ def stage_code(text: str) -> int | None:
     [3, 4, -1, 0, 2, None]
     """
     plain = plain_text(text)
+    code = _code_of(plain)
+    if code is not None or _is_paired(text):
+        return code
+    words = plain.split()
+    for count in range(len(words) - 1, 0, -1):  # a stage with an event behind it
+        if _EVENT.search(" ".join(words[count:])):
+            code = _code_of(" ".join(words[:count]))
+            if code is not None:
+                return code
+    return None
+
+
+def _code_of(plain: str) -> int | None:
+    """Return the code of a plain text that is a stage and nothing else."""
     behind = _BEHIND.fullmatch(plain)
     if behind is not None:
         return _coded(behind[1], prefixed=True)
@@ -122,6 +139,10 @@ def is_event(text: str) -> bool:
     >>> [is_event(text) for text in ("(arousal_rera", "Lights off", "Limb Movement (Left)", "N5")]
     [True, True, True, False]
     """
+    return _is_paired(text) or _EVENT.search(plain_text(text)) is not None
+
+
+def _is_paired(text: str) -> bool:
+    """Tell one of WFDB's pairs, which begin as ``(event`` and end as ``event)``."""
     text = text.strip()
-    paired = text.startswith("(") or (text.endswith(")") and "(" not in text)
-    return paired or _EVENT.search(plain_text(text)) is not None
+    return (text[:1] == "(") != (text[-1:] == ")") and text.count("(") != text.count(")")

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 
 from biopart.signals.clock import read_clock
 from biopart.signals.recording import Mark, Start
+from biopart.signals.stages.columns import number_of
 from biopart.signals.stages.marks import no_stage_sentence, stages_among
 from biopart.signals.stages.scoring import Scoring
 from biopart.store.label_rules import StageLabels
@@ -40,13 +41,17 @@ def _nsrr(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
     """Read scored events; those whose type is stages are stages, the others events."""
     marks: list[Mark] = []
     others: list[Mark] = []
+    said: list[str] = []
     start: Start | None = None
     epoch_s = _seconds(path, root, "EpochLength") or 0.0
     for event in root.iter("ScoredEvent"):
         kind = event.findtext("EventType") or ""
         concept = event.findtext("EventConcept") or event.findtext("Name") or ""
         if concept == "Recording Start Time":
-            start = _start(event.findtext("ClockTime") or "")
+            given = (event.findtext("ClockTime") or "").strip()
+            start = _start(given)
+            if given and start is None:
+                said.append(f"its ClockTime {given!r} is not a clock time and was not compared")
             continue
         onset = _seconds(path, event, "Start")
         if onset is None:
@@ -56,14 +61,14 @@ def _nsrr(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
     staging = stages_among(marks, rule)
     if not staging.known:
         raise ValueError(no_stage_sentence(path.name, [mark.text for mark in (*marks, *others)]))
-    return Scoring(staging.marks, start, epoch_s, staging.warnings)
+    return Scoring(staging.marks, start, epoch_s, (*said, *staging.warnings))
 
 
 def _profusion(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
     """Read one stage per epoch; the numbers are Profusion's unless a card says otherwise."""
     stages = [(element.text or "").strip() for element in root.iter("SleepStage")]
     length = _seconds(path, root, "EpochLength")
-    if not stages or not length:
+    if not stages or not length or length < 0:
         raise ValueError(
             f"{path.name} has {len(stages)} stages of {length or 0:g} s: copy it again"
         )
@@ -80,13 +85,13 @@ def _seconds(path: Path, element: ElementTree.Element, tag: str) -> float | None
     text = (element.findtext(tag) or "").strip()
     if not text:
         return None
-    try:
-        return float(text.replace(",", "."))
-    except ValueError:
-        raise ValueError(f"{path.name}: {tag} is {text!r}, not a number") from None
+    value = number_of(text)
+    if value is None or (value < 0 and tag != "Start"):
+        raise ValueError(f"{path.name}: {tag} is {text!r}, not a number of seconds")
+    return value
 
 
 def _start(text: str) -> Start | None:
     """Read the start of a recording: the last part of ``00.00.00 22.00.00`` is its clock time."""
     parts = text.split()
-    return read_clock(parts[-1].replace(".", ":")) if parts else None
+    return read_clock(text) or (read_clock(parts[-1].replace(".", ":")) if parts else None)

@@ -52,10 +52,10 @@ def serve(
             "this machine alone"
         )
     describe_model(load(run))
-    jobs = Jobs(run, keep_s=60.0 * keep_min)
-    hosts = LOCAL if local else ("*",)
-    app = make_app(jobs, limit_bytes=limit_mb * 10**6, token=token, hosts=hosts)
     with bound(host, port) as listening:  # so that the address that is told is ours
+        jobs = Jobs(run, keep_s=60.0 * keep_min)
+        hosts = LOCAL if local else ("*",)
+        app = make_app(jobs, limit_bytes=limit_mb * 10**6, token=token, hosts=hosts)
         name = f"[{host}]" if ":" in host else host
         say(f"http://{name}:{port}/" + (f"?token={token}" if token else ""))
         config = uvicorn.Config(app, log_level="warning", server_header=False)

@@ -15,7 +15,7 @@ from biopart.run import Run
 from biopart.signals.clock import DAY_S, clock_text, read_start, seconds_after
 from biopart.signals.labels import label_stages, scoring_of
 from biopart.signals.recording import Recording
-from biopart.signals.stages import Night, read_scoring
+from biopart.signals.stages import Night, read_scoring, stated_start
 from biopart.store import Card
 from biopart.store.contents import MISSING
 from biopart.store.label_rules import StageLabels
@@ -74,7 +74,7 @@ def expert(
     epoch_s, rate = staged.card.epoch_s, staged.card.sfreq_hz
     epoch = round(epoch_s * rate)
     samples = staged.dataset.sizes["epoch"] * epoch
-    night = Night(recording.duration_s, recording.start, epoch_s)
+    night = Night(recording.duration_s, stated_start(recording), epoch_s)
     own = dict(card["labels"]) if card["labels"].get("kind") == "stages" else {}
     rule = checked(StageLabels, own | ({"codes": codes} if codes else {}), "the card's labels")
     said: list[str] = []

@@ -1,0 +1,180 @@
+"""Who has been met: spellings, data sets, recordings under two names, every door of a leak."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from biopart.nn import ViT
+from biopart.nn.weights import save_encoder
+from biopart.recipe import resolve
+from biopart.run import Run
+from biopart.store import Record, Store, create_store, write_record
+from biopart.store.persons import Met, canonical, doubtful_persons
+from biopart.verbs.check import check_store
+from biopart.verbs.evaluate import evaluate
+from biopart.verbs.experiment import open_experiment
+from biopart.verbs.finetune import finetune
+from biopart.verbs.pretrain import pretrain, stored_recipe
+from biopart.verbs.probe import probe
+
+
+def copied(source, target, renamed, *, dataset=None, keep=None):
+    """Copy a store with persons renamed, and perhaps as of another data set."""
+    store = Store(source)
+    attributes = dict(store.attributes)
+    if dataset is not None:
+        attributes["card"] = {**attributes["card"], "name": dataset}
+    create_store(target, {k: v for k, v in attributes.items() if k != "format_version"})
+    for record in keep or store.records:
+        person = store.persons[record]
+        arrays = store.signal(record), store.scale(record), store.label(record), store.bad(record)
+        about = {"person": renamed.get(person, person)}
+        write_record(target, record, Record(*arrays, about))
+    return target
+
+
+@pytest.fixture
+def recipe(small_recipe):
+    return resolve(small_recipe, [], "small")
+
+
+@pytest.fixture
+def run(recipe, tmp_path):
+    return pretrain(recipe, out=tmp_path / "R", latest=False)
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("tr3-0005", "TR03-0005", True),
+        ("tr03_0005", "tr03 0005", True),
+        ("tr03-0005", "tr03-0050", False),
+        ("S1-23", "S12-3", False),
+    ],
+)
+def test_spellings_of_one_person_are_one(one, other, same):
+    assert (canonical(one) == canonical(other)) is same
+
+
+def test_persons_are_met_in_any_spelling_of_their_data_set_alone():
+    met = Met("a", frozenset({"tr3-0005"}), {"b": frozenset({"p1"})})
+    assert met.among("a", ["TR03-0005", "p1"]) == ["TR03-0005"]
+    assert met.among("b", ["tr3-0005", "P01"]) == ["P01"]
+    assert met.among("c", ["tr3-0005", "p1"]) == []
+    images = Met("a", frozenset({"cat/1.png"}), images=True)
+    assert images.among("a", ["cat/1.png", "cat/01.png"]) == ["cat/1.png"]
+
+
+def test_whom_two_have_met_is_kept_by_data_set_and_survives_being_written():
+    both = Met("a", frozenset({"p1"}), recordings=frozenset({"f"})) | Met(
+        "b", frozenset({"p2"}), {"a": frozenset({"p3"})}, frozenset({"e"})
+    )
+    assert both == Met("a", frozenset({"p1", "p3"}), {"b": frozenset({"p2"})}, frozenset("ef"))
+    assert Met.of(both.about()) == both
+    assert Met.of({}) == Met()
+
+
+def give_seen(run, path, seen, **about):
+    """Write an encoder that has seen persons, as a file or in a folder of a run."""
+    shape = Store(stored_recipe(run).data.store)
+    encoder = ViT((shape.epoch_samples,), (20,), 2, 16, 2, 2)
+    known = {"seen": seen, "card": {"name": "small"}, "channels": ["A", "B"], "sfreq_hz": 20.0}
+    save_encoder(path, encoder, {**known, **about})
+    return path
+
+
+@pytest.mark.parametrize("spelled", [str.upper, lambda name: f"{name[0]}0{name[1:]}"])
+@pytest.mark.parametrize("as_file", [True, False])
+def test_weights_that_have_met_a_test_person_are_refused_in_any_form(
+    run, tmp_path, spelled, as_file
+):
+    tested = open_experiment(stored_recipe(run)).split.test[0]
+    (tmp_path / "B").mkdir()
+    (tmp_path / "B/recipe.yaml").write_text("name: b\n")
+    path = give_seen(run, tmp_path / "B/encoder.safetensors", [spelled(tested)])
+    where = path if as_file else tmp_path / "B"
+    with pytest.raises(ValueError, match=f"the model has seen {tested}"):
+        finetune(run, changes=[f"finetune.weights={where}"])
+
+
+def test_weights_of_other_channels_or_another_data_set(run, tmp_path):
+    tested = open_experiment(stored_recipe(run)).split.test[0]
+    foreign = give_seen(run, tmp_path / "w.safetensors", [tested], card={"name": "elsewhere"})
+    tuned = finetune(run, changes=[f"finetune.weights={foreign}"])
+    assert tuned.provenance()["seen_elsewhere"] == {"elsewhere": [tested]}
+    other = give_seen(run, tmp_path / "c.safetensors", [], channels=["X", "Y"])
+    with pytest.raises(ValueError, match="the encoder was pretrained on X, Y; the recipe"):
+        finetune(run, changes=[f"finetune.weights={other}"])
+
+
+def test_a_probe_refuses_a_run_that_has_met_its_test_persons(run):
+    about = run.provenance()
+    tested = about["test"][0]
+    about["seen"] = [tested.upper()]
+    (run.path / "provenance.json").write_text(json.dumps(about))
+    with pytest.raises(ValueError, match=f"the model has seen {tested}"):
+        probe(run, features=["pretrained_mean"])
+
+
+def test_another_data_set_whose_persons_are_named_alike_is_scored_in_full(run, recipe, tmp_path):
+    tuned = finetune(run)
+    store = Store(recipe.data.store)
+    other = tmp_path / "other.zarr"
+    attributes = {**store.attributes, "card": {**store.attributes["card"], "name": "other"}}
+    create_store(other, {k: v for k, v in attributes.items() if k != "format_version"})
+    for record in store.records:
+        arrays = store.scale(record), store.label(record), store.bad(record)
+        flipped = np.ascontiguousarray(store.signal(record)[:, ::-1])
+        write_record(other, record, Record(flipped, *arrays, {"person": store.persons[record]}))
+    result = evaluate(tuned, other)
+    assert result["n_persons_scored"] == 8
+    assert (result["n_persons_without_label"], result["persons_without_label"]) == (1, ["p7"])
+    assert result["n_persons_not_asked"] == 0
+
+
+def test_a_recording_that_was_met_is_refused_under_any_name(run, recipe, tmp_path):
+    tuned = finetune(run)
+    seen = tuned.provenance()["seen"][0]
+    record = f"n{seen[1:]}"
+    other = copied(
+        recipe.data.store, tmp_path / "x.zarr", {seen: "nobody"}, dataset="new", keep=[record]
+    )
+    with pytest.raises(ValueError, match="the model has seen nobody"):
+        evaluate(tuned, other)
+
+
+def test_one_recording_of_two_persons_is_a_problem_and_stops_an_experiment(recipe, tmp_path):
+    store = tmp_path / "twins.zarr"
+    shutil.copytree(recipe.data.store, store)
+    held = Store(store)
+    arrays = held.signal("n0"), held.scale("n0"), held.label("n0"), held.bad("n0")
+    write_record(store, "n9", Record(*arrays, {"person": "p9"}))
+    said = "one recording is of the persons p0 and p9: prepare the store anew with same_person"
+    assert [p for p in check_store(Store(store))["problems"] if p.startswith(said)]
+    values = recipe.model_dump(mode="json") | {"data": {"store": str(store)}}
+    with pytest.raises(ValueError, match=said):
+        open_experiment(resolve(values, [], "small"))
+
+
+def test_persons_that_differ_in_spelling_alone_are_a_problem(recipe, tmp_path):
+    store = copied(recipe.data.store, tmp_path / "s.zarr", {"p1": "P-1", "p2": "p-01"})
+    (line,) = doubtful_persons(Store(store))
+    assert line.startswith("the persons P-1 and p-01 differ in their spelling alone")
+
+
+def test_a_renamed_person_changes_the_fingerprint_of_a_store(recipe, tmp_path):
+    same = copied(recipe.data.store, tmp_path / "a.zarr", {})
+    other = copied(recipe.data.store, tmp_path / "b.zarr", {"p1": "p11"})
+    assert Store(same).fingerprint != Store(other).fingerprint
+
+
+def test_weights_that_say_nothing_have_met_nobody(run, tmp_path):
+    encoder = ViT((120,), (20,), 2, 16, 2, 2)
+    torch.save(encoder.state_dict(), tmp_path / "w.pth")
+    tuned = finetune(run, changes=[f"finetune.weights={tmp_path / 'w.pth'}"])
+    assert isinstance(tuned, Run)
+    split = open_experiment(stored_recipe(run)).split
+    assert set(tuned.provenance()["seen"]) == {*split.validation, *split.subset(3, 0)}
