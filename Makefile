@@ -7,13 +7,19 @@ CODE := biopart tests docs/hooks.py docs/render.py
 TESTS := not network and not gpu
 
 .DEFAULT_GOAL := help
-.PHONY: help demo docs test test-all test-notebooks lint format
+OLDEST ?= 3.11
+NEWEST ?= 3.13
+# Old releases of libraries deprecate what they use themselves; that is not ours to mend.
+QUIET := -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::PendingDeprecationWarning
+.PHONY: help demo docs test test-all test-notebooks test-versions lint format
 
 help:
 	@echo "make demo       simulate nights, pretrain, finetune and write demo/demo.html"
 	@echo "make test       ruff, mypy and the tests (under 8 minutes on two cores)"
 	@echo "make test-all   the same with the slow tests"
 	@echo "make test-notebooks  run all notebooks on simulated nights (under 10 minutes)"
+	@echo "make test-versions   the tests with the lowest stated versions on Python $(OLDEST) and with"
+	@echo "                the newest on Python $(NEWEST)"
 	@echo "make docs       build the site into site/"
 	@echo "make lint       ruff and mypy alone"
 	@echo "make format     let ruff format and repair the code"
@@ -47,6 +53,18 @@ test-all: lint
 test-notebooks: $(INSTALLED)
 	@$(BIN)/python -m pip install -qq --group notebooks
 	@$(BIN)/pytest -m slow tests/test_notebooks.py
+
+.versions/uv: pyproject.toml
+	@$(PYTHON) -m venv $@
+	@$@/bin/python -m pip install -qq uv
+
+test-versions: .versions/uv
+	@.versions/uv/bin/uv venv -q --clear --python $(OLDEST) .versions/lowest
+	@.versions/uv/bin/uv pip install -q --python .versions/lowest --resolution lowest-direct --editable . --group dev
+	@.versions/lowest/bin/python -m pytest $(QUIET)
+	@.versions/uv/bin/uv venv -q --clear --python $(NEWEST) .versions/newest
+	@.versions/uv/bin/uv pip install -q --python .versions/newest --upgrade --editable . --group dev
+	@.versions/newest/bin/python -m pytest
 
 docs: $(INSTALLED)
 	@$(BIN)/python -m pip install -qq --group docs

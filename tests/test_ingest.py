@@ -332,7 +332,5 @@ def test_one_recording_under_two_persons_is_refused(tmp_path: Path) -> None:
 def test_rows_of_a_table_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_bytes("id,age\r\na,21\r\na,22\r\n".encode("utf-16"))
     card = edf_card(persons={"file": "people.csv", "person": "id", "age": "age"})
-    with pytest.raises(
-        ValueError, match=r"people\.csv, line 3 says of a something else than a line"
-    ):
+    with pytest.raises(ValueError, match=r"people\.csv, line 3 says of a something else"):
         read_persons(tmp_path, card)

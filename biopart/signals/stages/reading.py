@@ -1,5 +1,6 @@
 """A hypnogram of any supported kind, on the clock of its recording."""
 
+import pickle
 import tokenize
 import zipfile
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from biopart.store.label_rules import StageLabels
 # What numpy raises on files that are damaged.
 _NUMPY = (
     *(ValueError, OSError, EOFError, LookupError, TypeError, SyntaxError, MemoryError),
-    *(ArithmeticError, zipfile.BadZipFile, tokenize.TokenError),
+    *(ArithmeticError, zipfile.BadZipFile, tokenize.TokenError, pickle.UnpicklingError),
 )
 TEXTS = (".csv", ".tsv", ".txt", ".ids", ".hyp", ".eannot", ".tab", ".dat")
 KINDS = (
