@@ -279,7 +279,7 @@ def test_xml_of_profusion_is_read_by_its_own_numbers(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("<PSGAnnotation/>", "a.xml has no annotations, so no sleep stages"),
+        ("<PSGAnnotation/>", "a.xml has no annotations with a text, so no sleep"),
         (NSRR[:300], "a.xml is not whole XML"),
         ("<html/>", r"a.xml is XML of the kind html; biopart reads PSGAnnotation \(NSRR\) and"),
         (NSRR.replace("30.0</Start>", "x</Start>"), "a.xml: Start is 'x', not a number"),

@@ -52,6 +52,11 @@ def open_recording(path: Path, table: Table | None = None) -> Recording:
         from biopart.signals.readers.tables import open_table
 
         return open_table(path, table)
+    if path.suffix.lower() == ".mat":
+        raise ValueError(
+            f"{path.name} has no WFDB header {path.stem}.hea beside it; MATLAB's files are read as "
+            "WFDB signals alone, so export it as EDF"
+        )
     from biopart.signals.readers.mne_formats import open_mne
 
     return open_mne(path)

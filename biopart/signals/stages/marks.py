@@ -147,7 +147,7 @@ def no_stage_sentence(name: str, texts: Sequence[str]) -> str:
     """Say that none of the annotations of a file is a stage, with the commonest spellings."""
     common = ", ".join(repr(text) for text, _ in Counter(texts).most_common(_MOST_SPELLINGS))
     if not texts:
-        return f"{name} has no annotations, so no sleep stages"
+        return f"{name} has no annotations with a text, so no sleep stages"
     return (
         f"none of the {len(texts)} annotations of {name} is a known sleep stage ({common}); name "
         "them by labels.words"

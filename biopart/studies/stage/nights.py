@@ -313,6 +313,6 @@ def lines_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
                 + ("undefined" if kappa is None or np.isnan(kappa) else f"{kappa:.3f}")
             )
         lines.append(", ".join(parts))
-        lines += [f"  {line}" for line in told["warnings"] if "has met" in line]
+        lines += [f"  {line}" for line in told["warnings"]]
         lines.append(f"page: {told['files'][-1]}")
     return lines
