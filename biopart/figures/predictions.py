@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array, cycle, plain
+from biopart.figures.drawing import DPI, GREY, WIDTH_IN, Array, cycle, plain
 
 STAGES = ("W", "N1", "N2", "N3", "R")
 _FROM_TOP = ("W", "R", "N1", "N2", "N3")  # the usual order of a hypnogram
@@ -74,7 +74,17 @@ def shade(axis: Axes, bad: Array | None, epoch_s: float) -> None:
     edges = np.flatnonzero(np.diff(marked, prepend=False, append=False)) * epoch_s / 3600
     for number, (first, last) in enumerate(edges.reshape(-1, 2).tolist()):
         label = "flat, clipped or missing" if number == 0 else None
-        axis.axvspan(first, last, color=PALETTE[1], alpha=0.35, linewidth=0, label=label)
+        axis.axvspan(
+            first,
+            last,
+            facecolor="white",
+            edgecolor=GREY,
+            alpha=0.7,
+            hatch="////",
+            linewidth=0,
+            label=label,
+            zorder=3,
+        )
 
 
 def on_clock(axis: Axes, start: datetime | None) -> None:
