@@ -64,7 +64,7 @@ class SplitSettings(Strict):
     validation_persons: int = Field(100, ge=0, description="labelled persons for early stopping")
     pretrain_persons: int | None = Field(None, ge=1, description="null = all that are left")
     finetune_persons: int | None = Field(None, ge=1, description="null = all labelled ones left")
-    seed: int = Field(0, ge=0, description="seed of the split")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the split")
 
 
 class EncoderSettings(Strict):
@@ -258,7 +258,7 @@ class ComputeSettings(Strict):
     )
     resident: Literal["auto"] | bool = Field("auto", description="hold the cohort on the device")
     compile: bool = Field(False, description="torch.compile the encoder")
-    threads: Literal["auto"] | Annotated[int, Field(ge=1)] = Field(
+    threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="CPU threads; auto = all cores"
     )
 
@@ -278,7 +278,9 @@ class Recipe(Strict):
     curve: CurveSettings = Field(CurveSettings(), description="the sample-efficiency curve")
     sweep: SweepSettings = Field(SweepSettings(), description="an ablation")
     compute: ComputeSettings = Field(ComputeSettings(), description="the machine")
-    seed: int = Field(0, ge=0, description="seed of weights, order, patches and subsets")
+    seed: int = Field(
+        0, ge=0, le=2**32 - 1, description="seed of weights, order, patches and subsets"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Recipe":

@@ -89,3 +89,9 @@ def test_a_missing_recipe_lists_the_shipped_ones():
 
 def test_numbers_of_a_recipe_are_finite():
     assert all(math.isfinite(load_recipe(ROOT / "recipes" / n).pretrain.lr) for n in RECIPES)
+
+
+@pytest.mark.parametrize("key", ["seed", "split.seed", "compute.threads"])
+def test_a_number_that_no_library_takes_is_refused(key):
+    with pytest.raises(ValueError, match=rf"{key}.*: Input should be less than or equal to "):
+        load_recipe("demo", [f"{key}=99999999999999999999"])
