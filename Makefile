@@ -45,10 +45,10 @@ format: $(INSTALLED)
 	@$(BIN)/ruff check --fix $(CODE)
 
 test: lint
-	@$(BIN)/pytest
+	@$(BIN)/pytest -n auto
 
 test-all: lint
-	@$(BIN)/pytest -m "$(TESTS)"
+	@$(BIN)/pytest -n auto -m "$(TESTS)"
 
 test-notebooks: $(INSTALLED)
 	@$(BIN)/python -m pip install -qq --group notebooks
