@@ -18,6 +18,7 @@ from biopart.signals import ingest, simulate_cohort
 from biopart.signals.ingest import find_recordings, read_persons, stale_records
 from biopart.signals.simulate import simulate_night
 from biopart.store import Card, Store, load_card
+from biopart.store.persons import doubtful_persons
 
 ABOUT = {"name": "mine", "title": "t", "licence": "l", "citation": "c"}
 NAME, NOTE = "Erika Mustermann", "slept badly, Dr. Sommer was called"
@@ -317,16 +318,18 @@ def test_an_edit_that_keeps_size_and_time_is_found_by_its_bytes(tmp_path: Path) 
     assert ingest(card, raw, store, verify=True).updated == {"a": ["a.csv has changed"]}
 
 
-def test_one_recording_under_two_persons_is_refused(tmp_path: Path) -> None:
+def test_one_recording_under_two_persons_is_told_and_stops_a_training(tmp_path: Path) -> None:
     (tmp_path / "raw").mkdir()
     write_edf(tmp_path / "raw/a.edf")
     shutil.copy(tmp_path / "raw/a.edf", tmp_path / "raw/b.edf")
     report = ingest(edf_card(), tmp_path / "raw", tmp_path / "s.zarr")
-    assert report.written == ["a"]
-    assert report.refused["b"].startswith("it is the recording of a, byte for byte, but of b and")
-    assert Store(tmp_path / "s.zarr").records == ("a",)
+    assert (report.written, report.refused) == (["a", "b"], {})
+    assert report.warnings["b"][-1].startswith("it is the recording of a, byte for byte, but of b ")
+    assert doubtful_persons(Store(tmp_path / "s.zarr"))[0].startswith("one recording is of the per")
     joined = edf_card(same_person={"b": "a"})
-    assert ingest(joined, tmp_path / "raw", tmp_path / "t.zarr").written == ["a", "b"]
+    report = ingest(joined, tmp_path / "raw", tmp_path / "t.zarr")
+    assert "byte for byte" not in " ".join(report.warnings.get("b", []))
+    assert doubtful_persons(Store(tmp_path / "t.zarr")) == []
 
 
 def test_rows_of_a_table_that_contradict_each_other_are_refused(tmp_path: Path) -> None:

@@ -23,7 +23,6 @@ from biopart.store import (
     create_store,
     finish_store,
     one_writer,
-    remove_record,
     write_record,
 )
 from biopart.store.report import Report
@@ -115,8 +114,6 @@ def ingest(
         seen = Twins(store, skip=set(wanted))
         for name, outcome in zip(wanted, results, strict=True):
             _note(report, name, outcome, seen.twin_of(name, outcome))
-            if name in report.refused and not isinstance(outcome, str):
-                remove_record(out, name)
             on_record(name, report.refused.get(name))
         finish_store(out)
     return report
@@ -124,15 +121,17 @@ def ingest(
 
 def _note(report: Report, name: str, outcome: dict[str, Any] | str, twin: str) -> None:
     """Enter what became of a recording."""
-    if isinstance(outcome, str) or twin:
-        report.refused[name] = twin or str(outcome)
+    if isinstance(outcome, str):
+        report.refused[name] = outcome
         report.updated.pop(name, None)
         return
     if name not in report.updated:
         report.written.append(name)
     for kind, target in (("warnings", report.warnings), ("left_out", report.left_out)):
         if outcome[kind]:
-            target[name] = outcome[kind]
+            target[name] = list(outcome[kind])
+    if twin:
+        report.warnings.setdefault(name, []).append(twin)
 
 
 class Twins:
@@ -160,7 +159,8 @@ class Twins:
         if person != outcome["person"]:
             return (
                 f"it is the recording of {other}, byte for byte, but of {outcome['person']} and "
-                f"not of {person}: remove one, or name them one person by same_person in the card"
+                f"not of {person}: no training takes both; remove one, or state same_person in the "
+                "card"
             )
         self._add(name, outcome)
         return ""

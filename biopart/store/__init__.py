@@ -7,7 +7,6 @@ from biopart.store.writing import (
     create_store,
     finish_store,
     one_writer,
-    remove_record,
     write_record,
 )
 
@@ -20,6 +19,5 @@ __all__ = [
     "finish_store",
     "load_card",
     "one_writer",
-    "remove_record",
     "write_record",
 ]

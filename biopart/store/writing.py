@@ -113,12 +113,6 @@ def write_record(
     _remove_leftovers(path, name)
 
 
-def remove_record(path: Path, name: str) -> None:
-    """Remove one record from a store."""
-    (path / name).rename(path / f".{name}.replaced.part")
-    _remove_leftovers(path, name)
-
-
 def finish_store(path: Path) -> None:
     """Gather all metadata at the root, so that xarray and object stores open it in one read.
 
