@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
-CODE := biopart tests docs/hooks.py docs/render.py
+CODE := biopart tests tools docs/hooks.py docs/render.py
 TESTS := not network and not gpu
 
 .DEFAULT_GOAL := help
