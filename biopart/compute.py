@@ -9,7 +9,6 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,11 +17,11 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from biopart.codes import MISSING
 from biopart.data import Batch, ImageSource, Source, WindowSource
+from biopart.files import cache_folder, write_json
 from biopart.nn import ViT
-from biopart.nn.normalise import MISSING
 from biopart.recipe import ComputeSettings
-from biopart.run import write_json
 
 
 def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None = None) -> Fabric:
@@ -72,8 +71,7 @@ def measured_precision(encoder: nn.Module, device: str) -> str:
     that two runs of one recipe on one machine choose alike and end with the same weights.
     """
     assert isinstance(encoder, ViT)
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biopart"
-    file, known = folder / "precision.json", {}
+    file, known = cache_folder() / "precision.json", {}
     machine = f"{platform.node()} {device} {torch.get_num_threads()} threads"
     key = f"torch {torch.__version__} on {machine}: {json.dumps(encoder.arguments)}"
     if file.is_file():

@@ -22,14 +22,14 @@ from torch import nn
 
 from biopart.compute import open_fabric
 from biopart.data.arrays import ArrayWindows
+from biopart.grid import patchify
 from biopart.nn import Classifier, Normalise, ViT
-from biopart.nn.classifier import tile
 from biopart.nn.normalise import Normalisation
 from biopart.nn.weights import load_encoder, load_tensors, transfer
 from biopart.objectives import Classify, ClassifySettings, Part, PartSettings
 from biopart.recipe import ComputeSettings, FinetuneSettings, PretrainSettings
 from biopart.run import Run
-from biopart.store.settings import checked
+from biopart.settings import checked
 from biopart.train import Task, fit
 from biopart.verbs.pretrain import stored_recipe
 
@@ -245,7 +245,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
         return self._answers(self._embed, self._windows(X, fitting=False))
 
     def _embed(self, values: torch.Tensor) -> torch.Tensor:
-        patches = tile(values, self.model_.patch)
+        patches = patchify(values, self.model_.patch)
         positions = None
         if not self.told_ and self.model_.position != "none":
             positions = torch.full((*patches.shape[:2], 1), torch.nan, device=values.device)

@@ -1,10 +1,15 @@
-"""Files: texts in any usual encoding, and locks."""
+"""Files: written whole or not at all, read in any usual encoding, locked; and addresses."""
 
 import codecs
+import json
+import math
+import os
 import re
-from collections.abc import Iterator
+import shutil
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -15,6 +20,119 @@ _MARKED = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Give a place beside a file or folder to write to, renamed when the block ends well.
+
+    So a reader finds it whole or not at all; what a failed block wrote is removed. A file that
+    exists is replaced, a folder only where it is empty.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written; names it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with whole(Path(folder) / "a.txt") as beside:
+    ...         _ = beside.write_text("text")
+    ...     [path.name for path in Path(folder).iterdir()]
+    ['a.txt']
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    _remove(beside)
+    try:
+        yield beside
+        beside.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise OSError(f"{path} cannot be written ({reason}): make room for it") from error
+    finally:
+        _remove(beside)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or folder, if there is one."""
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    with whole(path) as beside:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Write JSON readably, whole or not at all; NaN becomes null."""
+    write_text(path, json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object; FileNotFoundError where there is no file."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}")
+    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return values
+
+
+def plain(value: Any) -> Any:
+    """Return JSON-ready values, with NaN and infinities as None.
+
+    Examples
+    --------
+    >>> plain({"kappa": float("nan"), "persons": ("a", "b")})
+    {'kappa': None, 'persons': ['a', 'b']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value
+
+
+def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested mappings as one, by dotted keys; an empty mapping stays a value.
+
+    Examples
+    --------
+    >>> flat({"a": {"b": 1, "c": {"d": [2]}}, "e": {}})
+    {'a.b': 1, 'a.c.d': [2], 'e': {}}
+    """
+    found: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{before}{key}.")
+        else:
+            found[f"{before}{key}"] = value
+    return found
+
+
+def cache_folder() -> Path:
+    """Return the folder of what is measured once per machine: ``$XDG_CACHE_HOME/biopart``.
+
+    ``~/.cache/biopart`` by default.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biopart"
+
+
+def located(path: Path | str) -> Path | str:
+    """Return a local path as a Path, and an address that fsspec opens (``s3://...``) as it is.
+
+    Examples
+    --------
+    >>> located("s3://bucket/a.zarr"), located("a.zarr")
+    ('s3://bucket/a.zarr', PosixPath('a.zarr'))
+    """
+    return str(path) if "://" in str(path) else Path(path).expanduser()
 
 
 @contextmanager

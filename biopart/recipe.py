@@ -21,7 +21,7 @@ from biopart.objectives import (
     Mp3Settings,
     PartSettings,
 )
-from biopart.store.settings import (
+from biopart.settings import (
     Strict,
     UserPath,
     apply_change,

@@ -29,7 +29,7 @@ class Output:
 
     def emit(self, values: Mapping[str, Any], lines: list[str] | None = None) -> None:
         """Write results on stdout: JSON, or lines for a reader."""
-        from biopart.run import plain
+        from biopart.files import plain
 
         if self.as_json:
             click.echo(json.dumps(plain(values), ensure_ascii=False))

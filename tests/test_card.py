@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import yaml
 
+from biopart.settings import checked
 from biopart.store import Card, load_card
 from biopart.store.image_card import is_image_card
-from biopart.store.settings import checked
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("datasets/*.yaml"))
 CARDS = [path for path in SHIPPED if not is_image_card(path)]

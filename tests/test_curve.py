@@ -6,8 +6,8 @@ import yaml
 from click.testing import CliRunner
 
 from biopart.cli import main
+from biopart.files import read_json
 from biopart.recipe import Recipe
-from biopart.run import read_json
 from biopart.studies.cells import Board, Cell
 from biopart.studies.curve.curve import (
     FREE_OF_CURVE,

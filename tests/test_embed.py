@@ -7,8 +7,8 @@ import torch
 import xarray as xr
 
 import biopart
+from biopart.grid import patchify
 from biopart.nn import Normalise
-from biopart.nn.classifier import tile
 from biopart.nn.weights import load_encoder
 from biopart.verbs.embed import embed
 from biopart.verbs.finetune import finetune
@@ -27,7 +27,7 @@ def test_embeddings_of_a_pretraining_are_its_tokens_without_positions(
     encoder = load_encoder(small_run.encoder).eval()
     values = Normalise("window")(source.__getitems__([5, 60]).values)
     with torch.no_grad():
-        tokens = encoder(tile(values, (20,)), torch.full((2, 6, 1), torch.nan))
+        tokens = encoder(patchify(values, (20,)), torch.full((2, 6, 1), torch.nan))
     assert np.allclose(data["embedding"][[5, 60]], tokens[:, 1:].mean(1), atol=1e-6)
     assert np.allclose(data["cls"][[5, 60]], tokens[:, 0], atol=1e-6)
     assert np.allclose(data["patch"][[5, 60]], tokens[:, 1:], atol=1e-6)

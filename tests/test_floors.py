@@ -28,13 +28,15 @@ FLOORS = {
     "data": 3,
     "signals": 2,
     "images": 2,
-    "grid": 1,
     "nn": 1,
     "store": 1,
     "evaluation": 1,
     "figures": 1,
     "run": 1,
     "files": 0,
+    "settings": 0,
+    "codes": 0,
+    "grid": 0,
 }
 WITHOUT_TORCH = {"images", "signals", "store", "evaluation"}
 TORCH = {"torch", "torchvision", "timm", "lightning_fabric", "lightning"}

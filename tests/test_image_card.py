@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from biopart.settings import checked
 from biopart.store.image_card import ImageCard, is_image_card, load_image_card
-from biopart.store.settings import checked
 
 SHIPPED = sorted(Path(__file__).parents[1].glob("datasets/*.yaml"))
 MINIMAL: dict[str, Any] = {

@@ -11,7 +11,7 @@ import biopart.objectives
 from biopart.data import Batch, Context
 from biopart.nn import ViT
 from biopart.recipe import resolve
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 from biopart.verbs.pretrain import build_objective
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 
 from biopart import figures
-from biopart.figures import STAGES
+from biopart.codes import STAGES
 
 
 def _xy(axis: Axes, line: int) -> list[list[float]]:

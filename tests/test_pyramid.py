@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from biopart.grid import patchify
 from biopart.nn import ViT
-from biopart.nn.classifier import tile
 from biopart.nn.pyramid import Pyramid, Trunk, into_windows, out_of_windows
 
 
@@ -31,7 +31,7 @@ def test_windows_by_hand():
 
 def test_a_trunk_that_looks_at_all_is_the_encoder_without_its_cls_token():
     plain, values = encoder(), canvases()
-    tokens = plain.patch_embed(tile(values, plain.patch)) + plain.pos_embed[:, 1:]
+    tokens = plain.patch_embed(patchify(values, plain.patch)) + plain.pos_embed[:, 1:]
     for block in plain.blocks:
         tokens = block(tokens)
     expected = plain.norm(tokens).transpose(1, 2).reshape(2, 16, 6, 10)

@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from biopart.run import Run, find_run, new_run, one_process, plain, write_json
+from biopart.files import plain, write_json
+from biopart.run import Run, find_run, new_run, one_process
 
 
 def filled(path):

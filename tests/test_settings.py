@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from biopart.store import settings
-from biopart.store.settings import Strict, apply_change, checked, dump_yaml, find, read_yaml
+from biopart import settings
+from biopart.settings import Strict, apply_change, checked, dump_yaml, find, read_yaml
 
 
 class Inner(Strict):

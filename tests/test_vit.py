@@ -4,8 +4,8 @@ import pytest
 import timm
 import torch
 
+from biopart.grid import patchify
 from biopart.nn import Classifier, ViT, from_timm
-from biopart.nn.classifier import tile
 from biopart.nn.positions import interpolate, row_major, sincos
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
@@ -29,7 +29,7 @@ def test_timms_vit_small_loads_strictly_and_gives_its_output():
     images = torch.randn(2, 3, 224, 224)
     with torch.no_grad():
         expected = theirs.forward_features(images)
-        features = ours(tile(images, (16, 16)))
+        features = ours(patchify(images, (16, 16)))
     assert (features - expected).abs().max() < 1e-5
     back = timm.create_model("vit_small_patch16_224", num_classes=0)
     back.load_state_dict(ours.state_dict())
@@ -149,7 +149,7 @@ def test_a_height_1_image_gives_the_output_of_the_signal():
         {k: v.reshape(image.state_dict()[k].shape) for k, v in signal.state_dict().items()}
     )
     values = torch.randn(3, 2, 30, generator=torch.Generator().manual_seed(0))
-    one, two = signal(tile(values, (6,))), image(tile(values[:, :, None], (1, 6)))
+    one, two = signal(patchify(values, (6,))), image(patchify(values[:, :, None], (1, 6)))
     torch.testing.assert_close(one, two)
 
 
@@ -159,7 +159,7 @@ def test_classifier_sits_on_any_encoder(shape, patch, pool):
     encoder = small(shape, patch)
     model = Classifier.on(encoder, 5, pool=pool)
     values = torch.randn(3, 2, *shape)
-    tokens = encoder(tile(values, patch))
+    tokens = encoder(patchify(values, patch))
     pooled = tokens[:, 0] if pool == "cls" else tokens[:, 1:].mean(1)
     expected = pooled @ model.final_layer.weight.T + model.final_layer.bias
     torch.testing.assert_close(model(values), expected)
@@ -186,7 +186,7 @@ def test_classifier_takes_braindecodes_arguments():
             ),
             "position='none'",
         ),
-        (lambda: tile(torch.zeros(1, 1, 7), (3,)), "whole number of patches"),
+        (lambda: patchify(torch.zeros(1, 1, 7), (3,)), "do not tile|whole number"),
     ],
 )
 def test_wrong_use_is_refused_with_the_figures(call, message):

@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from biopart.files import read_json
 from biopart.recipe import Recipe
-from biopart.run import read_json
 from biopart.studies import work as working
 from biopart.studies.cells import Board, Cell, Plan, Variant
 from biopart.studies.work import attempt, follow, work, work_together

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from biopart.data.batch import Batch
 from biopart.grid import Boxes, cut, random_boxes
 from biopart.nn.normalise import IMAGENET
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 
 
 class ViewSettings(Strict):

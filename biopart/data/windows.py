@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from biopart.codes import MISSING
 from biopart.data.batch import Batch, Context
 from biopart.data.source import Source, unopened
 from biopart.store import Store
-from biopart.store.contents import MISSING
 
 
 class WindowSource(Source):

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-STAGES = ("W", "N1", "N2", "N3", "R")
+from biopart.codes import STAGES
+
 WAKE, REM = 0, 4
 
 

@@ -10,14 +10,13 @@ from biopart.figures.efficiency import Panel, comparison, sample_efficiency
 from biopart.figures.nights import epochs_of, quality, spectrogram
 from biopart.figures.pairs import matrices, scattered, stretched
 from biopart.figures.places import pasted, pasted_together, sized, uncertain
-from biopart.figures.predictions import STAGES, confusion, hypnogram
+from biopart.figures.predictions import confusion, hypnogram
 from biopart.figures.reconstructions import reconstruction
 from biopart.figures.swept import over_values
 from biopart.figures.training import training_curves
 
 __all__ = [
     "PALETTE",
-    "STAGES",
     "Panel",
     "comparison",
     "confusion",

@@ -4,13 +4,14 @@ import base64
 import html
 import io
 import math
-import os
 from pathlib import Path
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+
+from biopart.files import whole
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 Array = NDArray[Any]
@@ -44,13 +45,8 @@ def save(figure: Figure, path: str | Path) -> None:
         raise ValueError(
             f"{path.name} was given; figures are written as PNG: end the name in .png."
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with whole(path) as beside:
         figure.savefig(beside, format="png", dpi=1.5 * DPI)
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def panels(count: int) -> tuple[Figure, list[Axes]]:

@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
+from biopart.codes import STAGES
 from biopart.figures.drawing import DPI, GREY, WIDTH_IN, Array, cycle, plain
 
-STAGES = ("W", "N1", "N2", "N3", "R")
 _FROM_TOP = ("W", "R", "N1", "N2", "N3")  # the usual order of a hypnogram
 _COLOURS_FROM_TOP = ("#E69F00", "#D55E00", "#56B4E9", "#0072B2", "#1B2A49")
 

@@ -1,11 +1,10 @@
 """An encoder with a linear layer on top, for grids of any number of axes."""
 
-from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
+from biopart.grid import patchify
 from biopart.nn.vit import Position, ViT
 
 Pool = Literal["cls", "mean"]
@@ -74,30 +73,10 @@ class Classifier(nn.Module):
 
     def embed(self, values: Tensor) -> Tensor:
         """Encode grids (B, C, *S) to one vector each, (B, D)."""
-        tokens: Tensor = self.encoder(tile(values, self.encoder.patch))
+        tokens: Tensor = self.encoder(patchify(values, self.encoder.patch))
         return tokens[:, 0] if self.pool == "cls" else tokens[:, 1:].mean(1)
 
     def forward(self, values: Tensor) -> Tensor:
         """Return logits: normalised grids (B, C, *S) -> (B, n_outputs)."""
         logits: Tensor = self.final_layer(self.embed(values))
         return logits
-
-
-def tile(values: Tensor, patch: Sequence[int]) -> Tensor:
-    """Split grids into row-major patches: (B, C, *S) -> (B, K, C, *P); a remainder is refused.
-
-    Examples
-    --------
-    >>> tile(torch.arange(4).reshape(1, 1, 4), (2,)).tolist()
-    [[[[0, 1]], [[2, 3]]]]
-    """
-    shape = values.shape[2:]
-    if len(shape) != len(patch) or any(s % p for s, p in zip(shape, patch, strict=True)):
-        raise ValueError(
-            f"grids of {tuple(shape)} are not a whole number of patches of {tuple(patch)}"
-        )
-    for axis, side in enumerate(patch):
-        values = values.unfold(2 + axis, side, side)
-    n = len(patch)
-    patches = values.permute(0, *range(2, 2 + n), 1, *range(2 + n, 2 + 2 * n))
-    return torch.flatten(patches, 1, n)

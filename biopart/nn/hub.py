@@ -6,7 +6,8 @@ from typing import Any
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from biopart.nn.classifier import Classifier, Pool, tile
+from biopart.grid import patchify
+from biopart.nn.classifier import Classifier, Pool
 from biopart.nn.normalise import Normalisation, Normalise
 from biopart.nn.vit import ViT
 
@@ -60,6 +61,6 @@ class HubModel(
         """
         normalised = self.normalise(values)
         if not self.classes:
-            normalised = tile(normalised, self.net.patch)  # type: ignore[arg-type]
+            normalised = patchify(normalised, self.net.patch)  # type: ignore[arg-type]
         found: Tensor = self.net(normalised)
         return found

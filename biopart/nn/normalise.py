@@ -5,13 +5,12 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from biopart.codes import MISSING
+
 Normalisation = Literal["window", "imagenet", "none"]
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of red, green and blue over ImageNet, of 1 = white; timm's default."""
-
-MISSING = -32768
-"""The int16 value that marks a missing sample in a store (its ``_FillValue``)."""
 
 
 class Normalise(nn.Module):

@@ -11,7 +11,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biopart.nn.classifier import tile
+from biopart.grid import patchify
 from biopart.nn.vit import ViT
 
 STRIDES = (4, 8, 16, 32)
@@ -63,7 +63,7 @@ class Trunk(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Encode normalised canvases (B, C, *S) -> (B, D, y, x), a place per patch."""
         encoder = self.encoder
-        tokens = encoder.patch_embed(tile(values, encoder.patch))
+        tokens = encoder.patch_embed(patchify(values, encoder.patch))
         if encoder.position != "none":
             tokens = tokens + encoder.pos_embed[:, 1:]
         counts = encoder.counts

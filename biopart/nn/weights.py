@@ -1,7 +1,6 @@
 """Weights in safetensors files that say themselves which network they belong to."""
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
@@ -12,6 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from biopart.files import whole
 from biopart.nn.classifier import Classifier
 from biopart.nn.positions import interpolate, row_major
 from biopart.nn.sequence import SequenceClassifier
@@ -20,15 +20,12 @@ from biopart.nn.vit import ViT
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors and a JSON description into one file, beside and renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
-    try:
-        save_file(plain, beside, metadata={"about": json.dumps(dict(about))})
-    except (SafetensorError, OSError) as error:  # a full disk comes as the former
-        beside.unlink(missing_ok=True)
-        raise OSError(f"{path} cannot be written ({error}): make room for it") from None
-    beside.replace(path)
+    with whole(path) as beside:
+        try:
+            save_file(plain, beside, metadata={"about": json.dumps(dict(about))})
+        except SafetensorError as error:  # a full disk too
+            raise OSError(str(error)) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from biopart.data import Batch, StepOutput
 from biopart.nn import Classifier, ViT
 from biopart.nn.classifier import Pool
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 
 __all__ = ["Classify", "ClassifySettings"]
 

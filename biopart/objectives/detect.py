@@ -17,7 +17,7 @@ from torchvision.ops import MultiScaleRoIAlign
 from biopart.data import Batch, SceneBatch, StepOutput
 from biopart.nn import ViT
 from biopart.nn.pyramid import STRIDES, Pyramid, Trunk
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 
 __all__ = ["Detect", "DetectSettings"]
 

@@ -15,7 +15,7 @@ from biopart.nn import ViT
 from biopart.nn.decoder import Decoder
 from biopart.nn.masking import choose, part_of, random_order
 from biopart.nn.positions import row_major
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 
 __all__ = ["DropPos", "DropPosSettings"]
 

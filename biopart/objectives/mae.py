@@ -12,7 +12,7 @@ from biopart.nn import ViT
 from biopart.nn.decoder import Decoder, decoder_positions
 from biopart.nn.masking import choose, part_of, random_order
 from biopart.nn.relative import take
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 
 __all__ = ["Mae", "MaeSettings"]
 

@@ -13,7 +13,7 @@ from biopart.grid import grid_boxes, patchify
 from biopart.nn import ViT
 from biopart.nn.decoder import start_at_chance
 from biopart.nn.masking import part_of, random_order
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 
 __all__ = ["Mp3", "Mp3Settings"]
 

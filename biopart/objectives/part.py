@@ -21,7 +21,7 @@ from biopart.grid import (
 )
 from biopart.nn import ViT, relative_encoder
 from biopart.nn.relative import Head, take
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 
 __all__ = ["Part", "PartSettings"]
 

@@ -11,7 +11,7 @@ from biopart.data import Batch, StepOutput
 from biopart.nn import Classifier, ViT
 from biopart.nn.classifier import Pool
 from biopart.nn.sequence import SequenceClassifier
-from biopart.store.settings import Strict
+from biopart.settings import Strict
 
 __all__ = ["Sequence", "SequenceSettings"]
 

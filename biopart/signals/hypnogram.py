@@ -6,9 +6,8 @@ import mne
 import numpy as np
 import xarray as xr
 
+from biopart.codes import STAGES, YASA, edf_text
 from biopart.signals.clock import read_start
-
-_YASA = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM"}
 
 
 def to_annotations(night: xr.Dataset) -> mne.Annotations:
@@ -33,7 +32,7 @@ def to_annotations(night: xr.Dataset) -> mne.Annotations:
     >>> to_annotations(night).description.tolist()
     ['Sleep stage N2', 'Sleep stage R']
     """
-    texts = np.array([stage_text(str(name)) for name in night["class"].values])
+    texts = np.array([edf_text(str(name)) for name in night["class"].values])
     return mne.Annotations(
         onset=night["onset_s"].values.astype(float),
         duration=float(night.attrs["epoch_s"]),
@@ -62,14 +61,14 @@ def to_yasa(night: xr.Dataset) -> Any:
         If the night has other classes.
     """
     names = [str(name) for name in night["class"].values]
-    if names != list(_YASA):
+    if names != list(STAGES):
         raise ValueError(f"YASA knows W, N1, N2, N3 and R; the night has {', '.join(names)}")
     try:
         import pandas as pd
         import yasa
     except ImportError as error:
         raise ImportError("to_yasa needs YASA: pip install 'biopart[clinical]'") from error
-    words = np.array([_YASA[name] for name in names])
+    words = np.array([YASA[name] for name in names])
     start = night.attrs.get("start")
     return yasa.Hypnogram(
         words[night["hypnogram"].values],
@@ -79,14 +78,3 @@ def to_yasa(night: xr.Dataset) -> Any:
         scorer="biopart",
         proba=pd.DataFrame(night["probability"].values, columns=words),
     )
-
-
-def stage_text(name: str) -> str:
-    """Return EDF+'s text of a stage, ``Sleep stage R``; of another class its name.
-
-    Examples
-    --------
-    >>> stage_text("N1"), stage_text("apnea")
-    ('Sleep stage N1', 'apnea')
-    """
-    return f"Sleep stage {name}" if name in _YASA else name

@@ -14,13 +14,14 @@ import soxr
 from numpy.typing import NDArray
 from scipy import signal as dsp
 
+from biopart.codes import MISSING
 from biopart.signals.bad import BadSamples, bad_samples, segments
 from biopart.signals.labels import labels
 from biopart.signals.montage import Derivation, montage
 from biopart.signals.recording import Channel, Recording, to_physical
 from biopart.signals.units import MICROVOLT, is_electrode, is_known_unit, unit_name
 from biopart.store.card import Card, ForcedUnit
-from biopart.store.contents import MISSING, Record
+from biopart.store.contents import Record
 
 PLAUSIBLE_UV = (0.5, 1000.0)
 NORMAL_99 = 2.5758

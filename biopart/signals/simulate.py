@@ -5,7 +5,6 @@ download; ``SIMULATED.txt`` at the root and a line in every header say what they
 written beside and renamed, and one that is there already is not made again.
 """
 
-import shutil
 import struct
 import warnings
 from collections.abc import Callable, Sequence
@@ -16,6 +15,8 @@ import numpy as np
 from edfio import Edf, EdfAnnotation, EdfSignal, Patient, Recording
 from numpy.typing import NDArray
 
+from biopart.codes import EDF_UNSCORED, STAGES, edf_text
+from biopart.files import whole
 from biopart.signals.simulate_night import (
     CHANNELS,
     UNITS,
@@ -24,7 +25,6 @@ from biopart.signals.simulate_night import (
     simulate_night,
 )
 from biopart.signals.simulate_tracks import SFREQ_HZ
-from biopart.store.label_rules import STAGES
 
 __all__ = ["MARKER", "SimulatedNight", "simulate_cohort", "simulate_night"]
 
@@ -141,19 +141,17 @@ def _wfdb_file(folder: Path, record: str) -> Path:
 
 def _write_wfdb(file: Path, record: str, night: SimulatedNight, rows: list[int]) -> None:
     """Write header, signals and annotations into a folder beside, then rename it."""
-    part = file.parent.with_name(f".{record}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
     digital = np.empty((night.signals.shape[1], len(rows)), "<i2")
     lines = [f"{record} {len(rows)} {SFREQ_HZ} {len(digital)}"]
     for column, row in enumerate(rows):
         values = digital[:, column] = _digital(night, row, _BASELINES[row])
         lines.append(_signal_line(record, row, values))
     lines.append("#simulated by biopart, no person was recorded")
-    (part / file.name).write_text("\n".join(lines) + "\n")
-    _write_mat(part / f"{record}.mat", digital)
-    _write_annotations(part, record, night)
-    part.replace(file.parent)
+    with whole(file.parent) as part:
+        part.mkdir()
+        (part / file.name).write_text("\n".join(lines) + "\n")
+        _write_mat(part / f"{record}.mat", digital)
+        _write_annotations(part, record, night)
 
 
 def _signal_line(record: str, row: int, values: NDArray[np.int16]) -> str:
@@ -207,18 +205,17 @@ def _stage_runs(night: SimulatedNight) -> list[tuple[int, int, int]]:
 
 def _write_edf(file: Path, record: str, night: SimulatedNight, rows: list[int]) -> None:
     """Write the hypnogram, then the signals, each beside and renamed."""
-    marks = [EdfAnnotation(0, night.lead_in_s, "Sleep stage ?")]
+    marks = [EdfAnnotation(0, night.lead_in_s, EDF_UNSCORED)]
     for onset, duration, stage in _stage_runs(night):
-        marks.append(EdfAnnotation(onset, duration, f"Sleep stage {STAGES[stage]}"))
+        marks.append(EdfAnnotation(onset, duration, edf_text(STAGES[stage])))
     signals = [_edf_signal(night, row) for row in rows]
     about = Recording(equipment_code="simulated")
     hypnogram = Edf([], patient=Patient(), recording=about, annotations=marks)
     psg = Edf(signals, patient=Patient(), recording=about, data_record_duration=1)
     for edf, kind in ((hypnogram, "Hypnogram"), (psg, "PSG")):
         target = file.with_name(f"{record}-{kind}.edf")
-        part = target.with_name(f".{target.name}.part")
-        edf.write(part)
-        part.replace(target)
+        with whole(target) as beside:
+            edf.write(beside)
 
 
 def _edf_signal(night: SimulatedNight, row: int) -> EdfSignal:

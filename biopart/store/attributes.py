@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from biopart.store.label_rules import STAGES, StageLabels
+from biopart.codes import STAGES
+from biopart.store.label_rules import StageLabels
 
 # Of a card; they change no value.
 NAMES = {"title", "licence", "citation", "origin", "baseline", "max_bad"}

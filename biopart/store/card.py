@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from biopart.settings import Strict, find, load
 from biopart.store.label_rules import Labels, NoLabels, check_glob, compiled
-from biopart.store.settings import Strict, find, load
 
 
 class Origin(Strict):

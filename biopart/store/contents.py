@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-MISSING = -32768
+from biopart.codes import MISSING
 
 Arrays = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from biopart.store.settings import Strict
+from biopart.codes import STAGES
+from biopart.settings import Strict
 
-STAGES = ("W", "N1", "N2", "N3", "R")
 UNSCORED = "?"
 EVENT = "event"
 CODES: dict[str, dict[int, str]] = {

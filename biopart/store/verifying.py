@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
+from biopart.files import cache_folder, write_json
 from biopart.store.records import Store
 
 
@@ -37,10 +37,7 @@ def check_arrays(store: Store, records: Collection[str] | None = None) -> None:
         )
     if fresh:
         with suppress(OSError):  # a home that cannot be written to costs a hash each time
-            file.parent.mkdir(parents=True, exist_ok=True)
-            beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-            beside.write_text(json.dumps(known | now), encoding="utf-8")
-            beside.replace(file)
+            write_json(file, known | now)
 
 
 def _differs(store: Store, record: str) -> bool:
@@ -50,9 +47,8 @@ def _differs(store: Store, record: str) -> bool:
 
 def _memory(path: Path) -> Path:
     """Return the file that remembers a store."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biopart"
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
-    return folder / "verified" / f"{name}.json"
+    return cache_folder() / "verified" / f"{name}.json"
 
 
 def _remembered(file: Path) -> dict[str, str]:

@@ -1,7 +1,6 @@
 """Writing a store: a record appears whole or not at all, since it is written beside and renamed."""
 
 import json
-import os
 import re
 import shutil
 import warnings
@@ -13,8 +12,9 @@ from typing import Any, Literal
 import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec
+from zarr.storage import MemoryStore
 
-from biopart.files import held
+from biopart.files import held, whole
 from biopart.store.attributes import differences, holds_stages
 from biopart.store.contents import Images, Record
 from biopart.store.records import FORMAT_VERSION, Store
@@ -53,17 +53,16 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
     if path.is_file():
         raise ValueError(f"{path} is a file; give the folder of a store")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     if not path.is_dir() or not any(path.iterdir()):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
-        beside.replace(path)
+        with whole(path) as beside:
+            zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
         return
     store = Store(path)
     if not len(store):
-        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
-        (beside / "zarr.json").replace(path / "zarr.json")
-        beside.rmdir()
+        memory: dict[str, Any] = {}
+        zarr.open_group(MemoryStore(memory), mode="w", zarr_format=3, attributes=wanted)
+        with whole(path / "zarr.json") as beside:
+            beside.write_bytes(memory["zarr.json"].to_bytes())
         return
     changed = differences(store.attributes, wanted)
     if changed:
@@ -98,18 +97,18 @@ def write_record(
         raise ValueError(f"a record's name must be a plain folder name; got {name!r}")
     store = Store(path)
     record.check(name, store.channels)
-    beside = path / f".{name}.{os.getpid()}.part"
     _remove_leftovers(path, name)
     attributes = {**record.attributes, **record.own_attributes(), "sha256": record.digest()}
-    group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
-    for key, (dimensions, values) in record.arrays().items():
-        options = _options(record, dimensions, values.shape, layout) if key == record.grid else {}
-        _write(group, key, values, dimensions, **options)
-        if key == "label" and holds_stages(store.attributes):
-            _write(group, "stage", values, dimensions)
-    if (path / name).exists():
-        (path / name).rename(path / f".{name}.replaced.part")
-    beside.rename(path / name)
+    with whole(path / name) as beside:
+        group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
+        for key, (dimensions, values) in record.arrays().items():
+            of_grid = key == record.grid
+            options = _options(record, dimensions, values.shape, layout) if of_grid else {}
+            _write(group, key, values, dimensions, **options)
+            if key == "label" and holds_stages(store.attributes):
+                _write(group, "stage", values, dimensions)
+        if (path / name).exists():
+            (path / name).rename(path / f".{name}.replaced.part")
     _remove_leftovers(path, name)
 
 

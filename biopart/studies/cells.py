@@ -18,8 +18,9 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
+from biopart.files import read_json, write_json
 from biopart.recipe import Recipe
-from biopart.run import Run, read_json, write_json
+from biopart.run import Run
 
 # What a training may raise on data or settings that do not go (NaN, no memory, a damaged file), or
 # by a fault of ours: it costs a cell, whose file keeps the traceback, and never the study.

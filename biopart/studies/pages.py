@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from biopart.run import plain, write_text
+from biopart.files import plain, write_text
 
 BANNER = "Simulated recordings: no figure on this page is a result"
 QUANTITIES = {

@@ -16,8 +16,9 @@ from typing import Any
 from threadpoolctl import threadpool_limits
 
 from biopart.compute import cores, has_device
+from biopart.files import write_text
 from biopart.recipe import Recipe
-from biopart.run import Run, write_text
+from biopart.run import Run
 from biopart.studies.cells import FAULTS, Board, Cell, Plan
 from biopart.studies.estimate import Standing, estimate, overview, remaining, spoken, standing
 from biopart.train import Row

@@ -15,8 +15,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
+from biopart.codes import MISSING
 from biopart.data import Batch, StepOutput
-from biopart.nn.normalise import MISSING
 from biopart.run import Run
 from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore, save_checkpoint

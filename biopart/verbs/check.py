@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
+from biopart.codes import MISSING
 from biopart.evaluation.leak import position_leak
 from biopart.images.ingest import stale_packs
 from biopart.run import Run
+from biopart.settings import checked
 from biopart.signals.ingest import stale_records
 from biopart.store import Store
-from biopart.store.contents import MISSING
 from biopart.store.image_card import ImageCard
 from biopart.store.persons import doubtful_persons
-from biopart.store.settings import checked
 
 LEAK_WINDOWS = 60
 OUTLYING = 0.9

@@ -16,6 +16,7 @@ from biopart.compute import cores, describe, open_fabric
 from biopart.data import SceneSource
 from biopart.data.scenes import Jitter, draw
 from biopart.evaluation.detection import check_installed, score_detections
+from biopart.files import write_json, write_text
 from biopart.images.annotations import reasons, total
 from biopart.images.coco import Coco, Scene, read_coco
 from biopart.images.outlines import encode
@@ -23,7 +24,7 @@ from biopart.nn import Normalise, ViT
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Detect
 from biopart.recipe import Recipe, ScenesSettings
-from biopart.run import Run, new_run, one_process, origins, write_json, write_text
+from biopart.run import Run, new_run, one_process, origins
 from biopart.train import Row, Task, fit
 from biopart.verbs.pretrain import stored_recipe
 from biopart.verbs.weights import start_encoder

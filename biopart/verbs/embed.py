@@ -1,8 +1,6 @@
 """What an encoder makes of windows, recordings or images, for other tools."""
 
 import importlib.util
-import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,14 +13,15 @@ from torch import Tensor
 
 from biopart.compute import open_fabric
 from biopart.data import Source, open_cohort
+from biopart.files import whole
+from biopart.grid import patchify
 from biopart.nn import Normalise, ViT
-from biopart.nn.classifier import tile
 from biopart.nn.weights import load_encoder, load_model, load_tensors
 from biopart.recipe import ComputeSettings
 from biopart.run import Run
+from biopart.settings import checked
 from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
-from biopart.store.settings import checked
 from biopart.verbs.check import is_store
 from biopart.verbs.evaluate import check_fit
 from biopart.verbs.inference import windows_of
@@ -75,18 +74,11 @@ def embed(
     items = of_store(what, about) if is_store(what) else of_recording(what, about)
     data = collected(items, encode, about, patches=patches)
     data.attrs |= {"run": str(run.path), "source": what.name, "recipe": about["recipe"]}
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with whole(out) as beside:
         if table:
             as_table(data).to_parquet(beside, index=False)
         else:
             data.to_zarr(beside, zarr_format=3, consolidated=False)
-        beside.rename(out)
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        beside.unlink(missing_ok=True)
     return {"file": str(out), "items": data.sizes["item"], "features": data.sizes["feature"]}
 
 
@@ -113,7 +105,7 @@ def encoder_of(run: Run, device: str) -> tuple[Encode, dict[str, Any]]:
 
     @torch.no_grad()
     def encode(values: NDArray[Any]) -> NDArray[np.float32]:
-        patches = tile(prepare(torch.from_numpy(values).to(fabric.device)), encoder.patch)
+        patches = patchify(prepare(torch.from_numpy(values).to(fabric.device)), encoder.patch)
         positions: Tensor | None = None
         if not hinted and encoder.position != "none":
             shape = (*patches.shape[:2], len(encoder.patch))

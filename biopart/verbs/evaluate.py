@@ -10,16 +10,18 @@ from lightning_fabric import Fabric
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from biopart.codes import MISSING
 from biopart.compute import open_fabric
 from biopart.data import Cohort, Source, open_cohort
+from biopart.files import write_json
 from biopart.nn import Classifier, Normalise
-from biopart.nn.normalise import MISSING, Normalisation
+from biopart.nn.normalise import Normalisation
 from biopart.nn.sequence import SequenceClassifier
 from biopart.nn.weights import load_model
 from biopart.recipe import ComputeSettings
-from biopart.run import Run, find_run, write_json
+from biopart.run import Run, find_run
+from biopart.settings import checked
 from biopart.store.persons import Met
-from biopart.store.settings import checked
 from biopart.train import predict
 from biopart.verbs.context import Nights, classify
 from biopart.verbs.experiment import refuse_seen, some

@@ -2,8 +2,6 @@
 
 import importlib.util
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -12,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biopart.files import whole, write_json, write_text
 from biopart.nn import ViT
 from biopart.nn.hub import HubModel
 from biopart.nn.normalise import IMAGENET
 from biopart.nn.weights import load_tensors, save_tensors
-from biopart.run import Run, write_json, write_text
+from biopart.run import Run
 
 Target = Literal["safetensors", "timm", "onnx", "hub"]
 TOLERANCE = 1e-4  # of ONNX Runtime's output against ours, relative to the largest value
@@ -60,15 +59,9 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
             f"{run.path} looks at {about['context']} windows at once, which --to {to} has no room "
             "for; take --to safetensors, or the fine-tuning without context beside it"
         )
-    beside = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
+    with whole(out) as beside:
         said = _write(to, tensors, about, beside)
         files = [beside] if beside.is_file() else sorted(beside.iterdir())
-        beside.rename(out)
-    finally:
-        if beside.is_dir():
-            shutil.rmtree(beside)
-        beside.unlink(missing_ok=True)
     return {"files": [str(out / f.relative_to(beside)) for f in files], **said}
 
 

@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from biopart.codes import MISSING
 from biopart.data.windows import offsets
 from biopart.nn import Normalise
-from biopart.nn.normalise import MISSING
 from biopart.store import Record
 
 BATCH = 128

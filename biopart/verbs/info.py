@@ -6,9 +6,9 @@ from typing import Any
 
 from biopart.recipe import Recipe, load_recipe
 from biopart.run import Run, find_run
+from biopart.settings import find, read_yaml
 from biopart.store import Store, load_card
 from biopart.store.image_card import is_image_card, load_image_card
-from biopart.store.settings import find, read_yaml
 from biopart.verbs.check import is_run, is_store
 from biopart.verbs.inspect import raw_info, recording_info
 

@@ -9,12 +9,13 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from biopart.compute import compiled, describe, open_fabric, settle
+from biopart.files import write_json, write_text
 from biopart.nn import ViT
 from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
 from biopart.objectives import PRETRAINING, Part
 from biopart.recipe import ComputeSettings, Objective, Recipe, resolve
-from biopart.run import Run, find_run, new_run, one_process, origins, write_json, write_text
-from biopart.store.settings import read_yaml
+from biopart.run import Run, find_run, new_run, one_process, origins
+from biopart.settings import read_yaml
 from biopart.train import Row, Task, fit, measure
 from biopart.verbs.experiment import Experiment, open_experiment
 

@@ -10,14 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from biopart.codes import MISSING
 from biopart.compute import open_fabric
 from biopart.data import Source, WindowSource
 from biopart.evaluation.probes import card_features, linear_probe
+from biopart.files import write_json
 from biopart.grid import patchify
 from biopart.nn import ViT
-from biopart.nn.normalise import MISSING
 from biopart.nn.weights import load_encoder
-from biopart.run import Run, write_json
+from biopart.run import Run
 from biopart.store.persons import Met
 from biopart.train import predict
 from biopart.verbs.experiment import Experiment, open_experiment

@@ -12,10 +12,10 @@ import torch
 import xarray as xr
 from numpy.typing import NDArray
 
+from biopart.codes import MISSING
 from biopart.grid import grid_boxes, place, spread
 from biopart.grid.boxes import Boxes
 from biopart.nn import Normalise
-from biopart.nn.normalise import MISSING
 from biopart.objectives import Part
 from biopart.run import Run
 from biopart.store import Card, Record

@@ -14,9 +14,10 @@ from biopart.data import Source
 from biopart.evaluation.calibration import calibration_error
 from biopart.evaluation.images import score_images
 from biopart.evaluation.metrics import kappa_of, score
+from biopart.files import write_json, write_text
 from biopart.nn.weights import save_tensors
 from biopart.recipe import Recipe
-from biopart.run import Run, origins, write_json, write_text
+from biopart.run import Run, origins
 from biopart.train import Row
 from biopart.verbs.experiment import Experiment
 from biopart.verbs.plan import Plan

@@ -11,13 +11,13 @@ import xarray as xr
 from scipy.special import softmax
 from torch import nn
 
+from biopart.settings import checked
 from biopart.signals.montage import montage
 from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
 from biopart.signals.readers.in_memory import recording_of_array
 from biopart.signals.recording import Recording
 from biopart.store import Card, Record
-from biopart.store.settings import checked
 from biopart.verbs.inference import logits_of
 
 Channels = Mapping[str, str | Sequence[str]]

@@ -1,5 +1,6 @@
 """Sleep stages: spellings, numbers, hypnograms of all kinds, clocks, labels of epochs."""
 
+from biopart.codes import is_event, stage_code
 from biopart.signals.stages.epochs import label_epochs, unscored_tail_s
 from biopart.signals.stages.reading import (
     of_annotation,
@@ -9,7 +10,6 @@ from biopart.signals.stages.reading import (
     stated_start,
 )
 from biopart.signals.stages.scoring import Night, Scoring
-from biopart.signals.stages.words import is_event, stage_code
 
 __all__ = [
     "Night",

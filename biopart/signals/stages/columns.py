@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, cast
 
+from biopart.codes import is_event, stage_code
 from biopart.signals.clock import read_clock
 from biopart.signals.recording import Start
-from biopart.signals.stages.words import is_event, stage_code
 from biopart.store.label_rules import StageColumns
 
 FORMS = (

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from biopart.codes import STAGES, is_event, plain_text, stage_code
 from biopart.signals.recording import Mark
 from biopart.signals.stages.numbers import meanings
-from biopart.signals.stages.words import is_event, plain_text, stage_code
-from biopart.store.label_rules import EVENT, STAGES, UNSCORED, StageLabels
+from biopart.store.label_rules import EVENT, UNSCORED, StageLabels
 
 _NUMBER = re.compile(r"[+-]?\d{1,6}(?:\.0*)?")
 _TOUCH_S = 1.0  # a mark that begins so shortly before the end of another follows it

@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from biopart.codes import STAGES, YASA
 from biopart.nn.weights import load_tensors
 from biopart.studies.curve.table import Curve
 
-STAGES = {"W": "WAKE", "N1": "N1", "N2": "N2", "N3": "N3", "R": "REM"}
 MEASURES = ("accuracy", "balanced_acc", "kappa", "mcc", "f1")
 UNSCORED = "UNS"
 
@@ -83,7 +83,7 @@ def read_nights(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[
         raise ValueError(
             f"{path} predicts {', '.join(classes)}; agreement by YASA takes {', '.join(STAGES)}"
         )
-    order = np.array([list(STAGES).index(name) for name in classes])
+    order = np.array([STAGES.index(name) for name in classes])
     record, epoch = tensors["record"].numpy(), tensors["epoch"].numpy()
     nights: tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]] = ({}, {})
     for number in np.unique(record):
@@ -181,5 +181,5 @@ def _agreement(truth: Nights, predicted: Nights) -> Any:
 def _hypnogram(stages: NDArray[Any], scorer: str) -> Any:
     import yasa
 
-    names = np.array([*STAGES.values(), UNSCORED])  # the last one serves -1
+    names = np.array([*YASA.values(), UNSCORED])  # the last one serves -1
     return yasa.Hypnogram(names[stages], n_stages=5, freq="30s", scorer=scorer)

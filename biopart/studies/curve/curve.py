@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from biopart import figures
+from biopart.files import read_json, write_json, write_text
 from biopart.recipe import Recipe
-from biopart.run import Run, origins, read_json, write_json, write_text
-from biopart.store.settings import checked
+from biopart.run import Run, origins
+from biopart.settings import checked
 from biopart.studies.cells import Board, Cell, Plan
 from biopart.studies.curve.page import picture, write_page
 from biopart.studies.curve.plan import plan_curve

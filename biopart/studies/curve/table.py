@@ -16,7 +16,7 @@ from biopart.evaluation.paired import (
     curve_interval,
     paired_difference,
 )
-from biopart.run import write_text
+from biopart.files import write_text
 from biopart.studies.curve.words import WORDS, Words
 
 COLUMNS = (

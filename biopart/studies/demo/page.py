@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biopart import figures
+from biopart.files import write_text
 from biopart.grid import place
 from biopart.nn import Normalise
 from biopart.objectives import Part
-from biopart.run import Run, write_text
+from biopart.run import Run
 from biopart.studies import pages
 from biopart.verbs.evaluate import load
 from biopart.verbs.experiment import Experiment, open_experiment

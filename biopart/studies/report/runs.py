@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biopart.run import Run, read_json
-from biopart.store.settings import read_yaml
+from biopart.files import read_json
+from biopart.run import Run
+from biopart.settings import read_yaml
 
 OF_THE_MACHINE = ("compute.", "seed")
 

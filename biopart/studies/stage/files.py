@@ -9,11 +9,9 @@ from typing import Any
 import edfio
 import xarray as xr
 
-from biopart.run import write_json, write_text
+from biopart.codes import EDF_UNSCORED, edf_text
+from biopart.files import whole, write_json, write_text
 from biopart.signals.clock import read_start
-from biopart.signals.hypnogram import stage_text
-
-UNSCORED = "Sleep stage ?"
 
 
 def write_files(
@@ -69,16 +67,15 @@ def write_edf(night: xr.Dataset, path: Path) -> None:
     length = float(night.attrs["epoch_s"])
     rows = zip(night["onset_s"].values, night["hypnogram"].values, night["bad"].values, strict=True)
     notes = [
-        edfio.EdfAnnotation(float(onset_s), length, UNSCORED if bad else stage_text(names[code]))
+        edfio.EdfAnnotation(float(onset_s), length, EDF_UNSCORED if bad else edf_text(names[code]))
         for onset_s, code, bad in rows
     ]
     start = read_start(night.attrs["start"])
     day = None if start is None else date_of_edf(start)
     recording = None if day is None else edfio.Recording(startdate=day)
     clock = None if start is None else start.time()
-    beside = path.with_name(f".{path.name}.part")
-    edfio.Edf([], recording=recording, starttime=clock, annotations=notes).write(beside)
-    beside.replace(path)
+    with whole(path) as beside:
+        edfio.Edf([], recording=recording, starttime=clock, annotations=notes).write(beside)
 
 
 def date_of_edf(start: datetime) -> date:

@@ -1,8 +1,7 @@
 """Nights from files to folders: staged, compared with an expert where there is one, told."""
 
 import hashlib
-import os
-import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 from torch import nn
 
 from biopart.data import open_cohort
-from biopart.run import Run, read_json
+from biopart.files import read_json
+from biopart.run import Run
 from biopart.signals.readers import open_recording
 from biopart.store import Record
 from biopart.store.persons import Met
@@ -179,16 +179,14 @@ def _written(
     told["warnings"] += seen_before(Path(told["source"]).stem, staged, met)
     track = None if seconds is None else seconds.track(staged.record, staged.card)
     make_room(folder, told, clear=wishes.clear)
-    beside = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    try:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
+        beside = Path(name)
         files = write_files(staged.dataset, told, beside, quality=track)
         page = beside / "night.html"
         write_night(page, staged, found.known, told=told, quality=track)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(exist_ok=True)
         written = [path.replace(folder / path.name) for path in (*files, page)]
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return {"night": told["source"], **told, "files": [str(path) for path in written]}
 
 

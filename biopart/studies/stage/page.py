@@ -12,8 +12,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from biopart import figures
+from biopart.codes import MISSING
 from biopart.signals.clock import read_start
-from biopart.store.contents import MISSING
 from biopart.studies import pages
 from biopart.verbs.stage import Staged
 

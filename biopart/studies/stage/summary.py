@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biopart.codes import MISSING, STAGES
 from biopart.evaluation.metrics import score
-from biopart.evaluation.sleep import STAGES, sleep_statistics
+from biopart.evaluation.sleep import sleep_statistics
 from biopart.run import Run
+from biopart.settings import checked
 from biopart.signals.clock import DAY_S, clock_text, read_start, seconds_after
 from biopart.signals.labels import label_stages, scoring_of
 from biopart.signals.recording import Recording
 from biopart.signals.stages import Night, read_scoring, stated_start
 from biopart.store import Card
-from biopart.store.contents import MISSING
 from biopart.store.label_rules import StageLabels
 from biopart.store.persons import Met
-from biopart.store.settings import checked
 from biopart.studies.stage.files import has_edf_date
 from biopart.verbs.stage import Staged
 

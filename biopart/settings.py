@@ -9,8 +9,8 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
-SHIPPED = Path(__file__).parents[1] / "shipped"
-CHECKOUT = Path(__file__).parents[2]
+SHIPPED = Path(__file__).parents[0] / "shipped"
+CHECKOUT = Path(__file__).parents[1]
 
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -1,4 +1,4 @@
-"""Spellings of sleep stages, and of events that may lie inside a stage.
+"""The codes that data are stored by: missing samples, sleep stages, and their spellings.
 
 Codes are W=0, N1=1, N2=2, N3=3, R=4 and -1 for unscored, artefact and movement. Rechtschaffen and
 Kales' stages 3 and 4 are N3, as the AASM manual has it.
@@ -11,6 +11,18 @@ French, Spanish, Italian, Dutch and Portuguese.
 
 import re
 import unicodedata
+
+MISSING = -32768
+"""The int16 value that marks a missing sample in a store (its ``_FillValue``)."""
+
+STAGES = ("W", "N1", "N2", "N3", "R")
+"""Names of the stages by their codes, after the AASM manual."""
+
+YASA = dict(zip(STAGES, ("WAKE", "N1", "N2", "N3", "REM"), strict=True))
+"""YASA's name of each stage."""
+
+EDF_UNSCORED = "Sleep stage ?"
+"""EDF+'s text of an epoch without a stage."""
 
 _WAKE = (
     "w wk wake awake waking wakefulness s0 n0 wach wachheit wachzustand eveil eveille veille "
@@ -146,3 +158,14 @@ def _is_paired(text: str) -> bool:
     """Tell one of WFDB's pairs, which begin as ``(event`` and end as ``event)``."""
     text = text.strip()
     return (text[:1] == "(") != (text[-1:] == ")") and text.count("(") != text.count(")")
+
+
+def edf_text(name: str) -> str:
+    """Return EDF+'s text of a stage, ``Sleep stage R``; of another class its name.
+
+    Examples
+    --------
+    >>> edf_text("N1"), edf_text("apnea")
+    ('Sleep stage N1', 'apnea')
+    """
+    return f"Sleep stage {name}" if name in STAGES else name
