@@ -1,10 +1,13 @@
-"""Files: texts in any usual encoding, and locks."""
+"""Files: texts in any usual encoding, written whole or not at all, and locks."""
 
 import codecs
+import math
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -80,3 +83,32 @@ def decode(raw: bytes) -> str:
         return raw.decode("utf-8")
     except UnicodeDecodeError:
         return raw.decode("cp1252", errors="replace")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file beside and rename it, so that it is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
+        beside.replace(path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise OSError(f"{path} cannot be written ({error.strerror}): make room for it") from None
+
+
+def plain(value: Any) -> Any:
+    """Return JSON-ready values, with NaN and infinities as None.
+
+    Examples
+    --------
+    >>> plain({"kappa": float("nan"), "persons": ("a", "b")})
+    {'kappa': None, 'persons': ['a', 'b']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple | set):
+        return [plain(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return str(value) if isinstance(value, Path) else value

@@ -1,7 +1,6 @@
 """The folder of one run: settings, provenance, metrics, checkpoint, weights, fine-tunings."""
 
 import json
-import math
 import os
 import platform
 import subprocess
@@ -13,43 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from biopart.files import held, read_text
+from biopart.files import plain as plain
+from biopart.files import write_text as write_text
 
 LATEST = Path("runs") / "latest"
 LIBRARIES = ("biopart", "torch", "timm", "numpy", "scipy", "zarr", "lightning-fabric")
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a file beside and rename it, so that it is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        beside.write_text(text, encoding="utf-8", errors="backslashreplace")
-        beside.replace(path)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise OSError(f"{path} cannot be written ({error.strerror}): make room for it") from None
-
-
 def write_json(path: Path, values: Mapping[str, Any]) -> None:
     """Write JSON readably and atomically; NaN becomes null."""
     write_text(path, json.dumps(plain(values), indent=2, ensure_ascii=False) + "\n")
-
-
-def plain(value: Any) -> Any:
-    """Return JSON-ready values, with NaN and infinities as None.
-
-    Examples
-    --------
-    >>> plain({"kappa": float("nan"), "persons": ("a", "b")})
-    {'kappa': None, 'persons': ['a', 'b']}
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value
 
 
 class Run:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from biopart.pages import BANNER
 from biopart.studies.curve.page import drawn, picture, points, write_page
 from biopart.studies.curve.table import Curve, Finished
 from biopart.studies.curve.verdict import verdict
-from biopart.studies.pages import BANNER
 
 EIGHT = (2, 3, 4, 5, 6, 7, 8, 9)
 BETTER = (3, 5, 7, 8, 8, 9, 9, 10)

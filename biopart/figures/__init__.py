@@ -5,12 +5,13 @@ no leak of open figures. Colours are Okabe & Ito's (2008), viridis and one-hue b
 colour-blind eyes.
 """
 
-from biopart.figures.drawing import PALETTE, save, to_html
+from biopart.figures.drawing import PALETTE, save
 from biopart.figures.efficiency import Panel, comparison, sample_efficiency
+from biopart.figures.markup import THEME, to_html
 from biopart.figures.nights import epochs_of, quality, spectrogram
 from biopart.figures.pairs import matrices, scattered, stretched
 from biopart.figures.places import pasted, pasted_together, sized, uncertain
-from biopart.figures.predictions import STAGES, confusion, hypnogram
+from biopart.figures.predictions import STAGE_COLOURS, STAGES, confusion, hypnogram
 from biopart.figures.reconstructions import reconstruction
 from biopart.figures.swept import over_values
 from biopart.figures.training import training_curves
@@ -18,6 +19,8 @@ from biopart.figures.training import training_curves
 __all__ = [
     "PALETTE",
     "STAGES",
+    "STAGE_COLOURS",
+    "THEME",
     "Panel",
     "comparison",
     "confusion",
