@@ -2,6 +2,7 @@
 
 import math
 import os
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,17 @@ def plain(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(visible=True, color="#E6E6E6", linewidth=0.6)
     axis.set_axisbelow(True)
+
+
+def broken(text: str) -> str:
+    """Break the text of a vertical axis into lines that are no longer than a small axis.
+
+    Examples
+    --------
+    >>> broken("R2 against chance, held-out persons")
+    'R2 against chance,\\nheld-out persons'
+    """
+    return textwrap.fill(text, 26, break_on_hyphens=False)
 
 
 def listed(values: Mapping[str, float], most: int = 8, digits: int = 3) -> str:

@@ -69,7 +69,9 @@ def _place_scatter(
     low, high = min(0.0, *placed_s), max(length_s, *placed_s)
     axis.set(xlim=(low, high), ylim=(low, high), box_aspect=1)
     axis.set_xticks(axis.get_yticks())
-    axis.set(xlim=(low, high), xlabel="true start (s)", ylabel="predicted start (s)")
+    margin = 0.04 * (high - low)  # so that no point is cut in half
+    axis.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+    axis.set(xlabel="true start (s)", ylabel="predicted start (s)")
     plain(axis)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from biopart.figures.drawing import PALETTE, listed, panels, plain
+from biopart.figures.drawing import PALETTE, broken, listed, panels, plain
 
 _LOG_SPREAD = 8  # values that span more than this factor stand on a log axis
 
@@ -55,7 +55,7 @@ def over_values(
             axis.set_xscale("log")
             axis.set_xticks(places, [f"{place:g}" for place in places])
             axis.set_xticks([], minor=True)
-        axis.set(xlabel=xlabel, ylabel=label)
+        axis.set(xlabel=xlabel, ylabel=broken(label))
         plain(axis)
     found = []
     for key, label in names.items():
