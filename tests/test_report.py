@@ -112,7 +112,7 @@ def test_real_runs_stand_with_their_state_losses_and_scores(real, tmp_path):
     assert f"({low:.3f} to {high:.3f})" in cells[3]
     assert "Pretraining: mae" in page
     assert "Pretraining: part" in page
-    assert 'alt="training loss over steps; at last part-seed0 ' in page
+    assert 'aria-label="training loss over steps; at last part-seed0 ' in page
 
 
 def test_provenance_of_a_baseline_is_that_of_its_fine_tuning(real, tmp_path):
@@ -129,7 +129,7 @@ def test_provenance_of_a_baseline_is_that_of_its_fine_tuning(real, tmp_path):
 def test_the_page_loads_nothing(real, tmp_path):
     page = page_of([real], tmp_path)
     assert not re.search(r"<script|<link|@import|https?://|src=\"(?!data:)", page)
-    assert all("alt=" in image for image in re.findall(r"<img [^>]*>", page))
+    assert all("aria-label=" in image for image in re.findall(r"<svg [^>]*>", page))
     assert "not a medical device" in page
 
 
@@ -211,7 +211,7 @@ def test_a_run_in_training_says_how_far_it_is(tmp_path):
     assert cells[6] == "3.0"  # 16 windows at 16 a second, then 9 steps of 16 at 72
     assert "R, s3-seed1: unfinished: step 20 of 60" in page
     assert "Fine-tuning, labelled persons: 3" in page
-    assert "Nothing was scored yet." in page
+    assert "Nothing has been scored yet." in page
 
 
 @pytest.mark.parametrize(
@@ -282,9 +282,9 @@ def test_a_fine_tuning_with_settings_of_its_own_says_so(tmp_path):
 def test_simulated_runs_are_named_above_all(tmp_path):
     a = write_run(tmp_path / "a", about={"simulated": True})
     b = write_run(tmp_path / "b", about={"simulated": False})
-    banner = "Simulated recordings in a: none of their figures is a result"
+    banner = "Simulated recordings in a: none of their scores is a result"
     assert banner in page_of([a, b], tmp_path)
-    assert "Simulated recordings: no figure on this page" in page_of([a], tmp_path)
+    assert "Simulated recordings: no number on this page" in page_of([a], tmp_path)
     assert "Simulated" not in page_of([b], tmp_path)
 
 
