@@ -1,4 +1,4 @@
-"""Figures on a page: drawings as SVG in the page's colours, pixels as PNG, every one with a text."""
+"""Figures on a page: drawings as SVG in its colours, pixels as PNG, every one with a text."""
 
 import base64
 import re

@@ -1,4 +1,4 @@
-"""The skin of all pages: escaping, dark and print rules, structure, nothing loaded from anywhere."""
+"""The skin of all pages: escaping, dark and print rules, structure, nothing loaded."""
 
 import re
 from pathlib import Path

@@ -117,7 +117,7 @@ def test_real_runs_stand_with_their_state_losses_and_scores(real, tmp_path):
 
 def test_provenance_of_a_baseline_is_that_of_its_fine_tuning(real, tmp_path):
     page = page_of([real], tmp_path)
-    assert "supervised-seed0: no pretraining; what is shown is of the newest fine-tuning" in page
+    assert "supervised-seed0: no pretraining; the table shows the newest fine-tuning" in page
     mae, part, baseline = row_of(page, "provenance", "parameters")
     assert int(mae) > 0
     assert baseline == "-"
@@ -232,7 +232,7 @@ def test_a_score_stands_with_its_interval_notes_and_confusion(tmp_path):
     cells = row_of(page, "results", "R")
     assert cells[:3] == ["s3-seed7", "3", "7"]
     assert re.sub("<[^>]*>", "", cells[3]) == "0.612 (0.502 to 0.700)"
-    assert cells[4:7] == ["0.500", "-", "0.810"]
+    assert cells[4:7] == ["0.500", "\N{EN DASH}", "0.810"]
     assert cells[-1] == "1"
     assert "<li>no window of R among the persons drawn</li>" in page
     assert row_of(page, "results", "W") == [
@@ -250,7 +250,9 @@ def test_scores_on_other_persons_or_stores_stand_apart(tmp_path):
     groups = comparable(find_entries([a, b]))
     names = [[(e.label, t.name) for e, t in group.scores] for group in groups]
     assert names == [[("a", "s3-seed0"), ("b", "s3-seed0")], [("a", "s3-seed1")]]
-    assert "The test persons differ: 2 sets of persons or stores." in page_of([a, b], tmp_path)
+    assert "The test persons differ: there are 2 sets of persons or stores." in page_of(
+        [a, b], tmp_path
+    )
     (b / "finetune" / "s3-seed0" / "provenance.json").write_text('{"store_sha256": "f00"}')
     assert len(comparable(find_entries([a, b]))) == 3
 

@@ -67,12 +67,12 @@ def plain(axis: Axes) -> None:
 
 
 def broken(text: str) -> str:
-    """Break the text of a vertical axis into lines that are no longer than a small axis.
+    r"""Break the text of a vertical axis into lines that are no longer than a small axis.
 
     Examples
     --------
     >>> broken("R2 against chance, held-out persons")
-    'R2 against chance,\\nheld-out persons'
+    'R2 against chance,\nheld-out persons'
     """
     return textwrap.fill(text, 26, break_on_hyphens=False)
 
