@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
+from biopart.pages import BANNER
 from biopart.studies.curve.page import drawn, picture, points, write_page
 from biopart.studies.curve.table import Curve, Finished
 from biopart.studies.curve.verdict import verdict
-from biopart.studies.pages import BANNER
 
 EIGHT = (2, 3, 4, 5, 6, 7, 8, 9)
 BETTER = (3, 5, 7, 8, 8, 9, 9, 10)
@@ -58,7 +58,7 @@ class _Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.add(tag)
-        if tag == "img":
+        if tag == "svg":
             self.text += "[picture]"
             self.images.append(dict(attrs))
 
@@ -87,8 +87,8 @@ def test_page_loads_nothing_and_describes_its_picture(tmp_path: Path) -> None:
     page = _page(tmp_path, _curve(ALL))
     assert not page.tags & {"script", "link", "iframe"}
     (image,) = page.images
-    assert str(image["src"]).startswith("data:image/png;base64,")
-    assert "Paired differences to PART" in str(image["alt"])
+    assert image["role"] == "img"
+    assert "Paired differences to PART" in str(image["aria-label"])
     assert "http" not in page.text
 
 
@@ -105,7 +105,7 @@ def test_page_shows_figures_with_intervals_and_marks_what_is_supported(tmp_path:
 def test_page_of_simulated_recordings_has_a_banner_and_others_have_none(tmp_path: Path) -> None:
     shown = _page(tmp_path, _curve(ALL, simulated=True))
     assert shown.text.count(BANNER) >= 2
-    assert BANNER in str(shown.images[0]["alt"])
+    assert BANNER in str(shown.images[0]["aria-label"])
     assert "Simulated" not in _page(tmp_path, _curve(ALL)).text
 
 
@@ -120,7 +120,7 @@ def test_page_names_failed_and_missing_cells_notes_and_warnings(tmp_path: Path) 
     assert "mp3-s1-seed0: ValueError: the loss is NaN <step 3>" in text
     assert "Not done yet (1): mp3-s2-seed0" in text
     assert "20 persons were asked for" in text
-    assert "few windows of N1 (20 of 20 cells)" in text
+    assert "few windows of N1 (20 of 20 trainings)" in text
 
 
 @pytest.mark.parametrize(
@@ -132,11 +132,15 @@ def test_page_names_failed_and_missing_cells_notes_and_warnings(tmp_path: Path) 
             "No method shares a size and a seed with PART.",
         ),
         ({"part": EIGHT}, (5,), "No method shares a size and a seed with PART."),
-        ({"part": [4], "mae": [6]}, (5,), "Each test, of 1 test person, can reach p = 1 at best."),
+        (
+            {"part": [4], "mae": [6]},
+            (5,),
+            "Each test, over 1 test person, can reach p = 1 at best.",
+        ),
         (
             {"part": EIGHT, "mae": BETTER},
             (5,),
-            "Each test, of 8 test persons, can reach p = 0.0078",
+            "Each test, over 8 test persons, can reach p = 0.0078",
         ),
     ],
 )
@@ -193,5 +197,5 @@ def test_persons_that_differ_are_found_and_said(tmp_path: Path) -> None:
     row = drawn(curve)[0]
     assert (row["nested"], row["alike"]) == (False, False)
     text = _page(tmp_path, curve).text
-    assert "Methods had different persons with the seeds 0: " in text
-    assert "With the seeds 0 a larger size does not hold the smaller one." in text
+    assert "With the seeds 0, the methods had different persons: " in text
+    assert "With the seeds 0, a larger subset does not contain the smaller one." in text

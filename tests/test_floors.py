@@ -32,13 +32,14 @@ FLOORS = {
     "store": 1,
     "evaluation": 1,
     "figures": 1,
+    "pages": 1,
     "run": 1,
     "files": 0,
     "settings": 0,
     "codes": 0,
     "grid": 0,
 }
-WITHOUT_TORCH = {"images", "signals", "store", "evaluation"}
+WITHOUT_TORCH = {"images", "signals", "store", "evaluation", "figures", "pages"}
 TORCH = {"torch", "torchvision", "timm", "lightning_fabric", "lightning"}
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "misc", "base", "core", "manager"}
 

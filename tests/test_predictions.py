@@ -75,7 +75,7 @@ def test_confusion_shows_shares_of_the_row_and_counts() -> None:
     texts = [text.get_text() for text in axis.texts]
     assert texts[:6] == ["75%\n30", "25%\n10", "0%\n0", "0%\n0", "25%\n5", "75%\n15"]
     assert texts[6:] == ["-", "-", "-"]
-    np.testing.assert_allclose(np.asarray(axis.images[0].get_array())[:2].sum(axis=1), 1.0)
+    np.testing.assert_allclose(np.asarray(axis.collections[0].get_array())[:2].sum(axis=1), 1.0)
     assert [text.get_text() for text in axis.get_xticklabels()] == ["a", "b", "c"]
 
 

@@ -112,12 +112,12 @@ def test_real_runs_stand_with_their_state_losses_and_scores(real, tmp_path):
     assert f"({low:.3f} to {high:.3f})" in cells[3]
     assert "Pretraining: mae" in page
     assert "Pretraining: part" in page
-    assert 'alt="training loss over steps; at last part-seed0 ' in page
+    assert 'aria-label="training loss over steps; at last part-seed0 ' in page
 
 
 def test_provenance_of_a_baseline_is_that_of_its_fine_tuning(real, tmp_path):
     page = page_of([real], tmp_path)
-    assert "supervised-seed0: no pretraining; what is shown is of the newest fine-tuning" in page
+    assert "supervised-seed0: no pretraining; the table shows the newest fine-tuning" in page
     mae, part, baseline = row_of(page, "provenance", "parameters")
     assert int(mae) > 0
     assert baseline == "-"
@@ -129,7 +129,7 @@ def test_provenance_of_a_baseline_is_that_of_its_fine_tuning(real, tmp_path):
 def test_the_page_loads_nothing(real, tmp_path):
     page = page_of([real], tmp_path)
     assert not re.search(r"<script|<link|@import|https?://|src=\"(?!data:)", page)
-    assert all("alt=" in image for image in re.findall(r"<img [^>]*>", page))
+    assert all("aria-label=" in image for image in re.findall(r"<svg [^>]*>", page))
     assert "not a medical device" in page
 
 
@@ -211,7 +211,7 @@ def test_a_run_in_training_says_how_far_it_is(tmp_path):
     assert cells[6] == "3.0"  # 16 windows at 16 a second, then 9 steps of 16 at 72
     assert "R, s3-seed1: unfinished: step 20 of 60" in page
     assert "Fine-tuning, labelled persons: 3" in page
-    assert "Nothing was scored yet." in page
+    assert "Nothing has been scored yet." in page
 
 
 @pytest.mark.parametrize(
@@ -232,7 +232,7 @@ def test_a_score_stands_with_its_interval_notes_and_confusion(tmp_path):
     cells = row_of(page, "results", "R")
     assert cells[:3] == ["s3-seed7", "3", "7"]
     assert re.sub("<[^>]*>", "", cells[3]) == "0.612 (0.502 to 0.700)"
-    assert cells[4:7] == ["0.500", "-", "0.810"]
+    assert cells[4:7] == ["0.500", "\N{EN DASH}", "0.810"]
     assert cells[-1] == "1"
     assert "<li>no window of R among the persons drawn</li>" in page
     assert row_of(page, "results", "W") == [
@@ -250,7 +250,9 @@ def test_scores_on_other_persons_or_stores_stand_apart(tmp_path):
     groups = comparable(find_entries([a, b]))
     names = [[(e.label, t.name) for e, t in group.scores] for group in groups]
     assert names == [[("a", "s3-seed0"), ("b", "s3-seed0")], [("a", "s3-seed1")]]
-    assert "The test persons differ: 2 sets of persons or stores." in page_of([a, b], tmp_path)
+    assert "The test persons differ: there are 2 sets of persons or stores." in page_of(
+        [a, b], tmp_path
+    )
     (b / "finetune" / "s3-seed0" / "provenance.json").write_text('{"store_sha256": "f00"}')
     assert len(comparable(find_entries([a, b]))) == 3
 
@@ -282,9 +284,9 @@ def test_a_fine_tuning_with_settings_of_its_own_says_so(tmp_path):
 def test_simulated_runs_are_named_above_all(tmp_path):
     a = write_run(tmp_path / "a", about={"simulated": True})
     b = write_run(tmp_path / "b", about={"simulated": False})
-    banner = "Simulated recordings in a: none of their figures is a result"
+    banner = "Simulated recordings in a: none of their scores is a result"
     assert banner in page_of([a, b], tmp_path)
-    assert "Simulated recordings: no figure on this page" in page_of([a], tmp_path)
+    assert "Simulated recordings: no number on this page" in page_of([a], tmp_path)
     assert "Simulated" not in page_of([b], tmp_path)
 
 

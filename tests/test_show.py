@@ -141,7 +141,7 @@ def test_every_view_is_drawn_onto_one_page(signal_run, image_run, tmp_path: Path
     assert names[-2:] == ["scale-1.png", "scale-2.png"]
     assert len(names) == 2 + 1 + 2 + 2 + 2
     page = Path(images["page"]).read_text()
-    assert page.count("<img") == len(names)
+    assert page.count('class="drawing') == len(names)
     assert "6 held-out images" in page
     assert lines_of(signals)[0].endswith("50% of the positions told")
 

@@ -33,7 +33,7 @@ def test_known_intervals_are_drawn_and_each_name_has_its_axis() -> None:
     (bar,) = left.collections
     assert bar.get_segments()[0].tolist() == [[1.0, 0.4], [1.0, 0.6]]
     assert list(right.collections) == []
-    assert figure.get_label() == "k, R2 over x"
+    assert figure.get_label() == "Charts over x: k (1: 0.5, 2: 0.7); R2 (3: 0.1)"
 
 
 def test_values_that_do_not_fit_the_rows_are_refused() -> None:

@@ -5,18 +5,21 @@ no leak of open figures. Colours are Okabe & Ito's (2008), viridis and one-hue b
 colour-blind eyes.
 """
 
-from biopart.figures.drawing import PALETTE, save, to_html
+from biopart.figures.drawing import PALETTE, save
 from biopart.figures.efficiency import Panel, comparison, sample_efficiency
+from biopart.figures.markup import THEME, to_html
 from biopart.figures.nights import epochs_of, quality, spectrogram
 from biopart.figures.pairs import matrices, scattered, stretched
 from biopart.figures.places import pasted, pasted_together, sized, uncertain
-from biopart.figures.predictions import confusion, hypnogram
+from biopart.figures.predictions import STAGE_COLOURS, confusion, hypnogram
 from biopart.figures.reconstructions import reconstruction
 from biopart.figures.swept import over_values
 from biopart.figures.training import training_curves
 
 __all__ = [
     "PALETTE",
+    "STAGE_COLOURS",
+    "THEME",
     "Panel",
     "comparison",
     "confusion",

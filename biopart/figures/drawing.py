@@ -1,9 +1,8 @@
-"""What all figures share: colours, sizes, bare axes, and the ways out: a file or a page."""
+"""What all figures share: colours, sizes, bare axes, words for values, and files."""
 
-import base64
-import html
-import io
 import math
+import textwrap
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,6 @@ Array = NDArray[Any]
 GREY, PALE = "#555555", "#BBBBBB"
 WIDTH_IN = 9.0  # a laptop's page
 DPI = 110
-
-
-def to_html(figure: Figure) -> str:
-    """Give the figure as an `<img>` with its bytes inside and its label as text."""
-    image = io.BytesIO()
-    figure.savefig(image, format="png", dpi=1.5 * DPI)
-    data = base64.b64encode(image.getvalue()).decode("ascii")
-    width = round(figure.get_size_inches()[0] * DPI)
-    return (
-        f'<img src="data:image/png;base64,{data}" alt="{html.escape(str(figure.get_label()))}" '
-        f'style="width: {width}px; max-width: 100%">'
-    )
 
 
 def save(figure: Figure, path: str | Path) -> None:
@@ -73,3 +60,27 @@ def plain(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
     axis.grid(visible=True, color="#E6E6E6", linewidth=0.6)
     axis.set_axisbelow(True)
+
+
+def broken(text: str) -> str:
+    r"""Break the text of a vertical axis into lines that are no longer than a small axis.
+
+    Examples
+    --------
+    >>> broken("R2 against chance, held-out persons")
+    'R2 against chance,\nheld-out persons'
+    """
+    return textwrap.fill(text, 26, break_on_hyphens=False)
+
+
+def listed(values: Mapping[str, float], most: int = 8, digits: int = 3) -> str:
+    """Write values with their names, for the text of a figure; of many the first ones.
+
+    Examples
+    --------
+    >>> listed({"part": 0.51234, "mae": 0.5}), listed({"a": 1, "b": 2, "c": 3}, most=2)
+    ('part 0.512, mae 0.5', 'a 1, b 2 and 1 more')
+    """
+    texts = [f"{name} {value:.{digits}g}" for name, value in values.items()]
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more

@@ -9,7 +9,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, plain
+from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, listed, plain
 
 Points = Mapping[str, Sequence[tuple[float, float, float | None, float | None]]]
 Published = Mapping[str, Mapping[int, float]]
@@ -97,7 +97,7 @@ def sample_efficiency(
     _over_sizes(axis, Panel(points, ylabel, published=published), looks)
     axis.set_xlabel(xlabel)
     axis.legend(frameon=False)
-    figure.set_label(f"Sample efficiency of {', '.join(points)}: {ylabel} over {xlabel}")
+    figure.set_label(_panel_text(Panel(points, ylabel, "Sample efficiency"), xlabel))
     return figure
 
 
@@ -146,9 +146,18 @@ def comparison(
             _over_methods(axis, panel, looks)
         axis.set_title(panel.title, fontsize=10, loc="left")
     _legend(figure)
-    titles = "; ".join(panel.title or panel.ylabel for panel in shown)
-    figure.set_label(f"{titles}: over {xlabel}, for {', '.join(names)}")
+    figure.set_label(". ".join(_panel_text(panel, xlabel) for panel in shown))
     return figure
+
+
+def _panel_text(panel: Panel, xlabel: str) -> str:
+    """Describe a panel: its axes, and the values of each method by size."""
+    lines = [
+        f"{name} ({listed({f'{size:g}:': value for size, value, *_ in sorted(line)})})"
+        for name, line in panel.points.items()
+    ]
+    title = panel.title or "Chart"
+    return f"{title}: {panel.ylabel} over {xlabel}: {'; '.join(lines)}"
 
 
 def _check(points: Points) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import signal as dsp
 
-from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array, cycle, plain
+from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array, cycle, listed, plain
 from biopart.figures.predictions import on_clock, shade
 
 _HIGHEST_HZ = 30.0
@@ -57,7 +57,11 @@ def spectrogram(
     below.set(ylim=(0, 1), xlim=(0, hours[-1]), ylabel="confidence")
     plain(below)
     on_clock(below, start)
-    figure.set_label(f"Spectrogram and confidence of {len(confidence)} epochs")
+    figure.set_label(
+        f"Spectrogram: power in decibels by frequency (0 to {hz[shown][-1]:.0f} Hz) and time; "
+        f"below it a line chart of the confidence of {len(confidence)} epochs: "
+        f"{listed({'median': np.median(confidence), 'lowest': np.min(confidence)}, digits=2)}"
+    )
     return figure
 
 
@@ -102,7 +106,10 @@ def epochs_of(
         axis.set(xlim=(0, epoch_s))
         plain(axis)
     axes[-1].set_xlabel("time in the epoch (s)")
-    figure.set_label(f"{len(chosen)} epochs: {'; '.join(titles)}")
+    figure.set_label(
+        f"Signals of {len(chosen)} epochs against time in the epoch (0 to {epoch_s:g} s), "
+        f"{', '.join(names)} below each other: {'; '.join(titles)}"
+    )
     return figure
 
 
@@ -144,5 +151,9 @@ def quality(
         axis.set(yscale="log", ylabel=words.get(name, name), xlim=(0, hours[-1]))
         plain(axis)
     on_clock(axes[-1], start)
-    figure.set_label(f"Quality of {len(numbers)} epochs: {', '.join(tracks)}")
+    medians = {words.get(name, name): float(np.median(v)) for name, v in tracks.items()}
+    figure.set_label(
+        f"Line charts of {' and '.join(medians)} against time, logarithmic, {len(numbers)} epochs; "
+        f"medians of the night: {listed(medians)}"
+    )
     return figure

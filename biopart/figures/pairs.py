@@ -36,7 +36,11 @@ def matrices(truth: Array, predicted: Array, starts: Array, axes: Sequence[str])
             panel.set(xticks=[], yticks=[], xlabel="target j", ylabel="reference i")
             panels.append(panel)
         figure.colorbar(image, ax=panels, label="patch sizes", shrink=0.9)
-    figure.set_label(f"Relations of {len(starts)} patches, sorted by where they lie")
+    error = float(np.abs(predicted - truth).mean())
+    figure.set_label(
+        f"Matrices of the relations of {len(starts)} patches, reference in rows and target in "
+        f"columns, sorted by where they lie: {', '.join(names)}; {error:.2g} patch sizes mean error"
+    )
     return figure
 
 
@@ -75,7 +79,10 @@ def scattered(
     below.set(xlabel="time (s)", ylabel="spread (patch sizes)", ylim=(0, None))
     plain(above)
     plain(below)
-    figure.set_label(f"A signal and the spread of the places of its {len(starts)} patches")
+    figure.set_label(
+        f"A signal over {len(window) / sfreq_hz:g} s, and below it the spread of the places of its "
+        f"{len(starts)} patches in patch sizes: {_span(spread)}"
+    )
     return figure
 
 
@@ -106,5 +113,13 @@ def stretched(
     axis.set(xlabel="time (s)", ylabel="patches", yticks=[])
     axis.legend(frameon=False, fontsize=8)
     plain(axis)
-    figure.set_label(f"{len(starts)} stretches of several lengths, true and as predicted")
+    error_s = float(np.abs(placed - starts).mean()) / sfreq_hz
+    figure.set_label(
+        f"{len(starts)} patches of several lengths as lines over time, where they were cut and as "
+        f"the model puts them: {error_s:.2g} s mean error of the start"
+    )
     return figure
+
+
+def _span(values: Array) -> str:
+    return f"{values.min():.2g} to {values.max():.2g}, mean {values.mean():.2g}"

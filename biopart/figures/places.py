@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array
+from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, Array, listed
 
 _MARGINS = (0.04, 0.5)  # of an image's side, shown around it for patches that are put outside
 
@@ -54,7 +54,10 @@ def pasted(
             axis.add_collection(_outlines(corners[known], sizes[known], PALETTE[1]))
         _frame(axis, pixels.shape[:2], margin)
         axis.set_title(title, fontsize=9)
-    figure.set_label(f"An image, its {len(pieces)} patches, and where a model puts them")
+    figure.set_label(
+        f"An image of {pixels.shape[1]} by {pixels.shape[0]} pixels, its {len(pieces)} patches, "
+        f"and where a model puts them: {_errors(starts, placed)}"
+    )
     return figure
 
 
@@ -91,7 +94,10 @@ def pasted_together(
         _frame(axis, shape, _margin(shape, placed))
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=10, color=GREY)
-    figure.set_label(f"{title}: {len(pieces)} patches of two images")
+    figure.set_label(
+        f"{title}: {len(pieces)} patches of two images where the model puts them, together and by "
+        f"image, {np.sum(owner == 0)} of the first and {np.sum(owner == 1)} of the second"
+    )
     return figure
 
 
@@ -121,7 +127,10 @@ def uncertain(pixels: Array, starts: Array, sizes: Array, spread: Array) -> Figu
     figure.colorbar(bar, ax=axes[1], label="spread of the place (patch sizes)", shrink=0.9)
     axes[0].set_title("the image", fontsize=9)
     axes[1].set_title("how far the places of a patch scatter", fontsize=9)
-    figure.set_label(f"An image and the spread of the places of its {len(spread)} patches")
+    figure.set_label(
+        f"An image, and its {len(spread)} patches coloured by the spread of their places: "
+        f"{spread.min():.2g} to {spread.max():.2g} patch sizes, mean {spread.mean():.2g}"
+    )
     return figure
 
 
@@ -148,8 +157,20 @@ def sized(shape: tuple[int, int], boxes: Array, found: Array) -> Figure:
             axis.add_patch(rectangle)
         _frame(axis, shape, _margin(shape, found[:, :2]))
         axis.set_title(title, fontsize=9)
-    figure.set_label(f"{len(boxes)} boxes of several sizes, true and as predicted")
+    figure.set_label(
+        f"Outlines of {len(boxes)} boxes of several sizes, where they were cut and as the model "
+        f"puts them: {_errors(boxes[:, :2], {'corners': found[:, :2]})}"
+    )
     return figure
+
+
+def _errors(starts: Array, placed: Mapping[str, Array]) -> str:
+    """Write the mean distance of corners (K, 2) from their true places, by title."""
+    away = {
+        " ".join(title.split()): float(np.linalg.norm(found - starts, axis=1).mean())
+        for title, found in placed.items()
+    }
+    return f"mean error in pixels: {listed(away, digits=2)}"
 
 
 def _pieces(pixels: Array, starts: Array, sizes: Array) -> list[Array]:

@@ -1,6 +1,6 @@
 """Classes as scored and as predicted: hypnograms and confusion matrices."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
 import numpy as np
@@ -9,10 +9,20 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from biopart.codes import STAGES
-from biopart.figures.drawing import DPI, GREY, WIDTH_IN, Array, cycle, plain
+from biopart.figures.drawing import DPI, GREY, WIDTH_IN, Array, cycle, listed, plain
 
-_FROM_TOP = ("W", "R", "N1", "N2", "N3")  # the usual order of a hypnogram
-_COLOURS_FROM_TOP = ("#E69F00", "#D55E00", "#56B4E9", "#0072B2", "#1B2A49")
+STAGE_COLOURS = {
+    "W": ("#C27C00", "#F5BD48"),
+    "R": ("#BE2C66", "#E5578F"),
+    "N1": ("#3A94CC", "#C4E9FC"),
+    "N2": ("#005A96", "#5CABE5"),
+    "N3": ("#16263F", "#4F68C8"),
+}
+"""Colours of sleep stages on a light and on a dark page, from the top of a hypnogram.
+
+Each has a contrast of at least 3:1 to its page (WCAG 2.2, 1.4.11); N1 to N3 go from light to dark
+blue, so that readers with any colour vision tell them apart.
+"""
 
 
 def hypnogram(
@@ -64,8 +74,22 @@ def hypnogram(
         shade(axis, bad, epoch_s)
         plain(axis)
     on_clock(axes[-1], start)
-    figure.set_label(f"Hypnogram of {len(next(iter(given.values())))} epochs: {', '.join(given)}")
+    figure.set_label(_hypnogram_text(given, label_names, order))
     return figure
+
+
+def _hypnogram_text(given: Mapping[str, Array], names: Sequence[str], order: list[int]) -> str:
+    """Describe a hypnogram: its axes, its panels, and how often each class occurs."""
+    n_epochs = len(next(iter(given.values())))
+    text = f"Hypnogram: {', '.join(names[index] for index in order)} from the top, against time"
+    for name, values in given.items():
+        if name == "probability":
+            means = {names[index]: float(values[:, index].mean()) for index in order}
+            text += f"; mean probability: {listed(means, digits=2)}"
+        else:
+            counts = {names[index]: int((values == index).sum()) for index in order}
+            text += f"; epochs {name}: {listed(counts, digits=6)}"
+    return f"{text}; {n_epochs} epochs"
 
 
 def shade(axis: Axes, bad: Array | None, epoch_s: float) -> None:
@@ -102,11 +126,11 @@ def on_clock(axis: Axes, start: datetime | None) -> None:
 
 
 def _rank(name: str) -> int:
-    return _FROM_TOP.index(name) if name in _FROM_TOP else len(_FROM_TOP)
+    return list(STAGE_COLOURS).index(name) if name in STAGE_COLOURS else len(STAGE_COLOURS)
 
 
 def _colours(label_names: Sequence[str]) -> list[str]:
-    stages = dict(zip(_FROM_TOP, _COLOURS_FROM_TOP, strict=True))
+    stages = {name: light for name, (light, _) in STAGE_COLOURS.items()}
     rest = cycle(len(label_names))
     return [stages.get(name, colour) for name, colour in zip(label_names, rest, strict=True)]
 
@@ -177,7 +201,8 @@ def confusion(matrix: Array | Sequence[Sequence[int]], label_names: Sequence[str
     side = min(1.6 + 0.7 * n_classes, WIDTH_IN)
     figure = Figure((side, side), dpi=DPI, layout="constrained")
     axis = figure.subplots()
-    axis.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    edges = np.arange(n_classes + 1) - 0.5
+    axis.pcolormesh(edges, edges, np.ma.masked_invalid(share), cmap="Blues", vmin=0, vmax=1)
     axis.set_facecolor("#EEEEEE")  # shows where a row is blank
     for (row, column), part in np.ndenumerate(share):
         text = f"{part:.0%}\n{counts[row, column]}" if np.isfinite(part) else "-"
@@ -185,7 +210,12 @@ def confusion(matrix: Array | Sequence[Sequence[int]], label_names: Sequence[str
         axis.text(column, row, text, ha="center", va="center", color=shade, fontsize=9)
     axis.set_xticks(range(n_classes), label_names)
     axis.set_yticks(range(n_classes), label_names)
-    axis.set(xlabel="predicted", ylabel="truth (100 % in a row)")
+    axis.set(xlabel="predicted", ylabel="truth (100 % in a row)", aspect="equal")
+    axis.invert_yaxis()
     axis.tick_params(length=0)
-    figure.set_label(f"Confusion matrix of {', '.join(label_names)}, {counts.sum()} windows")
+    hits = {name: 100 * share[n, n] for n, name in enumerate(label_names) if totals[n]}
+    figure.set_label(
+        f"Confusion matrix: truth in rows, prediction in columns, {counts.sum()} windows; "
+        f"per cent of each class predicted rightly: {listed(hits)}"
+    )
     return figure

@@ -52,7 +52,12 @@ def reconstruction(
     below.set_xlabel("time (s)")
     length_s = window.shape[1] / sfreq_hz
     _place_scatter(scatter, starts / sfreq_hz, placed / sfreq_hz, shades, length_s=length_s)
-    figure.set_label(f"Reconstruction of one window from {len(starts)} patches")
+    error_s = float(np.abs(placed - starts).mean()) / sfreq_hz
+    figure.set_label(
+        f"Signals of one window of {length_s:g} s with its {len(starts)} patches, where they were "
+        "cut and where the model puts them; beside them a scatter plot of predicted against true "
+        f"start: {error_s:.2g} s mean error"
+    )
     return figure
 
 
@@ -64,7 +69,9 @@ def _place_scatter(
     low, high = min(0.0, *placed_s), max(length_s, *placed_s)
     axis.set(xlim=(low, high), ylim=(low, high), box_aspect=1)
     axis.set_xticks(axis.get_yticks())
-    axis.set(xlim=(low, high), xlabel="true start (s)", ylabel="predicted start (s)")
+    margin = 0.04 * (high - low)  # so that no point is cut in half
+    axis.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+    axis.set(xlabel="true start (s)", ylabel="predicted start (s)")
     plain(axis)
 
 

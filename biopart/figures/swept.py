@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from biopart.figures.drawing import PALETTE, panels, plain
+from biopart.figures.drawing import PALETTE, broken, listed, panels, plain
 
 _LOG_SPREAD = 8  # values that span more than this factor stand on a log axis
 
@@ -55,17 +55,25 @@ def over_values(
             axis.set_xscale("log")
             axis.set_xticks(places, [f"{place:g}" for place in places])
             axis.set_xticks([], minor=True)
-        axis.set(xlabel=xlabel, ylabel=label)
+        axis.set(xlabel=xlabel, ylabel=broken(label))
         plain(axis)
-    figure.set_label(f"{', '.join(names.values())} over {xlabel}")
+    found = []
+    for key, label in names.items():
+        known = {f"{v}:": r[key] for v, r in zip(values, rows, strict=True) if _has(r, key)}
+        found.append(f"{label} ({listed(known)})")
+    figure.set_label(f"Charts over {xlabel}: {'; '.join(found)}")
     return figure
+
+
+def _has(row: Mapping[str, Any], key: str) -> bool:
+    return row.get(key) is not None
 
 
 def _points(
     axis: Axes, placed: Iterable[tuple[float, Mapping[str, Any]]], key: str, interval: str | None
 ) -> None:
     """Draw the values of one key, with their intervals where they have some."""
-    known = [(x, row) for x, row in placed if row.get(key) is not None]
+    known = [(x, row) for x, row in placed if _has(row, key)]
     axis.plot([x for x, _ in known], [row[key] for _, row in known], "o-", color=PALETTE[0])
     for x, row in known:
         bounds = row.get(interval) if interval else None

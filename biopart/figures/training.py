@@ -6,7 +6,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from biopart.figures.drawing import GREY, cycle, panels, plain
+from biopart.figures.drawing import GREY, broken, cycle, listed, panels, plain
 
 
 def training_curves(
@@ -51,10 +51,11 @@ def training_curves(
             _curve(axis, rows, x, name, colour=colour)
         if references and quantity in references:
             axis.axhline(references[quantity], color=GREY, linestyle="--", label="chance")
-        axis.set(xlabel=x, ylabel=(labels or {}).get(quantity, quantity))
+        axis.set(xlabel=x, ylabel=broken((labels or {}).get(quantity, quantity)))
         axis.legend(frameon=False)
         plain(axis)
-    figure.set_label(f"Curves of {', '.join(names)} over {x}")
+    last = {name: [row[name] for row in rows if row.get(name) is not None][-1] for name in names}
+    figure.set_label(f"Line charts of {', '.join(groups)} over {x}; last values: {listed(last)}")
     return figure
 
 

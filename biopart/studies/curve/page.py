@@ -6,9 +6,8 @@ from pathlib import Path
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from biopart import figures
+from biopart import figures, pages
 from biopart.evaluation.paired import FEWEST, RESAMPLES, smallest_p
-from biopart.studies import pages
 from biopart.studies.curve import clinical
 from biopart.studies.curve.table import BASELINES, METHODS, REFERENCE, Curve, Row, drawn_by, rows
 from biopart.studies.curve.verdict import verdict

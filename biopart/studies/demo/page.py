@@ -15,18 +15,17 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biopart import figures
+from biopart import figures, pages
 from biopart.files import write_text
 from biopart.grid import place
 from biopart.nn import Normalise
 from biopart.objectives import Part
 from biopart.run import Run
-from biopart.studies import pages
 from biopart.verbs.evaluate import load
 from biopart.verbs.experiment import Experiment, open_experiment
 from biopart.verbs.pretrain import load_objective, stored_recipe
 
-BANNER = "Simulated nights: no figure on this page is a result"
+BANNER = "Simulated nights: no number on this page is a result"
 WINDOWS = 200
 _GREY = "#555555"
 

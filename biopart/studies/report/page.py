@@ -11,8 +11,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from biopart import figures
-from biopart.studies import pages
+from biopart import figures, pages
 from biopart.studies.report.runs import Entry, Trial, Values, shown, written
 
 MAIN = ("loss", "r2", "r2_excess", "accuracy", "kappa")  # others are folded up

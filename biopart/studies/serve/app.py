@@ -32,8 +32,8 @@ from starlette.responses import (
 )
 from starlette.routing import Route
 
+from biopart import pages
 from biopart.signals.readers import open_recording
-from biopart.studies import pages
 from biopart.studies.serve.jobs import Job, Jobs, asked, safe_name
 
 RECORDINGS = (".edf", ".bdf", ".fif")

@@ -38,7 +38,7 @@ def _places(look: Look, told: Relations, row: int) -> Drawn:
     corners = {
         name: (found[row] - told.boxes.size[row] / 2).numpy() for name, found in seen.items()
     }
-    hints = f", {int(told.hinted[row].sum())} of {len(starts)} positions told (ringed)"
+    hints = f", {int(told.hinted[row].sum())} of {len(starts)} positions given (ringed)"
     hints = hints if told.hinted.any() else ""
     for name, found in seen.items():
         away = told.distance(found)[row][~told.hinted[row]].mean().item()
@@ -51,10 +51,10 @@ def _places(look: Look, told: Relations, row: int) -> Drawn:
                 sfreq_hz=look.experiment.cohort.sfreq_hz,
             )
             _ring(figure, look, told, row, placed=corners[name][:, 0])
-            yield f"{told.names[row]}, {name}: {away:.2f} patches off{hints}", figure
+            yield f"{told.names[row]}, {name}: {away:.2f} patch sizes mean error{hints}", figure
     if look.axes == 2:
         whole = {
-            f"{name}\n{told.distance(found)[row].mean():.2f} patches off": corners[name]
+            f"{name}\nmean error {told.distance(found)[row].mean():.2f}": corners[name]
             for name, found in seen.items()
         }
         pixels = _pixels(told, row)
@@ -97,13 +97,13 @@ def _mixed(look: Look, told: Relations) -> Drawn:
             size[0],
             sfreq_hz=look.experiment.cohort.sfreq_hz,
         )
-        yield f"{title}: those of the {('first', 'second')[mine]}", figure
+        yield f"{title}: patches of the {('first', 'second')[mine]}", figure
 
 
 def _scatter(look: Look, told: Relations, row: int) -> Drawn:
     starts, sizes = told.boxes.start[row].numpy(), told.boxes.size[row].numpy()
     scatter = told.scatter[row].numpy()
-    name = f"{told.names[row]}: spread {scatter.mean():.2f} patches on average"
+    name = f"{told.names[row]}: mean spread {scatter.mean():.2f} patch sizes"
     if look.axes == 2:
         yield name, figures.uncertain(_pixels(told, row), starts, sizes, scatter)
         return
@@ -125,7 +125,7 @@ def _pairs(look: Look, told: Relations, row: int) -> Drawn:
     both = told.shifts[row] + told.shifts[row].transpose(0, 1)
     away = both.abs().mean().item()
     yield (
-        f"{told.names[row]}: R(i, j) + R(j, i) is {away:.2f} patches on average",
+        f"{told.names[row]}: mean |R(i, j) + R(j, i)| is {away:.2f} patch sizes",
         figures.matrices(
             told.true_shifts[row].numpy(),
             told.shifts[row].numpy(),
@@ -143,7 +143,9 @@ def _sizes(look: Look, told: Relations, row: int) -> Drawn:
     logs = logs - logs.mean(0) + size.log().mean(0)
     found, centres = logs.exp(), told.placed()[row]
     corners, starts = centres - found / 2, told.boxes.start[row].double()
-    name = f"{told.names[row]}: {told.distance(told.placed())[row].mean():.2f} patches off"
+    name = (
+        f"{told.names[row]}: {told.distance(told.placed())[row].mean():.2f} patch sizes mean error"
+    )
     if look.axes == 2:
         height, width = look.part.encoder.shape
         true = np.concatenate([starts.numpy(), size.numpy()], 1)

@@ -6,35 +6,33 @@ from typing import Any
 
 from markupsafe import Markup
 
-from biopart import figures
+from biopart import figures, pages
 from biopart.run import Run
-from biopart.studies import pages
 from biopart.studies.show.drawing import draw
 from biopart.verbs.show import View, measured, open_look, views_of
 
 TELLS = {
-    "reconstruction": "Patches cut off the grid are put where their predicted relations say: all "
-    "as seen from the first patch, and where all pairs agree best (least squares). Relations do "
-    "not tell where the whole lies; it is moved so that the first patch, or the mean, lies where "
-    "it should.",
-    "uncertainty": "Every patch, taken as the reference, gives a picture of all places. How far "
-    "the places of a patch scatter over these pictures is its uncertainty.",
-    "symmetry": "From i to j must be the way from j to i, turned round. The encoder is not told "
-    "so; rows and columns are sorted by where the patches lie.",
-    "scale": "Patches of several sizes, resized to one before the encoder saw them: where they "
-    "are put, and how large.",
+    "reconstruction": "Patches cut at any place are placed by their predicted relations: once "
+    "from the first patch alone, and once by least squares over all pairs. Relations do not say "
+    "where the whole lies; it is moved so that the first patch, or the mean, has its true place.",
+    "uncertainty": "Each patch in turn serves as the reference and gives places for all others. "
+    "The uncertainty of a patch is the spread of its places over all references.",
+    "symmetry": "The relation from i to j must be the negative of the relation from j to i. The "
+    "encoder does not enforce this. Rows and columns are sorted by the places of the patches.",
+    "scale": "Patches of several sizes, resized to one size before the encoder sees them: "
+    "predicted places and sizes.",
 }
 NAMES = {
     "error_one_reference": "mean distance from the true place, from one reference",
-    "error_least_squares": "the same by least squares over all pairs",
-    "error_blind": "the same where no position is told",
-    "error_chance": "the same if all were put into their middle",
+    "error_least_squares": "mean distance by least squares over all pairs",
+    "error_blind": "mean distance with no position given",
+    "error_chance": "mean distance with every patch at the centre",
     "spread": "mean spread of a patch's places over all references",
     "spread_rank_correlation": "rank correlation of spread and distance",
     "asymmetry": "root mean square of R(i, j) + R(j, i)",
     "true_relation": "root mean square of the true relations",
-    "size_factor": "factor by which a relative size is missed (geometric mean)",
-    "size_factor_chance": "the same if all were one size",
+    "size_factor": "factor between predicted and true relative size (geometric mean)",
+    "size_factor_chance": "that factor with one size for all patches",
 }
 
 

@@ -11,10 +11,9 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from biopart import figures
+from biopart import figures, pages
 from biopart.codes import MISSING
 from biopart.signals.clock import read_start
-from biopart.studies import pages
 from biopart.verbs.stage import Staged
 
 LOOKS = 6  # epochs shown for a second look

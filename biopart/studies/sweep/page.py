@@ -7,8 +7,7 @@ from typing import Any
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from biopart import figures
-from biopart.studies import pages
+from biopart import figures, pages
 from biopart.studies.curve.table import Curve
 
 SCORES = {

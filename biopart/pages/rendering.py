@@ -1,4 +1,4 @@
-"""What the pages of all studies share: one file each, no script, nothing loaded from anywhere."""
+"""Fill templates into pages: one file each, nothing loaded from anywhere."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from biopart.files import plain, write_text
 
-BANNER = "Simulated recordings: no figure on this page is a result"
+BANNER = "Simulated recordings: no number on this page is a result"
+HERE = Path(__file__).parent
 QUANTITIES = {
     "loss": "loss",
     "mse": "squared error (patch sizes)",
@@ -36,9 +37,12 @@ QUANTITIES = {
 
 
 def render(template: Path, **values: Any) -> str:
-    """Fill a template; a value that it lacks is an error, and text in values is escaped."""
+    """Fill a template; a value that it lacks is an error, and text in values is escaped.
+
+    The template finds ``base.html.jinja`` and ``macros.html.jinja`` beside this file.
+    """
     environment = Environment(
-        loader=FileSystemLoader(template.parent), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader([template.parent, HERE]), autoescape=True, undefined=StrictUndefined
     )
     environment.filters["yaml"] = as_yaml
     return environment.get_template(template.name).render(values)
@@ -50,7 +54,7 @@ def write_page(path: Path, template: Path, **values: Any) -> None:
 
 
 def spelled(name: str) -> str:
-    """Return what a logged figure is called on a page.
+    """Return what a logged quantity is called on a page.
 
     Examples
     --------
