@@ -1,4 +1,4 @@
-"""The machine that a run uses: device, threads, precision, and where a cohort lies."""
+"""The hardware of a run: device, threads, precision, and placement of the cohort."""
 
 import json
 import logging
@@ -31,9 +31,9 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None 
     Parameters
     ----------
     compute : ComputeSettings
-        What the recipe says; every auto is chosen here.
+        Settings of the recipe; every auto is resolved here.
     trial : callable, optional
-        Builds an encoder on which bfloat16 is measured against float32 where precision is auto.
+        Builds an encoder to measure bfloat16 against float32 if precision is auto.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -43,7 +43,7 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None 
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if not has_device(name):
-        raise ValueError(f"device {name!r} is not there; give auto, cpu or cuda:N")
+        raise ValueError(f"device {name!r} is not available; give auto, cpu or cuda:N")
     devices: Any = [int(number)] if number else 1
     precision: str = compute.precision
     if precision == "auto":
@@ -68,8 +68,8 @@ def cores() -> int:
 def measured_precision(encoder: nn.Module, device: str) -> str:
     """Return the faster precision, measured once per machine and kind of encoder.
 
-    The answer is kept in ``$XDG_CACHE_HOME/biopart/precision.json`` (``~/.cache`` by default), so
-    that two runs of one recipe on one machine choose alike and end with the same weights.
+    The result is cached in ``$XDG_CACHE_HOME/biopart/precision.json`` (``~/.cache`` by default), so
+    that two runs of one recipe on one machine choose the same and end with the same weights.
     """
     assert isinstance(encoder, ViT)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biopart"
@@ -80,13 +80,13 @@ def measured_precision(encoder: nn.Module, device: str) -> str:
         known = json.loads(file.read_text(encoding="utf-8"))
     if key not in known:
         known[key] = faster_precision(encoder, device)
-        with suppress(OSError):  # a home that cannot be written to costs a measurement each time
+        with suppress(OSError):  # without a writable home, it is measured every time
             write_json(file, known)
     return str(known[key])
 
 
 def faster_precision(encoder: nn.Module, device: str) -> str:
-    """Return the precision whose forward and backward of an encoder is faster, measured."""
+    """Measure which precision has the faster forward and backward pass of an encoder."""
     assert isinstance(encoder, ViT)
     encoder = encoder.to(device)
     shape = (16, encoder.n_patches, encoder.channels, *encoder.patch)
@@ -104,7 +104,7 @@ def faster_precision(encoder: nn.Module, device: str) -> str:
 
 
 def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> "Source | Resident":
-    """Hold a source on the device where the recipe asks for it, or where a GPU has room."""
+    """Hold a source on the device if the recipe says so, or if a GPU has room."""
     wanted = compute.resident
     if wanted == "auto":
         if fabric.device.type != "cuda":
@@ -119,7 +119,7 @@ def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> "Source 
 
 
 def describe(fabric: Fabric, source: object) -> dict[str, Any]:
-    """Return what every auto chose, for provenance.json; a resume reuses it."""
+    """Return the choice for every auto, for provenance.json; a resume reuses it."""
     mixed = fabric._precision.precision != "32-true"
     return {
         "device": str(fabric.device),
@@ -130,7 +130,7 @@ def describe(fabric: Fabric, source: object) -> dict[str, Any]:
 
 
 class Resident(ABC):
-    """A source whose stored values lie on a device; one gather per batch."""
+    """A source whose stored values are on a device; one gather per batch."""
 
     def __init__(self, source: Source, device: torch.device | str) -> None:
         self.source, self.device = source, torch.device(device)
@@ -139,7 +139,7 @@ class Resident(ABC):
         return len(self.source)
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw what is random about the items of an epoch."""
+        """Draw the random properties of the items of an epoch."""
         self.source.start_epoch(seed, epoch)
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
@@ -153,7 +153,7 @@ class Resident(ABC):
 
 
 class ResidentWindows(Resident):
-    """Windows whose records lie on a device as one int16 tensor."""
+    """Windows whose records are on a device as one int16 tensor."""
 
     source: WindowSource
 
@@ -172,7 +172,7 @@ class ResidentWindows(Resident):
             self._flat[:, start : start + rows.shape[1]] = rows
 
     def gather(self, items: NDArray[np.int64]) -> Tensor:
-        """Return int16 windows (B, C, T); what lies beyond a recording is missing."""
+        """Return int16 windows (B, C, T); samples outside a recording are missing."""
         offset = [[self._offset[number]] for number in self.source.record[items].tolist()]
         first = torch.from_numpy(self.source.starts(items) + offset).to(self.device)
         index = first + torch.arange(self.source.size, device=self.device)
@@ -180,7 +180,7 @@ class ResidentWindows(Resident):
 
 
 class ResidentImages(Resident):
-    """Images that lie on a device as one uint8 tensor, in the order of their items."""
+    """Images that are on a device as one uint8 tensor, in the order of their items."""
 
     source: ImageSource
 
@@ -199,6 +199,6 @@ class ResidentImages(Resident):
 
 
 def compiled(encoder: ViT, compute: ComputeSettings) -> None:
-    """Compile an encoder in place where the recipe asks for it; its names stay."""
+    """Compile an encoder in place if the recipe says so; its names are kept."""
     if compute.compile:
         encoder.compile()

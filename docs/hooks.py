@@ -20,7 +20,7 @@ Shipped with the package: `biopart pretrain NAME`. `--set encoder.dim=256` chang
 `biopart info --schema` prints all keys."""
 DATASETS = """# Data sets
 
-A card describes a data set. `biopart prepare CARD --raw FOLDER --out STORE` creates a store from it.
+A card describes a data set. `biopart prepare CARD --raw FOLDER --out STORE` creates a store.
 CARD is a name from this page or the path of your own card."""
 
 

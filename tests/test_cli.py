@@ -95,7 +95,7 @@ def test_a_dry_run_says_so(recipe_file):
         (["sweep", "demo", "--over", "pretrain.objective.pears=1"], 2, "did you mean pairs?"),
         (["simulate", "s", "--channels", "Fp9"], 2, "Fp9"),
         (["info"], 2, "give a store, a run or a recipe"),
-        (["info", "nowhere"], 2, "no file nowhere"),
+        (["info", "nowhere"], 2, "nowhere does not exist"),
         (["check", "demo", "--leak"], 2, "--leak looks at a store"),
         (["bench", "nonsense"], 2, "Invalid value"),
     ],

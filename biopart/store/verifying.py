@@ -1,4 +1,4 @@
-"""Are the arrays of a store those that were written? Hashed once, while no file changes."""
+"""Verify that the arrays of a store are those that were written; each is hashed once."""
 
 import hashlib
 import json
@@ -11,16 +11,16 @@ from biopart.store.records import Store
 
 
 def check_arrays(store: Store, records: Collection[str] | None = None) -> None:
-    """Refuse records whose arrays do not have the hash that they were written with.
+    """Refuse records whose arrays do not match the hash stored when they were written.
 
-    What was found right is remembered in ``$XDG_CACHE_HOME/biopart/verified`` (``~/.cache`` by
-    default) with size and time of every file, so that a store is hashed once. Stores at an address
-    are not hashed here.
+    Verified stores are remembered in ``$XDG_CACHE_HOME/biopart/verified`` (``~/.cache`` by default)
+    with size and time of every file, so that a store is hashed once. Stores at an address are not
+    hashed here.
 
     Raises
     ------
     ValueError
-        Naming the records.
+        Names the records.
     """
     if not isinstance(store.path, Path):
         return
@@ -32,11 +32,11 @@ def check_arrays(store: Store, records: Collection[str] | None = None) -> None:
     if wrong:
         raise ValueError(
             f"the arrays of {', '.join(wrong[:5])}{' and others' if len(wrong) > 5 else ''} in "
-            f"{store.path} differ from those that were written (sha256); remove their folders and "
-            "prepare them again"
+            f"{store.path} do not match the hash (sha256) stored when they were written; remove "
+            "their folders and prepare them again"
         )
     if fresh:
-        with suppress(OSError):  # a home that cannot be written to costs a hash each time
+        with suppress(OSError):  # without a writable home, the store is hashed every time
             file.parent.mkdir(parents=True, exist_ok=True)
             beside = file.with_name(f".{file.name}.{os.getpid()}.part")
             beside.write_text(json.dumps(known | now), encoding="utf-8")
@@ -49,7 +49,7 @@ def _differs(store: Store, record: str) -> bool:
 
 
 def _memory(path: Path) -> Path:
-    """Return the file that remembers a store."""
+    """Return the file with the verified state of a store."""
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biopart"
     name = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:32]
     return folder / "verified" / f"{name}.json"
@@ -64,7 +64,7 @@ def _remembered(file: Path) -> dict[str, str]:
 
 
 def _stamp(folder: Path) -> str:
-    """Return a hash of the names, sizes and times of change of the files of a record."""
+    """Return a hash of names, sizes and modification times of the files of a record."""
     lines = [
         f"{file.relative_to(folder)} {found.st_size} {found.st_mtime_ns}"
         for file in sorted(folder.rglob("*"))
