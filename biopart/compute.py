@@ -73,16 +73,16 @@ def measured_precision(encoder: nn.Module, device: str) -> str:
     """
     assert isinstance(encoder, ViT)
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biopart"
-    file, known = folder / "precision.json", {}
+    file, cached = folder / "precision.json", {}
     machine = f"{platform.node()} {device} {torch.get_num_threads()} threads"
     key = f"torch {torch.__version__} on {machine}: {json.dumps(encoder.arguments)}"
     if file.is_file():
-        known = json.loads(file.read_text(encoding="utf-8"))
-    if key not in known:
-        known[key] = faster_precision(encoder, device)
+        cached = json.loads(file.read_text(encoding="utf-8"))
+    if key not in cached:
+        cached[key] = faster_precision(encoder, device)
         with suppress(OSError):  # without a writable home, it is measured every time
-            write_json(file, known)
-    return str(known[key])
+            write_json(file, cached)
+    return str(cached[key])
 
 
 def faster_precision(encoder: nn.Module, device: str) -> str:
@@ -189,9 +189,9 @@ class ResidentImages(Resident):
         shape = (len(source), len(source.picked), *source.shape)
         self._images = torch.empty(shape, dtype=torch.uint8, device=self.device)
         for number in np.unique(source.record).tolist():  # one at a time, as above
-            mine = np.flatnonzero(source.record == number)
-            pixels = torch.from_numpy(source.pixels(mine))
-            self._images[torch.from_numpy(mine).to(self.device)] = pixels.to(self.device)
+            in_record = np.flatnonzero(source.record == number)
+            pixels = torch.from_numpy(source.pixels(in_record))
+            self._images[torch.from_numpy(in_record).to(self.device)] = pixels.to(self.device)
 
     def gather(self, items: NDArray[np.int64]) -> Tensor:
         """Return uint8 images (B, C, y, x)."""

@@ -115,7 +115,7 @@ NDARRAY, DTYPE = b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"
         # An attribute of a class that find_class gives, by BUILD's second dictionary.
         (b"c_codecs\nencode\n(N}X\x07\x00\x00\x00__new__K\x01stb", r"it sets _Bytes\.__new__"),
         (b"](U\x01ab", "is not a file of CIFAR"),  # BUILD on a list
-        (b"c_codecs\nencode\n(K\x01K\x02tR", "has no list of numbers under its labels"),
+        (b"c_codecs\nencode\n(K\x01K\x02tR", "has no list of numbers as labels"),
     ],
 )
 def test_stand_ins_keep_numpy_out_of_reach(tmp_path: Path, value: bytes, message: str) -> None:
@@ -149,10 +149,10 @@ def test_our_pickles_are_as_deep_as_the_published_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("data_batch_2", {b"data": np.zeros((4, 7), np.uint8)}, "no label for each of its rows"),
+        ("data_batch_2", {b"data": np.zeros((4, 7), np.uint8)}, "has not one label per row"),
         ("data_batch_2", {b"data": b"text"}, "has no array of bytes under 'data'"),
         ("data_batch_2", {b"labels": [0, 1, 2, 9]}, "has labels beyond its 3 classes"),
-        ("data_batch_2", {b"labels": [0]}, "no label for each of its rows"),
+        ("data_batch_2", {b"labels": [0]}, "has not one label per row"),
     ],
 )
 def test_python_files_that_do_not_fit_are_refused(

@@ -87,7 +87,11 @@ def test_a_dry_run_says_so(recipe_file):
         (["pretrain", "--nonsense"], 2, "No such option"),
         (["finetune", "--run", "nowhere"], 1, "no run at nowhere"),
         (["prepare", "no_card", "--raw", ".", "--out", "s"], 2, "the shipped datasets are"),
-        (["prepare", "mitdb", "--raw", "nowhere", "--out", "s"], 1, "no folder nowhere"),
+        (
+            ["prepare", "mitdb", "--raw", "nowhere", "--out", "s"],
+            1,
+            "raw folder nowhere does not exist",
+        ),
         (["prepare", "mitdb", "--raw", ".", "--out", "s", "--set", "x=1"], 2, "unknown key 'x'"),
         (["fetch", "ucddb_windows", "--to", "s"], 1, "names no place to fetch from"),
         (["fetch", "cifar10", "--to", "s"], 2, "unpack them into a folder and go on with: biopart"),

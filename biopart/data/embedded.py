@@ -32,7 +32,7 @@ class EmbeddedWindows:
     ) -> None:
         if len(embeddings) != len(everything):
             raise ValueError(
-                f"there are {len(embeddings)} embeddings but {len(everything)} windows"
+                f"{len(embeddings)} embeddings for {len(everything)} windows; give one each"
             )
         self.source, self.embeddings = source, torch.from_numpy(embeddings)
         numbers, first = np.unique(everything.record, return_index=True)

@@ -71,7 +71,7 @@ class ImageSource(Source):
         numbers = self.record[items]
         every = self.picked == tuple(range(len(self.cohort.channels)))
         for number in np.unique(numbers).tolist():
-            mine = np.flatnonzero(numbers == number)
-            pixels = self.pack(number)[self.place[items[mine]]]
-            values[mine] = pixels if every else pixels[:, self.picked]
+            in_pack = np.flatnonzero(numbers == number)
+            pixels = self.pack(number)[self.place[items[in_pack]]]
+            values[in_pack] = pixels if every else pixels[:, self.picked]
         return values

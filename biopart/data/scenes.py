@@ -131,7 +131,7 @@ class SceneSource:
         scene, jitter, side = self.coco.scenes[item], self.lie(item), self.canvas
         pixels = draw(scene, jitter, side)
         kept = np.flatnonzero(~scene.crowd)
-        boxes = lying(scene.boxes[kept], jitter, side)
+        boxes = boxes_on_canvas(scene.boxes[kept], jitter, side)
         seen = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > SMALLEST).all(1))
         masks = [mask_of(scene, k, jitter, side) for k in kept[seen].tolist()]
         target = {
@@ -165,7 +165,7 @@ def draw(scene: Scene, jitter: Jitter, canvas: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[:, ::-1]) if jitter.mirrored else pixels
 
 
-def lying(boxes: NDArray[np.float32], jitter: Jitter, canvas: int) -> NDArray[np.float64]:
+def boxes_on_canvas(boxes: NDArray[np.float32], jitter: Jitter, canvas: int) -> NDArray[np.float64]:
     """Map boxes (objects, 4) to a canvas and clip them to it."""
     corners = jitter.points(boxes.reshape(-1, 2, 2), canvas)
     low, high = corners.min(1), corners.max(1)

@@ -121,5 +121,5 @@ def split_persons(
 
 def _shuffled(names: Iterable[str], seed: Sequence[int]) -> list[str]:
     """Return names in an order that depends only on them and the seed."""
-    known = sorted(names)
-    return [known[index] for index in np.random.default_rng(seed).permutation(len(known))]
+    ordered = sorted(names)
+    return [ordered[index] for index in np.random.default_rng(seed).permutation(len(ordered))]

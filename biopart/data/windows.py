@@ -55,10 +55,12 @@ class WindowSource(Source):
         """Whether an item's window touches a bad segment or leaves the recording."""
         bad = np.zeros(len(self), dtype=bool)
         for number in np.unique(self.record).tolist():
-            mine = self.record == number
+            in_record = self.record == number
             record = self.cohort.records[number]
-            epochs = int(self.place[mine].max()) + 1
-            bad[mine] = touches_bad(self.cohort, record, epochs, self.size)[self.place[mine]]
+            epochs = int(self.place[in_record].max()) + 1
+            bad[in_record] = touches_bad(self.cohort, record, epochs, self.size)[
+                self.place[in_record]
+            ]
         return bad
 
     @property
@@ -120,12 +122,12 @@ class WindowSource(Source):
         label = np.full(place.shape, -1, dtype=np.int64)
         present = np.zeros(place.shape, dtype=bool)
         for number in np.unique(self.record[items]).tolist():
-            mine = self.record[items] == number
+            in_record = self.record[items] == number
             known = self.cohort.label(self.cohort.records[number]).astype(np.int64)
-            here = place[mine]
+            here = place[in_record]
             inside = (here >= 0) & (here < len(known))
-            present[mine] = inside
-            label[mine] = np.where(inside, known[here.clip(0, len(known) - 1)], -1)
+            present[in_record] = inside
+            label[in_record] = np.where(inside, known[here.clip(0, len(known) - 1)], -1)
         return Context(torch.from_numpy(present), torch.from_numpy(label))
 
     def starts(self, items: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -49,11 +49,11 @@ def score_detections(
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it returns
         scores = {}
         for kind, name in kinds.items():
-            known = COCO()
-            known.dataset = dict(truth) if kind == "box" else _with_outlines(truth)
-            known.createIndex()
-            found = known.loadRes([dict(one) for one in detections])
-            evaluation = COCOeval_faster(known, found, name)
+            annotated = COCO()
+            annotated.dataset = dict(truth) if kind == "box" else _with_outlines(truth)
+            annotated.createIndex()
+            found = annotated.loadRes([dict(one) for one in detections])
+            evaluation = COCOeval_faster(annotated, found, name)
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()

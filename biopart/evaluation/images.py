@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from biopart.evaluation.metrics import (
     check_classes,
     check_lengths,
-    class_figures,
+    class_scores,
     confusion_of,
     kappa_of,
 )
@@ -68,7 +68,7 @@ def score_images(
     return {
         "kappa": float(kappa_of(counts)),
         "kappa_ci95": np.percentile(kappas[np.isfinite(kappas)], ends).tolist(),
-        **class_figures(truth[known], predicted[known], label_names),
+        **class_scores(truth[known], predicted[known], label_names),
         "accuracy_ci95": np.percentile(accuracies, ends).tolist(),
         "confusion": counts.tolist(),
         "confusion_by_block": _by_block(truth[known], predicted[known], len(label_names)),

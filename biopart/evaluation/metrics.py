@@ -141,9 +141,9 @@ def auc_by_person(
     """
     check_lengths(score=score, truth01=truth01, persons=persons)
     areas: dict[str, float | None] = {}
-    for name, mine in _rows_by_person(persons).items():
-        both = len(np.unique(truth01[mine])) == 2
-        areas[name] = float(roc_auc_score(truth01[mine], score[mine])) if both else None
+    for name, of_person in _rows_by_person(persons).items():
+        both = len(np.unique(truth01[of_person])) == 2
+        areas[name] = float(roc_auc_score(truth01[of_person], score[of_person])) if both else None
     return areas
 
 
@@ -234,11 +234,13 @@ def score(
     check_lengths(truth=truth, predicted=predicted, persons=persons)
     known = truth >= 0
     check_classes(truth[known], predicted[known], label_names)
-    rows = {name: mine[known[mine]] for name, mine in _rows_by_person(persons).items()}
+    rows = {
+        name: of_person[known[of_person]] for name, of_person in _rows_by_person(persons).items()
+    }
     by_name = {
-        name: confusion_of(truth[mine], predicted[mine], len(label_names))
-        for name, mine in rows.items()
-        if len(mine)
+        name: confusion_of(truth[of_person], predicted[of_person], len(label_names))
+        for name, of_person in rows.items()
+        if len(of_person)
     }
     confusions = np.stack(list(by_name.values()))
     low, high, n_undefined = kappa_interval(confusions, seed=seed, resamples=resamples)
@@ -249,8 +251,10 @@ def score(
             resamples,
         )
     by_person = {
-        name: _kappa(truth[mine], predicted[mine]) if len(np.unique(truth[mine])) > 1 else None
-        for name, mine in rows.items()
+        name: _kappa(truth[of_person], predicted[of_person])
+        if len(np.unique(truth[of_person])) > 1
+        else None
+        for name, of_person in rows.items()
     }
     defined = [value for value in by_person.values() if value is not None]
     return {
@@ -258,7 +262,7 @@ def score(
         "kappa_mean": float(np.mean(defined)) if defined else None,
         "kappa_by_person": by_person,
         "kappa_ci95": [low, high],
-        **class_figures(truth[known], predicted[known], label_names),
+        **class_scores(truth[known], predicted[known], label_names),
         "confusion": confusions.sum(axis=0).tolist(),
         "confusion_by_person": {name: counts.tolist() for name, counts in by_name.items()},
         "n_windows": int(known.sum()),
@@ -266,7 +270,7 @@ def score(
     }
 
 
-def class_figures(
+def class_scores(
     truth: NDArray[Any], predicted: NDArray[Any], label_names: Sequence[str]
 ) -> dict[str, Any]:
     """Return accuracy and F1, the latter for the classes in the truth."""

@@ -90,13 +90,13 @@ def curve_interval(
 
 
 def paired_difference(
-    mine: NDArray[Any], other: NDArray[Any], *, seed: int = 0, resamples: int = RESAMPLES
+    method: NDArray[Any], other: NDArray[Any], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Paired:
-    """Compare two methods person by person and seed by seed: `mine` minus `other`.
+    """Compare two methods person by person and seed by seed: `method` minus `other`.
 
     Parameters
     ----------
-    mine, other
+    method, other
         Counts (seeds, persons, L, L), rows = truth; the same seeds and persons in both.
     seed
         Of the bootstrap; both methods see the same draws.
@@ -115,21 +115,21 @@ def paired_difference(
     >>> found.difference, found.p, found.pooled
     (1.0, None, (1.0, 1.0, 1.0))
     """
-    mine, other = _checked(mine), _checked(other)
-    if mine.shape != other.shape:
+    method, other = _checked(method), _checked(other)
+    if method.shape != other.shape:
         raise ValueError(
-            f"Confusions of shape {mine.shape} and {other.shape} were given; a paired difference "
+            f"Confusions of shape {method.shape} and {other.shape} were given; a paired difference "
             "needs the same seeds, persons and classes for both methods."
         )
-    gaps = kappa_of(mine) - kappa_of(other)
+    gaps = kappa_of(method) - kappa_of(other)
     # If the truth has one class, kappa is 0 or undefined whatever was predicted: no value.
-    defined = (np.isfinite(gaps) & _has_classes(mine) & _has_classes(other)).all(axis=0)
+    defined = (np.isfinite(gaps) & _has_classes(method) & _has_classes(other)).all(axis=0)
     by_person = gaps[:, defined].mean(axis=0)
     known, low, high = len(by_person) > 0, None, None
     if len(by_person) > 1:  # for one person an interval would be a point, as if certain
         low, high = mean_interval(by_person, seed=seed, resamples=resamples)
-    seeds = kappa_of(mine.sum(axis=1)) - kappa_of(other.sum(axis=1))
-    drawn = _resampled(mine, seed=seed, resamples=resamples)
+    seeds = kappa_of(method.sum(axis=1)) - kappa_of(other.sum(axis=1))
+    drawn = _resampled(method, seed=seed, resamples=resamples)
     drawn -= _resampled(other, seed=seed, resamples=resamples)
     return Paired(
         difference=float(by_person.mean()) if known else None,
@@ -140,7 +140,7 @@ def paired_difference(
         by_seed=student_interval(seeds),
         persons=int(defined.sum()),
         left_out=int((~defined).sum()),
-        seeds=len(mine),
+        seeds=len(method),
     )
 
 

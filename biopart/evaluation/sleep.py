@@ -46,8 +46,8 @@ def sleep_statistics(
 
     Examples
     --------
-    >>> said = sleep_statistics(np.int8([0, 0, 2, 4, 0, 2]), epoch_s=30)
-    >>> said["total_sleep_time"], said["sleep_onset_latency"], said["rem_latency"]
+    >>> night = sleep_statistics(np.int8([0, 0, 2, 4, 0, 2]), epoch_s=30)
+    >>> night["total_sleep_time"], night["sleep_onset_latency"], night["rem_latency"]
     (1.5, 1.0, 0.5)
     """
     stop = len(stages) if lights_on is None else lights_on

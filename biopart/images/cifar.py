@@ -132,11 +132,11 @@ def _read_python(path: Path, fine: bool) -> tuple[NDArray[Any], Sequence[int]]:
     values = batch.get(b"data")
     labels = batch.get(b"fine_labels" if fine else b"labels")
     if not isinstance(values, np.ndarray) or values.dtype != np.uint8:
-        raise ValueError(f"{path} has no array of bytes under 'data'")
+        raise ValueError(f"{path} has no array of bytes under 'data'; unpack it again")
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{path} has no list of numbers under its labels")
+        raise ValueError(f"{path} has no list of numbers as labels; unpack it again")
     if values.shape != (len(labels), PIXELS):
-        raise ValueError(f"{path} has no label for each of its rows of {PIXELS} bytes")
+        raise ValueError(f"{path} has not one label per row of {PIXELS} bytes; unpack it again")
     return values, labels
 
 

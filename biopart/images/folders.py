@@ -153,15 +153,15 @@ def _listed(path: Path, place: Path, others: Counter[str]) -> dict[str, list[Pat
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip() or (number == 1 and "PredictionString" in line):
             continue
-        name, said = _parted(line, files, stems)
+        name, label = _parted(line, files, stems)
         several = stems.get(name, []) if name not in files else [name]
-        if not said or len(several) != 1 or several[0] not in files:
+        if not label or len(several) != 1 or several[0] not in files:
             many = f"; {name} may be {' or '.join(several)}" if len(several) > 1 else ""
             raise ValueError(
                 f"{path} has {line!r} in line {number}; give a file of {place} and its class once"
                 f"{many}"
             )
-        by_class.setdefault(said, []).append(files.pop(several[0]))
+        by_class.setdefault(label, []).append(files.pop(several[0]))
     if files:
         some = ", ".join(printable(name) for name in sorted(files)[:3])
         raise ValueError(
@@ -175,10 +175,10 @@ def _parted(line: str, files: Mapping[str, Path], stems: Mapping[str, object]) -
     line = line.strip()
     for mark in "\t,;":
         if mark in line:
-            name, _, said = (part.strip().strip('"') for part in line.partition(mark))
-            said = said.split(mark)[0].strip()
-            boxes = _BOXES.fullmatch(said)
-            return name, boxes[1] if boxes else said
+            name, _, label = (part.strip().strip('"') for part in line.partition(mark))
+            label = label.split(mark)[0].strip()
+            boxes = _BOXES.fullmatch(label)
+            return name, boxes[1] if boxes else label
     words = line.split()
     for count in range(1, len(words)):
         name = " ".join(words[:count])

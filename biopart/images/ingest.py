@@ -96,11 +96,11 @@ def _fill(collection: Collection, card: ImageCard, out: Path, work: _Work) -> Re
     report.left_out.update(collection.left_out)
     for name, part, of, span in packs:
         read = _read_again(store, name, of, span, work=work)
-        mine = dict(store.about(name)["bad"] if read is None else read.bad)
-        bad |= mine
+        bad_here = dict(store.about(name)["bad"] if read is None else read.bad)
+        bad |= bad_here
         _count_bad(bad, card.max_bad)
-        if mine:
-            report.left_out[name] = [f"{image}: {reason}" for image, reason in mine.items()]
+        if bad_here:
+            report.left_out[name] = [f"{image}: {reason}" for image, reason in bad_here.items()]
         if read is None:
             report.kept.append(name)
             continue
@@ -178,10 +178,10 @@ def _changes(store: Store, name: str, pack: Images) -> list[str]:
     ]
     added = [image for image in pack.names if image not in old]
     gone = set(old) - set(pack.names)
-    told = {"changed": edited, "new here": added, "no longer here": sorted(gone)}
+    changes = {"changed": edited, "new here": added, "no longer here": sorted(gone)}
     return [
         f"{len(images)} images {what} ({', '.join(images[:3])}{', ...' if len(images) > 3 else ''})"
-        for what, images in told.items()
+        for what, images in changes.items()
         if images
     ] or ["labels or files changed, but no pixels"]
 

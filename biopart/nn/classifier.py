@@ -94,7 +94,8 @@ def tile(values: Tensor, patch: Sequence[int]) -> Tensor:
     shape = values.shape[2:]
     if len(shape) != len(patch) or any(s % p for s, p in zip(shape, patch, strict=True)):
         raise ValueError(
-            f"grids of {tuple(shape)} are not a whole number of patches of {tuple(patch)}"
+            f"grids of {tuple(shape)} are not a whole number of patches of {tuple(patch)}; "
+            "choose patch sides that divide the extents"
         )
     for axis, side in enumerate(patch):
         values = values.unfold(2 + axis, side, side)

@@ -65,5 +65,5 @@ def coloured(values: Tensor) -> Tensor:
             "so set data.normalise=window"
         )
     shape = (1, 3, *[1] * (values.dim() - 2))
-    mean, deviation = (values.new_tensor(figures).view(shape) for figures in IMAGENET)
+    mean, deviation = (values.new_tensor(statistics).view(shape) for statistics in IMAGENET)
     return (values / 255 - mean) / deviation

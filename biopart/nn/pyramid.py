@@ -56,7 +56,7 @@ class Trunk(nn.Module):
         depth = len(encoder.blocks)
         chosen = evenly(depth) if global_blocks is None else tuple(global_blocks)
         if any(not 0 <= block < depth for block in chosen):
-            raise ValueError(f"global_blocks {list(chosen)} are not all among 0 to {depth - 1}")
+            raise ValueError(f"global_blocks {list(chosen)} must be among 0 to {depth - 1}")
         self.encoder, self.window, self.global_blocks = encoder, window, frozenset(chosen)
         encoder.cls_token.requires_grad_(False)
 

@@ -21,14 +21,14 @@ from biopart.nn.vit import ViT
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
     """Write tensors and a JSON description to a temporary file and rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     plain = {name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}
     try:
-        save_file(plain, beside, metadata={"about": json.dumps(dict(about))})
+        save_file(plain, temporary, metadata={"about": json.dumps(dict(about))})
     except (SafetensorError, OSError) as error:  # a full disk raises the former
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise OSError(f"{path} cannot be written ({error}): free some disk space") from None
-    beside.replace(path)
+    temporary.replace(path)
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -208,15 +208,15 @@ def described(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def moved_positions(table: Tensor, encoder: ViT, counts: Sequence[int] | None) -> Tensor:
     """Return a table of positions (1, 1 + K, D) for an encoder's grid; [CLS] keeps its own."""
-    known = table.shape[1] - 1
+    n_positions = table.shape[1] - 1
     axes = len(encoder.patch)
     if counts is None:
-        side = round(known ** (1 / axes))
+        side = round(n_positions ** (1 / axes))
         counts = (side,) * axes
-    if prod(counts) != known:
+    if prod(counts) != n_positions:
         raise ValueError(
-            f"the weights have {known} positions, which fill no grid of {axes} equal axes; do not "
-            "keep their positions"
+            f"the weights have {n_positions} positions, which fill no grid of {axes} equal axes; "
+            "do not keep them"
         )
     if tuple(counts) == encoder.counts:
         return table

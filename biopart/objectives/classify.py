@@ -44,7 +44,7 @@ class Classify(nn.Module):
         weights = settings.class_weights
         if weights is not None and len(weights) != settings.classes:
             raise ValueError(
-                f"there are {len(weights)} class weights for {settings.classes} classes"
+                f"{len(weights)} class weights for {settings.classes} classes; give one each"
             )
         self.settings = settings
         self.model = Classifier.on(encoder, settings.classes, pool=settings.pool)

@@ -241,23 +241,23 @@ class Part(nn.Module):
         right = (moved.sign() == truth.sign()).float()
         distance = square.sum(-1).sqrt()
         apart, near = truth != 0, overlapping[..., None]
-        figures = {
+        metrics = {
             "error": distance.mean(),
             "error_other": masked_mean(distance, ~overlapping),
             "before_after_other": masked_mean(right, apart & ~near),
         }
         if len(self.axes) > 1:
             away = (moved - truth).abs().mean((0, 1))
-            figures |= {f"error_axis_{axis}": away[n] for n, axis in enumerate(self.axes)}
+            metrics |= {f"error_axis_{axis}": away[n] for n, axis in enumerate(self.axes)}
         if not self.settings.on_grid:  # on the grid no two patches overlap
-            figures["error_overlapping"] = masked_mean(distance, overlapping)
-            figures["before_after_overlapping"] = masked_mean(right, apart & near)
+            metrics["error_overlapping"] = masked_mean(distance, overlapping)
+            metrics["before_after_overlapping"] = masked_mean(right, apart & near)
         return {
             "mse": square.mean(),
             "chance_mse": chance,
             "r2": r2,
             "r2_excess": r2 - share,
-            **figures,
+            **metrics,
         }
 
     def _by_hints(self, moved: Tensor, truth: Tensor, hinted: Tensor) -> dict[str, Tensor]:

@@ -148,7 +148,7 @@ class Twins:
     """
 
     def __init__(self, store: Store, skip: set[str]) -> None:
-        self.known: dict[str, tuple[str, str]] = {}
+        self.owners: dict[str, tuple[str, str]] = {}
         for name in store.records:
             if name not in skip:
                 self._add(name, store.about(name))
@@ -157,7 +157,7 @@ class Twins:
         """Return the reason if a new record is a copy of another person's; else register it."""
         if isinstance(outcome, str):
             return ""
-        other, person = self.known.get(outcome["source_sha256"], (name, outcome["person"]))
+        other, person = self.owners.get(outcome["source_sha256"], (name, outcome["person"]))
         if person != outcome["person"]:
             return (
                 f"its bytes equal those of {other}, but that belongs to {outcome['person']} and "
@@ -169,7 +169,7 @@ class Twins:
 
     def _add(self, name: str, about: dict[str, Any]) -> None:
         if "source_sha256" in about:
-            self.known.setdefault(about["source_sha256"], (name, str(about["person"])))
+            self.owners.setdefault(about["source_sha256"], (name, str(about["person"])))
 
 
 def ingest_one(
@@ -228,11 +228,11 @@ def stale(
         person = card.person_of(path.stem)
     except ValueError as error:
         return [str(error)]
-    known = about["label_files"]
-    changes += [f"{file} is new" for file in labels if file not in known]
-    changes += [f"{file} is gone" for file in known if file not in labels]
+    recorded = about["label_files"]
+    changes += [f"{file} is new" for file in labels if file not in recorded]
+    changes += [f"{file} is gone" for file in recorded if file not in labels]
     for file, described in about["sources"].items():
-        if file in labels or file not in known:
+        if file in labels or file not in recorded:
             changes += _difference(path.parent / file, file, described, verify)
     now = {"person": person, **people.get(person, {})}
     for key in ("person", "age", "sex"):
@@ -241,14 +241,17 @@ def stale(
     return changes
 
 
-def _difference(path: Path, name: str, known: dict[str, Any], verify: bool) -> list[str]:
+def _difference(path: Path, name: str, recorded: dict[str, Any], verify: bool) -> list[str]:
     """List the difference if a file no longer matches its description."""
     if not path.is_file():
         return [f"{name} is gone"]
     found = path.stat()
-    if not verify and [found.st_size, found.st_mtime_ns] == [known["size"], known["mtime_ns"]]:
+    if not verify and [found.st_size, found.st_mtime_ns] == [
+        recorded["size"],
+        recorded["mtime_ns"],
+    ]:
         return []
-    return [] if _described(path)["sha256"] == known["sha256"] else [f"{name} has changed"]
+    return [] if _described(path)["sha256"] == recorded["sha256"] else [f"{name} has changed"]
 
 
 def _described(path: Path) -> dict[str, Any]:

@@ -124,8 +124,8 @@ def _channel(available: Sequence[str], name: str) -> tuple[str, str] | None:
     if name in available:
         return name, "exact name"
     kind, plain = _plain(name)
-    known = [(channel, *_plain(channel)) for channel in available]
-    same_kind = [(c, other) for c, own, other in known if kind is None or own in (kind, None)]
+    channels = [(channel, *_plain(channel)) for channel in available]
+    same_kind = [(c, other) for c, own, other in channels if kind is None or own in (kind, None)]
     for channel, other in same_kind:
         if other == plain:
             return channel, "same except for case, spaces, kind or separator"

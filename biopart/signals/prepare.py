@@ -71,7 +71,7 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
     if samples < epoch:
         raise ValueError(
             f"{recording.path.name} is {samples / card.sfreq_hz:g} s long, shorter than one epoch "
-            f"of {card.epoch_s:g} s"
+            f"of {card.epoch_s:g} s; set pad_to_epoch in the card, or a shorter epoch_s"
         )
     label = labels(recording, card, samples, notes.warnings)
     values = _padded(_filtered(values, card, epoch), padding)
@@ -119,7 +119,7 @@ def _derive(
         _check_unit(channel, card, notes)
     digital = dict(zip(names, recording.digital(names), strict=True))
     marks: dict[str, BadSamples] = {}  # of the channels in use: two bytes per sample
-    told: dict[str, str] = {}
+    bad_seconds: dict[str, str] = {}
     units = {_unit(channels[d.plus], card) for d in derivations}
     length = min(_resampled_length(channels[d.plus], card) for d in derivations)
     # One array for every step: the first write to a night's memory costs as much as a step.
@@ -128,7 +128,7 @@ def _derive(
     for place, d in enumerate(derivations):
         for name in {d.plus, d.minus or d.plus} - set(marks):
             marks[name] = bad_samples(digital[name], channels[name], flat_s=card.flat_s)
-            told[name] = _seconds_bad(channels[name], marks[name])
+            bad_seconds[name] = _seconds_bad(channels[name], marks[name])
             notes.clipped += marks[name].clipped
         row = _microvolt(recording, d.plus, digital[d.plus], card)
         gone, poor = marks[d.plus].missing, marks[d.plus].marked
@@ -145,7 +145,7 @@ def _derive(
             d.minus or d.plus,
         } - later:  # a night of one channel is tens of megabytes
             del digital[name], marks[name]
-    notes.warnings += [f"{name}: {told[name]}" for name in names if told[name]]
+    notes.warnings += [f"{name}: {bad_seconds[name]}" for name in names if bad_seconds[name]]
     electrical = units <= set(MICROVOLT)
     unit = "uV" if electrical else units.pop() if len(units) == 1 else "mixed"
     return values, (absent, bad), unit

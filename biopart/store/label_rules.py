@@ -101,7 +101,7 @@ class StageLabels(Strict):
         if isinstance(self.codes, str) and self.codes not in CODES:
             raise ValueError(
                 f"codes is {self.codes!r}; give one of {', '.join(CODES)}, or each number's stage, "
-                "for instance {0: W, 1: R, 2: N1}"
+                "for example {0: W, 1: R, 2: N1}"
             )
         meanings = {} if self.codes is None or isinstance(self.codes, str) else self.codes
         for key, allowed, given in (

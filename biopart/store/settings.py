@@ -109,8 +109,8 @@ class Strict(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, values: Any) -> Any:
         """Name an unknown key, the allowed ones and the nearest of them."""
-        known = cls.model_fields
-        unknown = [key for key in values if key not in known] if isinstance(values, dict) else []
+        fields = cls.model_fields
+        unknown = [key for key in values if key not in fields] if isinstance(values, dict) else []
         if unknown:
             allowed = sorted(cls.model_fields)
             nearest = difflib.get_close_matches(str(unknown[0]), allowed, n=1)
@@ -120,7 +120,7 @@ class Strict(BaseModel):
             values = {
                 key: value
                 for key, value in values.items()
-                if value is not None or not _is_section(known[key].annotation)
+                if value is not None or not _is_section(fields[key].annotation)
             }
         return values
 

@@ -25,9 +25,9 @@ def check_arrays(store: Store, records: Collection[str] | None = None) -> None:
     if not isinstance(store.path, Path):
         return
     file = _memory(store.path)
-    known = _remembered(file)
+    remembered = _remembered(file)
     now = {name: _stamp(store.path / name) for name in records or store.records}
-    fresh = [name for name, stamp in now.items() if known.get(name) != stamp]
+    fresh = [name for name, stamp in now.items() if remembered.get(name) != stamp]
     wrong = [name for name in fresh if _differs(store, name)]
     if wrong:
         raise ValueError(
@@ -38,9 +38,9 @@ def check_arrays(store: Store, records: Collection[str] | None = None) -> None:
     if fresh:
         with suppress(OSError):  # without a writable home, the store is hashed every time
             file.parent.mkdir(parents=True, exist_ok=True)
-            beside = file.with_name(f".{file.name}.{os.getpid()}.part")
-            beside.write_text(json.dumps(known | now), encoding="utf-8")
-            beside.replace(file)
+            temporary = file.with_name(f".{file.name}.{os.getpid()}.part")
+            temporary.write_text(json.dumps(remembered | now), encoding="utf-8")
+            temporary.replace(file)
 
 
 def _differs(store: Store, record: str) -> bool:
@@ -57,10 +57,10 @@ def _memory(path: Path) -> Path:
 
 def _remembered(file: Path) -> dict[str, str]:
     try:
-        known = json.loads(file.read_text(encoding="utf-8"))
+        remembered = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return remembered if isinstance(remembered, dict) else {}
 
 
 def _stamp(folder: Path) -> str:

@@ -53,17 +53,17 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
     if path.is_file():
         raise ValueError(f"{path} is a file; give the folder of a store")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     if not path.is_dir() or not any(path.iterdir()):
         path.parent.mkdir(parents=True, exist_ok=True)
-        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
-        beside.replace(path)
+        zarr.open_group(temporary, mode="w", zarr_format=3, attributes=wanted)
+        temporary.replace(path)
         return
     store = Store(path)
     if not len(store):
-        zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
-        (beside / "zarr.json").replace(path / "zarr.json")
-        beside.rmdir()
+        zarr.open_group(temporary, mode="w", zarr_format=3, attributes=wanted)
+        (temporary / "zarr.json").replace(path / "zarr.json")
+        temporary.rmdir()
         return
     changed = differences(store.attributes, wanted)
     if changed:
@@ -98,10 +98,10 @@ def write_record(
         raise ValueError(f"a record's name must be a plain folder name; got {name!r}")
     store = Store(path)
     record.check(name, store.channels)
-    beside = path / f".{name}.{os.getpid()}.part"
+    temporary = path / f".{name}.{os.getpid()}.part"
     _remove_leftovers(path, name)
     attributes = {**record.attributes, **record.own_attributes(), "sha256": record.digest()}
-    group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
+    group = zarr.open_group(temporary, mode="w", zarr_format=3, attributes=attributes)
     for key, (dimensions, values) in record.arrays().items():
         options = _options(record, dimensions, values.shape, layout) if key == record.grid else {}
         _write(group, key, values, dimensions, **options)
@@ -109,7 +109,7 @@ def write_record(
             _write(group, "stage", values, dimensions)
     if (path / name).exists():
         (path / name).rename(path / f".{name}.replaced.part")
-    beside.rename(path / name)
+    temporary.rename(path / name)
     _remove_leftovers(path, name)
 
 

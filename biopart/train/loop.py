@@ -111,7 +111,7 @@ def fit(
         ended = progress.step == task.steps or (epoch + 1) % task.settings.validate_every == 0
         if task.validate is not None and ended:
             with average.shown():
-                enough = look(task, progress, run, report)
+                enough = validate(task, progress, run, report)
             if enough:
                 break
     save_checkpoint(run, average, optimiser, progress.step)
@@ -122,21 +122,23 @@ def fit(
     return progress.rows
 
 
-def look(task: Task, progress: Progress, run: Run | None, report: Callable[[Row], None]) -> bool:
+def validate(
+    task: Task, progress: Progress, run: Run | None, report: Callable[[Row], None]
+) -> bool:
     """Score held-out persons, keep the best weights; true = patience has run out."""
     assert task.validate is not None
     task.objective.eval()
-    figures = task.validate()
+    scores = task.validate()
     task.objective.train()
     row = {"step": progress.step, "epoch": progress.step / len(task.sampler)}
-    log(row | {f"validation/{k}": v for k, v in figures.items()}, progress, run, report)
+    log(row | {f"validation/{k}": v for k, v in scores.items()}, progress, run, report)
     if task.select is None:
         return False
-    figure = figures[task.select]
-    if figure is not None and figure > progress.best:
+    score = scores[task.select]
+    if score is not None and score > progress.best:
         state = task.objective.state_dict()
         progress.best_state = {k: v.detach().clone() for k, v in state.items()}
-        progress.best, progress.best_step, progress.waited = figure, progress.step, 0
+        progress.best, progress.best_step, progress.waited = score, progress.step, 0
         return False
     progress.waited += 1
     return task.patience is not None and progress.waited >= task.patience

@@ -34,7 +34,7 @@ def measure(
         Number of windows, spread evenly over the source; metrics are means over them.
     """
     picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(np.int64)
-    figures: dict[str, float] = {}
+    means: dict[str, float] = {}
     prepare = Normalise(normalise)
     for number, start in enumerate(range(0, len(picked), 256)):
         batch = source.__getitems__(picked[start : start + 256]).to(fabric.device)
@@ -44,8 +44,8 @@ def measure(
             output: StepOutput = objective(batch, generator, 1.0)
         for name, value in {"loss": output.loss, **output.metrics}.items():
             share = len(batch.values) / len(picked)
-            figures[name] = figures.get(name, 0.0) + value.item() * share
-    return figures
+            means[name] = means.get(name, 0.0) + value.item() * share
+    return means
 
 
 @torch.no_grad()

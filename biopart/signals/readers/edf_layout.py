@@ -154,14 +154,16 @@ def _mend(header: bytes) -> tuple[bytes, tuple[str, ...]]:
     for part in (RECORD_S, slice(ranges, ranges + 16 * n_signals)):
         mended[part] = mended[part].replace(b",", b".")
     whole = bytes(mended)
-    said = ("NUL bytes or decimal commas in the header were repaired.",) if whole != blank else ()
+    warnings = (
+        ("NUL bytes or decimal commas in the header were repaired.",) if whole != blank else ()
+    )
     whole_numbers = [N_RECORDS.start]
     whole_numbers += [256 + _DIGITAL * n_signals + 8 * n for n in range(2 * n_signals)]
     whole_numbers += [256 + _SAMPLES * n_signals + 8 * n for n in range(n_signals)]
     for at in whole_numbers:  # -32768.0 is a whole number too
         field = slice(at, at + 8)
         mended[field] = re.sub(rb"\.0*$", b"", bytes(mended[field]).rstrip()).ljust(8)
-    return bytes(mended), said
+    return bytes(mended), warnings
 
 
 def _count_records(

@@ -245,8 +245,8 @@ def _disorder(times: NDArray[np.float64], table: Table) -> Sequence[str]:
     early = int((np.diff(times) < 0).sum())
     shared = len(times) - len(np.unique(times))
     kept = "averaged" if table.repeated == "mean" else "the last was kept"
-    said = [f"{early} rows are earlier than the previous row and were sorted"] if early else []
-    return said + ([f"{shared} rows share their time with another: {kept}"] if shared else [])
+    counts = [f"{early} rows are earlier than the previous row and were sorted"] if early else []
+    return counts + ([f"{shared} rows share their time with another: {kept}"] if shared else [])
 
 
 def _outside(times: NDArray[np.float64], grid: NDArray[np.float64]) -> tuple[str, ...]:

@@ -47,7 +47,7 @@ def read_annotations(
     file = record.parent / f"{record.name}.{extension}"
     if not file.exists():
         raise FileNotFoundError(
-            f"annotation file {file.name} is not in the folder of {header.name}."
+            f"annotation file {file.name} is not in the folder of {header.name}; copy it there."
         )
     sentence = f"{file.name} is not a complete WFDB annotation file"
     with refusals(sentence):

@@ -62,5 +62,5 @@ def meanings(
     if first == 5:
         why = "the night begins with 5, which is W in DREAMS and REM in others"
         raise ValueError(f"the stages {listed} are ambiguous ({why}); {_REMEDY}")
-    told = f"the stages {listed} were read as aasm (0 W, 1 N1, 2 N2, 3 N3, 5 R)"
-    return unscored | {n: CODES["aasm"][n] for n in scored}, told if scored else ""
+    sentence = f"the stages {listed} were read as aasm (0 W, 1 N1, 2 N2, 3 N3, 5 R)"
+    return unscored | {n: CODES["aasm"][n] for n in scored}, sentence if scored else ""

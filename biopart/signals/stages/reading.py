@@ -173,5 +173,5 @@ def on_clock(scoring: Scoring, night: Night, name: str) -> Scoring:
         )
     if difference == 0:
         return scoring
-    told = f"{starts}: its marks were shifted by {difference:+g} s"
-    return replace(scoring, start=night.start, marks=marks, warnings=(*scoring.warnings, told))
+    warning = f"{starts}: its marks were shifted by {difference:+g} s"
+    return replace(scoring, start=night.start, marks=marks, warnings=(*scoring.warnings, warning))

@@ -49,5 +49,7 @@ def _apart_by_blanks(lines: Sequence[str]) -> bool:
     if len(parts) == 1:
         return all(is_stage(cell) for cell in parts[0])
     below = parts[1:]  # the first may have names
-    told = all(number_of(cells[0]) is not None or read_clock(cells[0]) for cells in below)
-    return told and len({len(cells) for cells in below}) == 1 and len(below[0]) > 1
+    starts_with_numbers = all(
+        number_of(cells[0]) is not None or read_clock(cells[0]) for cells in below
+    )
+    return starts_with_numbers and len({len(cells) for cells in below}) == 1 and len(below[0]) > 1

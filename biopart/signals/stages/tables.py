@@ -130,11 +130,11 @@ def _clocked(columns: Columns, clock: list[Start], rule: StageLabels, night: Nig
     difference = onsets[0] - own
     if abs(difference) < 1:
         return scoring
-    told = (
+    warning = (
         f"its rows count from {clock_text(moved(clock[0], -own))}, the recording starts at "
         f"{clock_text(night.start)}: its marks were shifted by {difference:+g} s"
     )
-    return replace(scoring, warnings=(*scoring.warnings, told))
+    return replace(scoring, warnings=(*scoring.warnings, warning))
 
 
 def _timed(columns: Columns, onsets: Sequence[float], rule: StageLabels) -> Scoring:
@@ -213,7 +213,7 @@ def _epochs(
     staging = stages_among(marks, rule, events=False)
     if staging.known == blank:
         raise ValueError(f"none of its lines is a known sleep stage; {FORMS}")
-    told = (
+    unscored = (
         (f"{blank} of {len(stages)} epochs have no stage and count as unscored",) if blank else ()
     )
-    return Scoring(staging.marks, None, length, (*told, *staging.warnings))
+    return Scoring(staging.marks, None, length, (*unscored, *staging.warnings))

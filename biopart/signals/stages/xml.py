@@ -41,7 +41,7 @@ def _nsrr(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
     """Read scored events; those of the stage type are stages, the others are events."""
     marks: list[Mark] = []
     others: list[Mark] = []
-    said: list[str] = []
+    warnings: list[str] = []
     start: Start | None = None
     epoch_s = _seconds(path, root, "EpochLength") or 0.0
     for event in root.iter("ScoredEvent"):
@@ -51,7 +51,7 @@ def _nsrr(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
             given = (event.findtext("ClockTime") or "").strip()
             start = _start(given)
             if given and start is None:
-                said.append(f"its ClockTime {given!r} is not a clock time and was ignored")
+                warnings.append(f"its ClockTime {given!r} is not a clock time and was ignored")
             continue
         onset = _seconds(path, event, "Start")
         if onset is None:
@@ -63,7 +63,7 @@ def _nsrr(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
     staging = stages_among(marks, rule)
     if not staging.known:
         raise ValueError(no_stage_sentence(path.name, [mark.text for mark in (*marks, *others)]))
-    return Scoring(staging.marks, start, epoch_s, (*said, *staging.warnings))
+    return Scoring(staging.marks, start, epoch_s, (*warnings, *staging.warnings))
 
 
 def _profusion(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
