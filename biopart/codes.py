@@ -1,7 +1,7 @@
 """The codes that data are stored by: missing samples, sleep stages, and their spellings.
 
-Codes are W=0, N1=1, N2=2, N3=3, R=4 and -1 for unscored, artefact and movement. Rechtschaffen and
-Kales' stages 3 and 4 are N3, as the AASM manual has it.
+Codes are W=0, N1=1, N2=2, N3=3, R=4 and -1 for unscored, artefact and movement. Stages 3 and 4 of
+Rechtschaffen and Kales are N3, as in the AASM manual.
 
 Sources of the spellings: EDF+ specification (Sleep stage W); the NSRR's harmonised XML (Stage 2
 sleep|2); PhysioNet's slpdb (2 OA) and CAP database (SLEEP-S2); exports of MNE, YASA, Embla,
@@ -72,9 +72,9 @@ _EVENT = re.compile(
 
 
 def plain_text(text: str) -> str:
-    """Return a text in small letters without accents, signs between words, and what is behind.
+    """Normalise a text: small letters, no accents, signs between words, no suffix.
 
-    Behind is ``@@`` and the channel of an EDF+ annotation, or ``|`` and the NSRR's number.
+    The suffix is ``@@`` and the channel of an EDF+ annotation, or ``|`` and the NSRR's number.
 
     Examples
     --------
@@ -88,11 +88,11 @@ def plain_text(text: str) -> str:
 
 
 def stage_code(text: str) -> int | None:
-    """Return the code of a stage mark, None if the text is no known stage.
+    """Return the code of a stage mark, None if the text is not a known stage.
 
     Any case; ``N2``, ``S2``, ``NREM 2``, ``Stage 2``, ``Sleep stage 2``, ``Stage 2 sleep|2``,
     ``SLEEP-S2``, ``2 OA``, ``REM``, ``Wake``, ``Movement time``, ``Sleep stage ?``, and the words
-    for wake and REM of six other languages. A number alone is no stage: what it means depends on
+    for wake and REM in six other languages. A number alone is not a stage: its meaning depends on
     the file.
 
     Examples
@@ -131,7 +131,7 @@ def _code_of(plain: str) -> int | None:
 
 
 def _coded(core: str, *, prefixed: bool) -> int | None:
-    """Return the code of a text that may stand behind the word stage."""
+    """Return the code of a text that may follow the word stage."""
     word = core.replace(" ", "")
     if prefixed and word in ("0", "1", "2", "3", "4"):
         return min(int(word), 3)
@@ -141,7 +141,7 @@ def _coded(core: str, *, prefixed: bool) -> int | None:
 
 
 def is_event(text: str) -> bool:
-    """Tell a text that is known to be an event, which may lie inside a stage, from others.
+    """Tell whether a text is a known event, which may lie inside a stage.
 
     Arousals, respiration, movements by their kind, lights, what the recorder notes, and WFDB's
     pairs in brackets.
@@ -155,7 +155,7 @@ def is_event(text: str) -> bool:
 
 
 def _is_paired(text: str) -> bool:
-    """Tell one of WFDB's pairs, which begin as ``(event`` and end as ``event)``."""
+    """Tell whether a text is one of WFDB's pairs, ``(event`` and ``event)``."""
     text = text.strip()
     return (text[:1] == "(") != (text[-1:] == ")") and text.count("(") != text.count(")")
 

@@ -1,4 +1,4 @@
-"""The machine that a run uses: device, threads, precision, and where a cohort lies."""
+"""The hardware of a run: device, threads, precision, and placement of the cohort."""
 
 import json
 import logging
@@ -30,9 +30,9 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None 
     Parameters
     ----------
     compute : ComputeSettings
-        What the recipe says; every auto is chosen here.
+        Settings of the recipe; every auto is resolved here.
     trial : callable, optional
-        Builds an encoder on which bfloat16 is measured against float32 where precision is auto.
+        Builds an encoder to measure bfloat16 against float32 if precision is auto.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
@@ -42,7 +42,7 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None 
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if not has_device(name):
-        raise ValueError(f"device {name!r} is not there; give auto, cpu or cuda:N")
+        raise ValueError(f"device {name!r} is not available; give auto, cpu or cuda:N")
     devices: Any = [int(number)] if number else 1
     precision: str = compute.precision
     if precision == "auto":
@@ -67,24 +67,24 @@ def cores() -> int:
 def measured_precision(encoder: nn.Module, device: str) -> str:
     """Return the faster precision, measured once per machine and kind of encoder.
 
-    The answer is kept in ``$XDG_CACHE_HOME/biopart/precision.json`` (``~/.cache`` by default), so
-    that two runs of one recipe on one machine choose alike and end with the same weights.
+    The result is cached in ``$XDG_CACHE_HOME/biopart/precision.json`` (``~/.cache`` by default), so
+    that two runs of one recipe on one machine choose the same and end with the same weights.
     """
     assert isinstance(encoder, ViT)
-    file, known = cache_folder() / "precision.json", {}
+    file, cached = cache_folder() / "precision.json", {}
     machine = f"{platform.node()} {device} {torch.get_num_threads()} threads"
     key = f"torch {torch.__version__} on {machine}: {json.dumps(encoder.arguments)}"
     if file.is_file():
-        known = json.loads(file.read_text(encoding="utf-8"))
-    if key not in known:
-        known[key] = faster_precision(encoder, device)
-        with suppress(OSError):  # a home that cannot be written to costs a measurement each time
-            write_json(file, known)
-    return str(known[key])
+        cached = json.loads(file.read_text(encoding="utf-8"))
+    if key not in cached:
+        cached[key] = faster_precision(encoder, device)
+        with suppress(OSError):  # without a writable home, it is measured every time
+            write_json(file, cached)
+    return str(cached[key])
 
 
 def faster_precision(encoder: nn.Module, device: str) -> str:
-    """Return the precision whose forward and backward of an encoder is faster, measured."""
+    """Measure which precision has the faster forward and backward pass of an encoder."""
     assert isinstance(encoder, ViT)
     encoder = encoder.to(device)
     shape = (16, encoder.n_patches, encoder.channels, *encoder.patch)
@@ -102,7 +102,7 @@ def faster_precision(encoder: nn.Module, device: str) -> str:
 
 
 def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> "Source | Resident":
-    """Hold a source on the device where the recipe asks for it, or where a GPU has room."""
+    """Hold a source on the device if the recipe says so, or if a GPU has room."""
     wanted = compute.resident
     if wanted == "auto":
         if fabric.device.type != "cuda":
@@ -117,7 +117,7 @@ def settle(source: Source, compute: ComputeSettings, fabric: Fabric) -> "Source 
 
 
 def describe(fabric: Fabric, source: object) -> dict[str, Any]:
-    """Return what every auto chose, for provenance.json; a resume reuses it."""
+    """Return the choice for every auto, for provenance.json; a resume reuses it."""
     mixed = fabric._precision.precision != "32-true"
     return {
         "device": str(fabric.device),
@@ -128,7 +128,7 @@ def describe(fabric: Fabric, source: object) -> dict[str, Any]:
 
 
 class Resident(ABC):
-    """A source whose stored values lie on a device; one gather per batch."""
+    """A source whose stored values are on a device; one gather per batch."""
 
     def __init__(self, source: Source, device: torch.device | str) -> None:
         self.source, self.device = source, torch.device(device)
@@ -137,7 +137,7 @@ class Resident(ABC):
         return len(self.source)
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw what is random about the items of an epoch."""
+        """Draw the random properties of the items of an epoch."""
         self.source.start_epoch(seed, epoch)
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
@@ -151,7 +151,7 @@ class Resident(ABC):
 
 
 class ResidentWindows(Resident):
-    """Windows whose records lie on a device as one int16 tensor."""
+    """Windows whose records are on a device as one int16 tensor."""
 
     source: WindowSource
 
@@ -170,7 +170,7 @@ class ResidentWindows(Resident):
             self._flat[:, start : start + rows.shape[1]] = rows
 
     def gather(self, items: NDArray[np.int64]) -> Tensor:
-        """Return int16 windows (B, C, T); what lies beyond a recording is missing."""
+        """Return int16 windows (B, C, T); samples outside a recording are missing."""
         offset = [[self._offset[number]] for number in self.source.record[items].tolist()]
         first = torch.from_numpy(self.source.starts(items) + offset).to(self.device)
         index = first + torch.arange(self.source.size, device=self.device)
@@ -178,7 +178,7 @@ class ResidentWindows(Resident):
 
 
 class ResidentImages(Resident):
-    """Images that lie on a device as one uint8 tensor, in the order of their items."""
+    """Images that are on a device as one uint8 tensor, in the order of their items."""
 
     source: ImageSource
 
@@ -187,9 +187,9 @@ class ResidentImages(Resident):
         shape = (len(source), len(source.picked), *source.shape)
         self._images = torch.empty(shape, dtype=torch.uint8, device=self.device)
         for number in np.unique(source.record).tolist():  # one at a time, as above
-            mine = np.flatnonzero(source.record == number)
-            pixels = torch.from_numpy(source.pixels(mine))
-            self._images[torch.from_numpy(mine).to(self.device)] = pixels.to(self.device)
+            in_record = np.flatnonzero(source.record == number)
+            pixels = torch.from_numpy(source.pixels(in_record))
+            self._images[torch.from_numpy(in_record).to(self.device)] = pixels.to(self.device)
 
     def gather(self, items: NDArray[np.int64]) -> Tensor:
         """Return uint8 images (B, C, y, x)."""
@@ -197,6 +197,6 @@ class ResidentImages(Resident):
 
 
 def compiled(encoder: ViT, compute: ComputeSettings) -> None:
-    """Compile an encoder in place where the recipe asks for it; its names stay."""
+    """Compile an encoder in place if the recipe says so; its names are kept."""
     if compute.compile:
         encoder.compile()

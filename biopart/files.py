@@ -51,7 +51,7 @@ def whole(path: Path) -> Iterator[Path]:
         beside.replace(path)
     except OSError as error:
         reason = error.strerror or error
-        raise OSError(f"{path} cannot be written ({reason}): make room for it") from error
+        raise OSError(f"{path} cannot be written ({reason}): free some disk space") from error
     finally:
         _remove(beside)
 

@@ -1,4 +1,4 @@
-"""Strict settings from YAML: one clear sentence for whatever is wrong with them."""
+"""Strict settings from YAML: one clear sentence for every mistake."""
 
 import difflib
 import re
@@ -16,7 +16,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _Loader(yaml.SafeLoader):
-    """The safe loader with the numbers and words of YAML 1.2's core schema, without keys twice.
+    """The safe loader with the numbers and words of YAML 1.2's core schema, without repeated keys.
 
     In PyYAML's YAML 1.1 0100 is 64, 1:30 is 90, 1e-3 is text and ``no`` is false.
     """
@@ -37,7 +37,7 @@ def _real(loader: _Loader, node: yaml.ScalarNode) -> float:
 
 
 def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
-    """Read text; the halves of a sign that JSON writes as two escapes become one again."""
+    """Read text; rejoin the halves of a character that JSON writes as two escapes."""
     text = str(loader.construct_scalar(node))
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -45,7 +45,7 @@ def _text(loader: _Loader, node: yaml.ScalarNode) -> str:
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
-    """Read a mapping whose keys all differ."""
+    """Read a mapping without repeated keys."""
     values = loader.construct_mapping(node, deep=True)
     keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
     twice = [key for key in keys if keys.count(key) > 1]
@@ -53,7 +53,7 @@ def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
         lines = [key.start_mark.line + 1 for key, _ in node.value]
         places = [str(line) for key, line in zip(keys, lines, strict=True) if key == twice[0]]
         raise ValueError(
-            f"the key {twice[0]!r} stands more than once, in lines {' and '.join(places)}"
+            f"the key {twice[0]!r} occurs more than once, in lines {' and '.join(places)}"
         )
     return values
 
@@ -77,7 +77,7 @@ for _tag, _reader in (("int", _whole), ("float", _real), ("str", _text), ("map",
 
 
 class _Dumper(yaml.SafeDumper):
-    """The safe dumper, which quotes text that either version of YAML would take for a number."""
+    """The safe dumper, which quotes text that either version of YAML would read as a number."""
 
 
 _Dumper.yaml_implicit_resolvers = {
@@ -90,7 +90,7 @@ _Dumper.yaml_implicit_resolvers = {
 
 
 def dump_yaml(values: Any) -> str:
-    """Write values as YAML that reads back as they are.
+    """Write values as YAML that reads back unchanged.
 
     Examples
     --------
@@ -109,24 +109,24 @@ class Strict(BaseModel):
     @classmethod
     def _refuse_unknown_keys(cls, values: Any) -> Any:
         """Name an unknown key, the allowed ones and the nearest of them."""
-        known = cls.model_fields
-        unknown = [key for key in values if key not in known] if isinstance(values, dict) else []
+        fields = cls.model_fields
+        unknown = [key for key in values if key not in fields] if isinstance(values, dict) else []
         if unknown:
             allowed = sorted(cls.model_fields)
             nearest = difflib.get_close_matches(str(unknown[0]), allowed, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             raise ValueError(f"unknown key {unknown[0]!r}; allowed: {', '.join(allowed)}{hint}")
-        if isinstance(values, dict):  # a section that holds nothing is as if it were not there
+        if isinstance(values, dict):  # an empty section counts as absent
             values = {
                 key: value
                 for key, value in values.items()
-                if value is not None or not _is_section(known[key].annotation)
+                if value is not None or not _is_section(fields[key].annotation)
             }
         return values
 
 
 def _is_section(annotation: Any) -> bool:
-    """Tell the type of a section of settings, one or a choice of several, from that of a value."""
+    """Distinguish a section of settings, or a choice of several, from a plain value."""
     kinds = get_args(annotation) if get_origin(annotation) is not None else (annotation,)
     if get_origin(annotation) is Annotated:
         return _is_section(kinds[0])
@@ -134,7 +134,7 @@ def _is_section(annotation: Any) -> bool:
 
 
 def _expanded(path: Path) -> Path:
-    """Return a path with the home folder in the place of ``~``."""
+    """Expand ``~`` in a path to the home folder."""
     return path.expanduser()
 
 
@@ -142,12 +142,12 @@ UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
 def find(name: str | Path, folder: str) -> Path:
-    """Return the path of a YAML file given as a path or as the name of a shipped one.
+    """Return the path of a YAML file, given as a path or as the name of a shipped file.
 
-    ``recipes/demo.yaml`` is the shipped one too, where no folder ``recipes`` is here. Another path
-    that is not there is never replaced by a shipped file.
+    ``recipes/demo.yaml`` also means the shipped file, unless the current folder has a folder
+    ``recipes``. Any other path that does not exist is never replaced by a shipped file.
 
-    Raises FileNotFoundError naming the shipped ones.
+    Raises FileNotFoundError with the names of the shipped files.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -161,23 +161,23 @@ def find(name: str | Path, folder: str) -> Path:
         return named
     names = ", ".join(sorted(entry.stem for entry in shipped.glob("*.yaml")))
     meant = (shipped / f"{path.stem}.yaml").is_file()
-    hint = f" (the shipped one is called {path.stem}, without a folder or .yaml)" if meant else ""
-    raise FileNotFoundError(f"no file {name}{hint}; the shipped {folder} are {names}")
+    hint = f" (the shipped one is named {path.stem}, without a folder or .yaml)" if meant else ""
+    raise FileNotFoundError(f"{name} does not exist{hint}; the shipped {folder} are {names}")
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping safely; ValueError names the file and the line of a fault."""
+    """Read a YAML mapping safely; ValueError names the file and line of a mistake."""
     try:
         values = yaml.load(path.read_text(encoding="utf-8-sig"), _Loader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(values, dict):
-        raise ValueError(f"{path} must hold 'key: value' lines; it holds a {type(values).__name__}")
+        raise ValueError(f"{path} must have 'key: value' lines; it has a {type(values).__name__}")
     return values
 
 
 def apply_change(values: dict[str, Any], change: str) -> None:
-    """Set a dotted key in nested mappings from ``a.b=value``, the value read as YAML.
+    """Set a dotted key in nested mappings from ``a.b=value``, with the value read as YAML.
 
     Examples
     --------
@@ -188,9 +188,9 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     """
     key, separator, text = change.partition("=")
     if not separator or not key.strip():
-        raise ValueError(f"--set takes key=value, for instance trim_s=0; got {change!r}")
+        raise ValueError(f"--set takes key=value, for example trim_s=0; got {change!r}")
     if not text.strip():
-        raise ValueError(f"--set {change} gives no value; write {key.strip()}=null for none")
+        raise ValueError(f"--set {change} has no value; write {key.strip()}=null for none")
     *groups, last = key.strip().split(".")
     for group in groups:
         inner = values.setdefault(group, {})
@@ -204,7 +204,7 @@ def apply_change(values: dict[str, Any], change: str) -> None:
 
 
 def checked(model: type[Model], values: dict[str, Any], what: str) -> Model:
-    """Validate values; ValueError names each key at fault, what it got and what is allowed."""
+    """Validate values; ValueError names each wrong key, its value and what is allowed."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
@@ -212,7 +212,7 @@ def checked(model: type[Model], values: dict[str, Any], what: str) -> Model:
         for fault in error.errors():
             key = ".".join(str(part) for part in fault["loc"])
             message = fault["msg"].removeprefix("Value error, ")
-            if fault["type"] == "union_tag_invalid":  # the settings of one objective or another
+            if fault["type"] == "union_tag_invalid":  # the settings of one of several objectives
                 key, fault["input"] = f"{key}.name", fault["ctx"]["tag"]
                 message = f"give one of {fault['ctx']['expected_tags']}"
             got = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"

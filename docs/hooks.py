@@ -1,4 +1,4 @@
-"""Pages that mkdocs makes from the code: commands, recipes, data sets."""
+"""Generate the pages on commands, recipes and data sets for mkdocs."""
 
 from pathlib import Path
 
@@ -12,20 +12,20 @@ from biopart.cli import main
 ROOT = Path(__file__).parents[1]
 COMMANDS = """# Commands
 
-Progress goes to stderr, results to stdout; `--json` gives them as JSON. Exit status 0 is done, 1
-failed, 2 wrong use."""
+Progress goes to stderr, results to stdout; `--json` prints them as JSON. Exit status: 0 success, 1
+failure, 2 wrong use."""
 RECIPES = """# Recipes
 
-Shipped with the package: `biopart pretrain NAME`. Any value is set by `--set encoder.dim=256`;
+Shipped with the package: `biopart pretrain NAME`. `--set encoder.dim=256` changes any value;
 `biopart info --schema` prints all keys."""
 DATASETS = """# Data sets
 
-A card says once what is true of a data set. `biopart prepare CARD --raw FOLDER --out STORE` makes
-a store by it; a path to a card of your own will do."""
+A card describes a data set. `biopart prepare CARD --raw FOLDER --out STORE` creates a store.
+CARD is a name from this page or the path of your own card."""
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
-    """Let the navigation list every command."""
+    """List every command in the navigation."""
     pages = [{name: f"commands/{name}.md"} for name in sorted(main.commands)]
     for entry in config.nav or []:
         if "Commands" in entry:
@@ -34,7 +34,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the pages before mkdocs looks at its navigation."""
+    """Add the pages before mkdocs reads its navigation."""
     made = {f"commands/{name}.md": command_page(name) for name in sorted(main.commands)}
     made |= {"commands/index.md": commands_page(), "recipes.md": recipes_page()}
     made["datasets.md"] = datasets_page()
@@ -44,7 +44,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def command_page(name: str) -> str:
-    """Describe a command by its own help."""
+    """Describe a command from its help text."""
     command = main.commands[name]
     context = click.Context(command, info_name=f"biopart {name}")
     lines = [f"# biopart {name}", "", command.help or "", "", "```", command.get_usage(context)]
@@ -66,7 +66,7 @@ def commands_page() -> str:
 
 
 def recipes_page() -> str:
-    """Show every recipe's own words: what, which paper, which figure, which command."""
+    """Show every recipe with the comment at its top."""
     lines = [RECIPES, ""]
     for path in sorted((ROOT / "recipes").glob("*.yaml")):
         head, rest = split(path)
@@ -75,14 +75,14 @@ def recipes_page() -> str:
 
 
 def datasets_page() -> str:
-    """Show every card, and how its raw files are got."""
+    """Show every card, and how to obtain its raw files."""
     lines = [DATASETS, ""]
     for path in sorted((ROOT / "datasets").glob("*.yaml")):
         head, rest = split(path)
         card = yaml.safe_load("\n".join(rest))
-        how = "Not fetched: put its files into RAW yourself."
+        how = "No download address: put its files into RAW yourself."
         if card.get("origin"):
-            how = f"Fetched by `biopart fetch {path.stem} --to RAW`."
+            how = f"Download with `biopart fetch {path.stem} --to RAW`."
         lines += [f"## {path.stem}", "", f"{card['title']}. {card['citation']}. Licence: "]
         lines += [f"{card['licence']}. {how}", "", "```text", *head, "```", "", "```yaml", *rest]
         lines += ["```", ""]
@@ -90,7 +90,7 @@ def datasets_page() -> str:
 
 
 def split(path: Path) -> tuple[list[str], list[str]]:
-    """Split a file into the comment at its head, without signs, and the rest."""
+    """Split a file into the comment at its top, without comment signs, and the rest."""
     lines = path.read_text().splitlines()
     count = next(n for n, line in enumerate(lines) if not line.startswith("#"))
     return [line.removeprefix("#").removeprefix(" ") for line in lines[:count]], lines[count:]

@@ -11,7 +11,7 @@ HERE = Path(__file__).parent
 
 
 def main(work: Path) -> None:
-    """Run the notebooks in a folder, where they leave their stores and runs."""
+    """Run the notebooks in a folder, which keeps their stores and runs."""
     out = HERE / "notebooks"
     out.mkdir(exist_ok=True)
     for old in out.iterdir():
@@ -30,12 +30,12 @@ def main(work: Path) -> None:
 
 
 def kept(output: nbformat.NotebookNode) -> bool:
-    """Leave out what went to stderr."""
+    """Tell whether an output is not from stderr."""
     return output.get("name") != "stderr"
 
 
 def plain(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """Show an xarray as text: its HTML carries a style sheet of its own."""
+    """Show an xarray object as text: its HTML brings its own style sheet."""
     if "xr-wrap" in output.get("data", {}).get("text/html", ""):
         del output["data"]["text/html"]
     return output

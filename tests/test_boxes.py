@@ -94,7 +94,7 @@ def test_boxes_of_unequal_shape_are_refused():
     ("call", "message"),
     [
         (lambda: grid_boxes((10,), (3,)), "whole number of patches"),
-        (lambda: grid_boxes((10,), (3, 3)), "1 axes and the patch"),
+        (lambda: grid_boxes((10,), (3, 3)), "1 axes but the patch"),
         (lambda: random_boxes(1, 1, (10,), (11,)), "does not fit"),
         (lambda: random_boxes(1, 1, (10,), (6,), scale=(0.5, 2)), "does not fit"),
         (lambda: random_boxes(1, 1, (10,), (6,), scale=(2, 1)), "smallest <= largest"),

@@ -108,7 +108,7 @@ def test_info_of_a_card_is_its_values(tmp_path):
     assert info(str(tmp_path / "mine.yaml"))["recordings"] == ["*.edf"]
     with pytest.raises(
         FileNotFoundError,
-        match=r"no file shhs; .*recipes are .*datasets are audio_digits, cifar10, ",
+        match=r"shhs does not exist; .*recipes are .*datasets are audio_digits, cifar10, ",
     ):
         info("shhs")
 

@@ -82,11 +82,11 @@ class Evil:
     [
         (pickle.dumps({"label_names": Evil()}), r"it asks for builtins\.print"),
         (pickle.dumps({b"label_names": np.array([Evil()], object)}), "it asks for"),
-        (pickle.dumps([1, 2]), "holds no dictionary"),
-        (pickle.dumps({"other": 1}), "has no list of names under 'label_names'"),
-        (pickle.dumps({"label_names": 7}), "has no list of names under 'label_names'"),
-        (b"\x80\x02}", "is no file of CIFAR"),
-        (b"", "is no file of CIFAR"),
+        (pickle.dumps([1, 2]), "has no dictionary"),
+        (pickle.dumps({"other": 1}), "has no names under 'label_names'"),
+        (pickle.dumps({"label_names": 7}), "has no names under 'label_names'"),
+        (b"\x80\x02}", "is not a file of CIFAR"),
+        (b"", "is not a file of CIFAR"),
     ],
 )
 def test_a_pickle_of_anything_else_is_refused_before_it_runs(
@@ -114,8 +114,8 @@ NDARRAY, DTYPE = b"cnumpy\nndarray\n", b"cnumpy\ndtype\n"
         (NDARRAY + b"((K\x01tU\x01OU\x08AAAAAAAAtR", "it names a type by a tuple"),
         # An attribute of a class that find_class gives, by BUILD's second dictionary.
         (b"c_codecs\nencode\n(N}X\x07\x00\x00\x00__new__K\x01stb", r"it sets _Bytes\.__new__"),
-        (b"](U\x01ab", "is no file of CIFAR"),  # BUILD on a list
-        (b"c_codecs\nencode\n(K\x01K\x02tR", "has no list of numbers under its labels"),
+        (b"](U\x01ab", "is not a file of CIFAR"),  # BUILD on a list
+        (b"c_codecs\nencode\n(K\x01K\x02tR", "has no list of numbers as labels"),
     ],
 )
 def test_stand_ins_keep_numpy_out_of_reach(tmp_path: Path, value: bytes, message: str) -> None:
@@ -135,7 +135,7 @@ def test_a_dtype_grown_after_the_array_reads_nothing_beyond_it(tmp_path: Path) -
     (tmp_path / "data_batch_2").write_bytes(
         build(b"}(U\x04data", values, b"U\x06labels", labels, b"u")
     )
-    with pytest.raises(ValueError, match="an array of something else than numbers"):
+    with pytest.raises(ValueError, match="an array of something other than numbers"):
         find_cifar(load_image_card("cifar10"), tmp_path)
 
 
@@ -149,10 +149,10 @@ def test_our_pickles_are_as_deep_as_the_published_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("data_batch_2", {b"data": np.zeros((4, 7), np.uint8)}, "no label for each of its rows"),
+        ("data_batch_2", {b"data": np.zeros((4, 7), np.uint8)}, "has not one label per row"),
         ("data_batch_2", {b"data": b"text"}, "has no array of bytes under 'data'"),
         ("data_batch_2", {b"labels": [0, 1, 2, 9]}, "has labels beyond its 3 classes"),
-        ("data_batch_2", {b"labels": [0]}, "no label for each of its rows"),
+        ("data_batch_2", {b"labels": [0]}, "has not one label per row"),
     ],
 )
 def test_python_files_that_do_not_fit_are_refused(
@@ -168,7 +168,7 @@ def test_python_files_that_do_not_fit_are_refused(
 def test_a_cut_or_missing_file_is_refused(tmp_path: Path) -> None:
     write_cifar10(tmp_path, "binary")
     (tmp_path / "data_batch_3.bin").write_bytes(b"x" * 3074)
-    with pytest.raises(ValueError, match="has 3074 bytes, which are no rows of 3073"):
+    with pytest.raises(ValueError, match="has 3074 bytes, not a multiple of 3073"):
         find_cifar(load_image_card("cifar10"), tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"holds neither fine_label_names\.txt nor meta"):
+    with pytest.raises(FileNotFoundError, match=r"has neither fine_label_names\.txt nor meta"):
         find_cifar(load_image_card("cifar100"), tmp_path)

@@ -74,15 +74,19 @@ def test_keypoints_come_from_their_own_file_by_id(tmp_path):
 
 def test_files_that_are_not_cocos_are_refused(tmp_path):
     path = written(tmp_path, objects=[])
-    with pytest.raises(FileNotFoundError, match=r"no file .*b\.json; COCO's annotations"):
+    with pytest.raises(
+        FileNotFoundError, match=r"b\.json does not exist; unpack COCO's annotations"
+    ):
         read_coco(tmp_path / "b.json", tmp_path)
-    with pytest.raises(FileNotFoundError, match="holds none of the images of"):
+    with pytest.raises(FileNotFoundError, match="has none of the images of"):
         read_coco(path, tmp_path / "elsewhere")
     path.write_text("{")
-    with pytest.raises(ValueError, match=r"a\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"a\.json is not JSON"):
         read_coco(path, tmp_path)
     path.write_text('{"images": [], "annotations": [{"id": 1}], "categories": []}')
-    with pytest.raises(ValueError, match="not COCO's: its annotations have no bbox, category_id"):
+    with pytest.raises(
+        ValueError, match="not a COCO file: its annotations have no bbox, category_id"
+    ):
         read_coco(path, tmp_path)
 
 
@@ -191,7 +195,7 @@ def test_ids_of_images_and_classes_that_are_texts_are_numbered(tmp_path):
     assert (coco.classes, coco.scenes[0].classes.tolist()) == ({1: "cat", 2: "dog"}, [1])
     given["images"][1]["id"] = "x"
     path.write_text(json.dumps(given))
-    with pytest.raises(ValueError, match=r"several images of the id 'x'"):
+    with pytest.raises(ValueError, match=r"several images with the id 'x'"):
         read_coco(path, tmp_path)
 
 
@@ -269,7 +273,7 @@ def test_names_keep_their_folders(tmp_path):
     ("pixels", "reason"),
     [
         (np.full((40, 60), 60000, np.uint16), "has more than 8 bits per channel"),
-        (np.zeros((20, 60, 3), np.uint8), "is 20 x 60; its annotations say 40 x 60"),
+        (np.zeros((20, 60, 3), np.uint8), "is 20 x 60, but its annotations say 40 x 60"),
         (None, "runcated"),
     ],
 )

@@ -17,7 +17,7 @@ from biopart.recipe import ComputeSettings
 def test_a_device_that_is_not_there_is_refused():
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ValueError, match=r"is not there; give auto, cpu or cuda:N"):
+    with pytest.raises(ValueError, match=r"is not available; give auto, cpu or cuda:N"):
         open_fabric(ComputeSettings(device="cuda:99"))
 
 

@@ -69,7 +69,7 @@ def test_xarray_opens_a_pack_and_a_store_names_its_images(tmp_path: Path) -> Non
 def test_another_size_of_images_is_another_store(tmp_path: Path) -> None:
     path = make_store(tmp_path)
     write_record(path, "train-0", make_pack())
-    with pytest.raises(ValueError, match="made with another shape; give another --out"):
+    with pytest.raises(ValueError, match="prepared with another shape; give another --out"):
         create_store(path, ABOUT | {"shape": [8, 8]})
 
 

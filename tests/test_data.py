@@ -231,13 +231,13 @@ def test_an_even_context_has_one_more_window_after_than_before(cohort: Cohort) -
     [
         ({"channels": ["C3", "F3"]}, r"channels F3 are not in .*tiny\.zarr, which has C3, C4, O1"),
         ({"channels": []}, r"channels \(none\) are not in"),
-        ({"window_s": 0.25}, "window_s 0.25 at 10 Hz is no whole number of samples"),
-        ({"window_s": 0.0}, "window_s 0.0 at 10 Hz is no whole number of samples"),
+        ({"window_s": 0.25}, "window_s 0.25 at 10 Hz is not a whole number of samples"),
+        ({"window_s": 0.0}, "window_s 0.0 at 10 Hz is not a whole number of samples"),
         ({"window_s": -1.0}, "window_s -1.0 at 10 Hz"),
         ({"context": 0}, "context is 0; give 1 or the number"),
-        ({"persons": ["a", "z"]}, "no records of z are in"),
-        ({"persons": ["d"], "labelled": True}, "no labelled windows are left of"),
-        ({"persons": []}, "no windows are left of"),
+        ({"persons": ["a", "z"]}, "has no records of z"),
+        ({"persons": ["d"], "labelled": True}, "has no usable labelled windows"),
+        ({"persons": []}, "has no usable windows"),
     ],
 )
 def test_what_a_cohort_cannot_give_is_refused(
@@ -408,8 +408,8 @@ def test_counts_above_what_is_there_take_it_and_say_so() -> None:
     split = make_split(pretrain=1653, finetune=12)
     assert (len(split.pretrain), len(split.finetune)) == (21, 11)
     assert split.notes == (
-        "1653 pretrain persons were asked for, 21 are there",
-        "12 finetune persons were asked for, 11 are there",
+        "1653 pretrain persons requested, but only 21 available",
+        "12 finetune persons requested, but only 11 available",
     )
     assert make_split(pretrain=21, finetune=11).notes == ()
 
@@ -435,8 +435,8 @@ def test_subsets_are_nested_for_a_seed_and_differ_between_seeds() -> None:
 def test_more_subjects_than_are_labelled_take_all_and_say_so() -> None:
     split = make_split()
     assert set(split.subset(12, seed=0)) == set(split.finetune)
-    said = "12 subjects were asked for; 11 labelled persons are there beside test and validation"
-    assert split.shortage(12) == [f"{said}, all are taken"]
+    said = "12 subjects requested, but 11 labelled persons remain beside test and validation"
+    assert split.shortage(12) == [f"{said}; all are used"]
     assert split.shortage(11) == []
-    with pytest.raises(ValueError, match="0 subjects were asked for; give at least 1"):
+    with pytest.raises(ValueError, match="subjects is 0; give at least 1"):
         split.subset(0, seed=0)

@@ -207,5 +207,5 @@ def test_an_encoder_of_another_patch_is_refused(root, tmp_path):
 
 def test_scenes_are_found_under_the_root(root, tmp_path):
     assert len(open_scenes(recipe_of(root), recipe_of(root).detect.train).scenes) == 4
-    with pytest.raises(FileNotFoundError, match=r"no file .*objects\.json"):
+    with pytest.raises(FileNotFoundError, match=r"objects\.json does not exist"):
         detect(recipe_of(tmp_path))

@@ -143,5 +143,5 @@ def test_an_encoder_without_positions_is_refused():
 
 
 def test_one_patch_is_refused():
-    with pytest.raises(ValueError, match="is the only one and has one position"):
+    with pytest.raises(ValueError, match="leaves only one position"):
         build((3,), (3,))

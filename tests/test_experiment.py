@@ -213,10 +213,10 @@ def test_longer_windows_than_in_pretraining_can_be_fine_tuned(small_recipe, tmp_
 def test_damaged_and_foreign_weights_are_named(run):
     whole = run.encoder.read_bytes()
     run.encoder.write_bytes(whole[:200])
-    with pytest.raises(ValueError, match=r"encoder.safetensors is damaged .* make it again"):
+    with pytest.raises(ValueError, match=r"encoder.safetensors is damaged .* create it again"):
         finetune(run)
     shutil.copy(run.path / "objective.safetensors", run.encoder)
-    with pytest.raises(ValueError, match="of no vision transformer in timm's names"):
+    with pytest.raises(ValueError, match="a vision transformer with timm's names"):
         finetune(run)
 
 
@@ -270,8 +270,8 @@ def test_one_class_alone_is_refused(run, monkeypatch):
 def test_more_subjects_than_are_labelled_take_all_and_say_so(run, recipe):
     result = finetune(run, subjects=50).result()
     assert result["train_persons"] == list(open_experiment(recipe).split.subset(4, 0))
-    said = "50 subjects were asked for; 4 labelled persons are there beside test and validation"
-    assert result["warnings"][0] == f"{said}, all are taken"
+    said = "50 subjects requested, but 4 labelled persons remain beside test and validation"
+    assert result["warnings"][0] == f"{said}; all are used"
 
 
 def test_class_weights_and_mean_pooling_change_the_training(run):
@@ -294,7 +294,7 @@ def test_counts_larger_than_what_exists_are_noted(small_recipe, tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     small_recipe["split"]["pretrain_persons"] = 500
     run = pretrain(resolve(small_recipe, ["pretrain.steps=1"], "small"), out=tmp_path / "R")
-    assert run.provenance()["notes"] == ["500 pretrain persons were asked for, 5 are there"]
+    assert run.provenance()["notes"] == ["500 pretrain persons requested, but only 5 available"]
 
 
 def test_a_store_of_another_card_is_refused(small_recipe):
@@ -375,6 +375,6 @@ def test_a_store_with_a_damaged_signal_is_refused_before_training(recipe, tmp_pa
     raw = chunk.read_bytes()
     chunk.write_bytes(raw[: len(raw) // 2] + bytes(len(raw) - len(raw) // 2))
     values = recipe.model_dump(mode="json") | {"data": {"store": str(store)}}
-    with pytest.raises(ValueError, match=r"the arrays of n3 in .* differ from those that were"):
+    with pytest.raises(ValueError, match=r"the arrays of n3 in .* do not match the hash"):
         pretrain(resolve(values, [], "small"), out=tmp_path / "R")
     assert not (tmp_path / "R").exists()

@@ -133,7 +133,7 @@ def test_a_class_without_an_image_is_refused(raw: Path) -> None:
 
 def test_a_part_without_classes_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"train holds no folder of a class; n needs one"):
+    with pytest.raises(FileNotFoundError, match=r"train has no class folder; n needs one"):
         find_folders(card(), tmp_path)
 
 
@@ -163,9 +163,9 @@ def test_a_text_says_the_classes_of_images_in_one_folder(raw: Path, text: str) -
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("v1 cat\nv3 dog\n", r"says 'v3 dog' in line 2; give a file of .*flat and its class"),
-        ("v1\nv2 dog\n", "says 'v1' in line 1"),
-        ("v1 cat\n", r"says no class of 1 images of .*flat"),
+        ("v1 cat\nv3 dog\n", r"has 'v3 dog' in line 2; give a file of .*flat and its class"),
+        ("v1\nv2 dog\n", "has 'v1' in line 1"),
+        ("v1 cat\n", r"gives no class for 1 images of .*flat"),
         ("v1 cat\nv2 cat\n", "part test has no image of dog"),
     ],
 )
@@ -175,11 +175,11 @@ def test_a_text_that_does_not_fit_is_refused(raw: Path, text: str, message: str)
 
 
 def test_the_text_of_classes_must_be_there_and_below_the_raw_folder(raw: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no file .*classes\.csv, which should say"):
+    with pytest.raises(FileNotFoundError, match=r"classes\.csv does not exist; it must give"):
         find_folders(card(**FLAT), raw)
     with pytest.raises(ValueError, match="give a file below the raw folder"):
         card(**{**FLAT, "labels": {"test": "../classes.csv"}})
-    with pytest.raises(ValueError, match="labels names texts of parts in folders"):
+    with pytest.raises(ValueError, match="labels is only for images in folders"):
         card(labels={"other": "a.csv"})
 
 
@@ -219,7 +219,7 @@ def test_a_name_that_is_not_utf_8_and_a_link_to_nothing_are_bad_images(raw: Path
     (raw / "train/cat/l.png").symlink_to("/gone.png")
     read = find_folders(card(), raw).parts["train"].read(0, 4, jobs=1)
     assert dict(read.bad) == {
-        "train/cat/l.png": "cannot be read, or is a link to nothing",
+        "train/cat/l.png": "cannot be read, or is a broken link",
         "train/cat/\\udce9.png": "has a name that is not UTF-8: rename it",
     }
 
@@ -243,7 +243,7 @@ def test_files_of_one_stem_are_told_apart(tmp_path: Path) -> None:
     text = tmp_path / "val.txt"
     listed = card(labels={"test": "val.txt"})
     text.write_text("a.bmp cat\nb.png dog\n")
-    with pytest.raises(ValueError, match=r"says no class of 1 images of .*test \(a\.png\)"):
+    with pytest.raises(ValueError, match=r"gives no class for 1 images of .*test \(a\.png\)"):
         find_folders(listed, tmp_path)
     text.write_text("a cat\nb.png dog\n")
     with pytest.raises(ValueError, match=r"'a cat' in line 1; .*; a may be a\.bmp or a\.png"):

@@ -50,7 +50,9 @@ def test_yasa_gets_stages_probabilities_and_the_start(monkeypatch):
 
 
 def test_what_yasa_cannot_take_is_refused(monkeypatch):
-    with pytest.raises(ValueError, match="YASA knows W, N1, N2, N3 and R; the night has a, b"):
+    with pytest.raises(
+        ValueError, match="YASA needs the classes W, N1, N2, N3 and R; the night has a, b"
+    ):
         to_yasa(night(list("abcde")))
     monkeypatch.setitem(sys.modules, "yasa", None)
     with pytest.raises(ImportError, match=r"pip install 'biopart\[clinical\]'"):

@@ -91,10 +91,10 @@ def test_every_encoding_and_line_end_is_read(tmp_path: Path, encoding: str, end:
         ("epoch,stage\n1,W\n2,W\n", "its epochs run from 1 to 2 of 4, which may count from 0 or"),
         ("epoch,stage\n1,W\n9,W\n", "its epochs reach 9, but the recording has 4"),
         ("epoch,stage\n0,X9\n", "none of its lines is a known sleep stage"),
-        ("epoch,phase\n0,W\n", "line 1 .epoch, phase. does not name its columns"),
+        ("epoch,phase\n0,W\n", "line 1 .epoch, phase. has no column names"),
         ("time,stage\n0,W\n", "line 2: '0' is not a clock time .*labels.columns, {onset: ...}"),
-        ("epoch,stage\n0,12\n", "the stages 12 are of no known convention; .* ucddb"),
-        ("epoch,stage\n0\n", "line 2 has 1 cells where 2 were expected"),
+        ("epoch,stage\n0,12\n", "the stages 12 fit no known convention; .* ucddb"),
+        ("epoch,stage\n0\n", "line 2 has 1 cells, but 2 were expected"),
         ("epoch,stage\nx,W\n", "line 2: 'x' is not a number .epoch"),
         ("onset,duration,stage\n0,long,W\n", "line 2: 'long' is not a duration in seconds"),
         ("time,stage\n22:00:00,W\n", "its clock times begin at 22:00:00, but the recording does"),
@@ -200,7 +200,7 @@ def test_onsets_that_count_from_another_time_are_moved_and_that_is_told(tmp_path
     scoring = read(write(tmp_path, text), start=START)
     assert label(scoring) == [-1, -1, 0, 4]
     assert scoring.warnings == (
-        "its rows count from 22:01:00, the recording starts at 22:00:00: its marks were moved "
+        "its rows count from 22:01:00, the recording starts at 22:00:00: its marks were shifted "
         "by +60 s",
     )
 
@@ -232,12 +232,14 @@ def test_the_start_of_an_edf_hypnogram_is_compared_with_the_recordings(
     held = Scoring(tuple(Mark(m.onset_s, m.text, min(60, 120 - m.onset_s)) for m in inside))
     assert label(held) == expected
     told = f"h.edf starts at {start or START:%H:%M:%S}, the recording at 22:00:00: its marks were "
-    assert scoring.warnings == (() if moved is None else (f"{told}moved by {moved} s",))
+    assert scoring.warnings == (() if moved is None else (f"{told}shifted by {moved} s",))
 
 
 def test_a_hypnogram_of_another_time_of_day_is_refused(tmp_path: Path) -> None:
     path = write_edf(tmp_path / "h.edf", datetime(2020, 1, 1, 11, 0))
-    with pytest.raises(ValueError, match=r"moved by -39600 s none of its marks lies in the record"):
+    with pytest.raises(
+        ValueError, match=r"shifted by -39600 s, none of its marks lies in the record"
+    ):
         read(path, start=START)
 
 
@@ -265,7 +267,7 @@ def test_xml_of_the_nsrr_is_read_with_its_clock(tmp_path: Path) -> None:
     scoring = read(write(tmp_path, NSRR, "a-nsrr.xml"), start=time(22, 0))
     assert label(scoring) == [-1, 0, 3, 4]
     assert scoring.warnings == (
-        "a-nsrr.xml starts at 22:00:30, the recording at 22:00:00: its marks were moved by +30 s",
+        "a-nsrr.xml starts at 22:00:30, the recording at 22:00:00: its marks were shifted by +30 s",
     )
     assert label(read(write(tmp_path, NSRR, "a-nsrr.xml"))) == [0, 3, 4, -1]
 
@@ -280,7 +282,7 @@ def test_xml_of_profusion_is_read_by_its_own_numbers(tmp_path: Path) -> None:
     ("text", "reason"),
     [
         ("<PSGAnnotation/>", "a.xml has no annotations with a text, so no sleep"),
-        (NSRR[:300], "a.xml is not whole XML"),
+        (NSRR[:300], "a.xml is not complete XML"),
         ("<html/>", r"a.xml is XML of the kind html; biopart reads PSGAnnotation \(NSRR\) and"),
         (NSRR.replace("30.0</Start>", "x</Start>"), "a.xml: Start is 'x', not a number"),
         (PROFUSION.replace("<EpochLength>30</EpochLength>", ""), "a.xml has 4 stages of 0 s"),
@@ -304,7 +306,7 @@ def test_an_array_of_stages_is_read_by_its_codes(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.mat", "a.xlsx", "a.docx"])
 def test_another_suffix_is_refused_with_the_kinds_that_are_read(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=f"{name} is of no kind that is read: a hypnogram is EDF"):
+    with pytest.raises(ValueError, match=f"{name} has no supported format: a hypnogram is EDF"):
         read_stage_file(write(tmp_path, b"MATLAB 7.3 MAT-file", name))
 
 
@@ -346,11 +348,11 @@ def test_ends_gaps_events_and_preambles_are_read(
         ("a.csv", "onset,stage\n1e400,W\n", "line 2: '1e400' is not a number"),
         ("a.csv", f"W,{'x' * 200_000}\n", "line 1 cannot be split into cells"),
         ("a.csv", "stage\n" + "9" * 5000 + "\n", "none of its lines is a known sleep stage"),
-        ("a.csv", "epoch,stage\n0,W\n1,R\n0,N1\n", "epoch 0 stands more than once"),
-        ("a.csv", "22:00,W\n22:00,W\n22:01,R\n", "1 onsets stand more than once, the first is 0"),
+        ("a.csv", "epoch,stage\n0,W\n1,R\n0,N1\n", "epoch 0 occurs more than once"),
+        ("a.csv", "22:00,W\n22:00,W\n22:01,R\n", "1 onsets occur more than once, the first is 0"),
         ("a.csv", "time,stage\n10:00:00,W\n", "it starts at 10:00:00, the recording at 22:00:00"),
-        ("a.csv", "0,30,W\n30,180,N2\n", "line 1 .0, 30, W. does not name its columns"),
-        ("a.csv", "5\n0\n1\n2\n", "the night begins with 5, which is W in DREAMS'"),
+        ("a.csv", "0,30,W\n30,180,N2\n", "line 1 .0, 30, W. has no column names"),
+        ("a.csv", "5\n0\n1\n2\n", "the night begins with 5, which is W in DREAMS"),
         ("a.npy", b"PK\3\4 cut", "a.npy is not a plain numpy array"),
         ("a.xml", PROFUSION.replace(">30<", ">inf<"), "EpochLength is 'inf', not a number"),
         ("a.xml", NSRR.replace("<Start>0.0<", "<Start>nan<"), "a.xml: Start is 'nan', not a num"),
@@ -392,7 +394,7 @@ def test_the_pm_of_a_clock_counts_and_what_is_no_clock_is_told(tmp_path: Path) -
     evening = NSRR.replace(given, "01/01/2020 10:01:00 PM")
     assert read(write(tmp_path, evening, "a.xml"), start=START).marks[0].onset_s == 60
     unknown = read(write(tmp_path, NSRR.replace(given, "unknown"), "b.xml"), start=START)
-    assert unknown.warnings == ("its ClockTime 'unknown' is not a clock time and was not compared",)
+    assert unknown.warnings == ("its ClockTime 'unknown' is not a clock time and was ignored",)
 
 
 def test_marks_that_contradict_each_other_are_unscored_and_told() -> None:
@@ -409,7 +411,7 @@ def test_a_long_unknown_mark_inside_a_stated_stage_is_told() -> None:
     staging = stages_among(marks, StageLabels())
     assert label(Scoring(staging.marks), 2) == [0, -1]
     assert [text.partition(" lie inside")[0] for text in staging.warnings] == [
-        "1 marks are no known stage and count as unscored: 'Deep' (1); name them by labels.words, "
-        "numbers by labels.codes",
+        "1 marks are not a known stage and count as unscored: 'Deep' (1); define words with "
+        "labels.words, numbers with labels.codes",
         "'Deep' (1)",
     ]

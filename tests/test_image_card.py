@@ -33,7 +33,7 @@ def test_a_shipped_card_of_images_is_named_as_its_file_and_cites_its_source(path
         ({"channels": ["red"]}, r"channels is \['red'\]; give \[red, green, blue\] or \[grey\]"),
         ({"size": [0, 5]}, r"size is \[0, 5\]; give height and width in pixels"),
         ({"images": "cifar10"}, "cifar10 has 32 x 32 images of three channels"),
-        ({"parts": {"train": "../x"}}, r"parts has '\.\./x'; give folders below the raw one"),
+        ({"parts": {"train": "../x"}}, r"parts has '\.\./x'; give folders below the raw folder"),
         ({"parts": {"train": "x", "test": "x"}}, "parts has x and x, which share images"),
         ({"parts": {"train": "x", "test": "x/y"}}, "parts has x and x/y, which share images"),
         ({"parts": {"a/b": "x"}}, "parts has the name 'a/b'; give a plain name such as train"),

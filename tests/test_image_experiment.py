@@ -67,7 +67,7 @@ def test_the_test_part_is_the_test_and_subsets_count_images_per_class(store: Pat
     assert split.most == rarest
     assert set(split.subset(99, seed=0)) == set(split.finetune)
     (said,) = split.shortage(99)
-    assert said.startswith(f"99 images per class were asked for; the rarest class has {rarest} ")
+    assert said.startswith(f"99 images per class requested, but the rarest class has {rarest} ")
 
 
 def test_a_part_that_is_not_there_is_refused_with_those_that_are(store: Path) -> None:

@@ -43,9 +43,9 @@ def test_labelled_images_and_those_of_given_names_are_found(image_store: Path) -
     two = cohort.source(persons=["zwölf/4.png", "zwölf/1.png"])
     assert two.persons == ["zwölf/1.png", "zwölf/4.png"]
     assert two.head(1).persons == ["zwölf/1.png"]
-    with pytest.raises(ValueError, match="no records of nobody are in"):
+    with pytest.raises(ValueError, match="has no records of nobody"):
         cohort.source(persons=["zwölf/1.png", "nobody"])
-    with pytest.raises(ValueError, match="no labelled images are left"):
+    with pytest.raises(ValueError, match="no usable labelled images"):
         cohort.source(labelled=True, persons=["zwölf/0.png"])
 
 
@@ -57,7 +57,7 @@ def test_channels_come_in_the_order_asked_for(image_store: Path) -> None:
 
 @pytest.mark.parametrize("wrong", [{"window_s": 1.0}, {"context": 3}])
 def test_images_have_no_windows(image_store: Path, wrong: dict[str, float]) -> None:
-    with pytest.raises(ValueError, match="holds images, which have no window_s and no context"):
+    with pytest.raises(ValueError, match="has images, for which window_s and context do not apply"):
         open_cohort(image_store).source(**wrong)  # type: ignore[arg-type]
 
 

@@ -148,7 +148,9 @@ def test_another_card_is_refused_before_anything_is_written(
     simulated_raw: Path, simulated_store: Path
 ) -> None:
     card = load_card("physionet2018", ["trim_s=1"])
-    with pytest.raises(ValueError, match=r"made with another epoch_s, card\.trim_s; give another"):
+    with pytest.raises(
+        ValueError, match=r"prepared with another epoch_s, card\.trim_s; give another"
+    ):
         ingest(card, simulated_raw, simulated_store)
 
 
@@ -188,11 +190,15 @@ def test_what_an_edf_header_says_of_a_person_reaches_nothing(tmp_path: Path) -> 
 
 def test_a_missing_or_empty_folder_says_how_to_fill_it(tmp_path: Path) -> None:
     card = load_card("physionet2018")
-    with pytest.raises(FileNotFoundError, match=r"no folder .*nights; give the raw files of phys"):
+    with pytest.raises(
+        FileNotFoundError, match=r"raw folder .*nights does not exist; give the raw files of phys"
+    ):
         ingest(card, tmp_path / "nights", tmp_path / "s.zarr")
     with pytest.raises(FileNotFoundError, match="biopart fetch physionet2018 --to"):
         ingest(card, tmp_path, tmp_path / "s.zarr")
-    with pytest.raises(FileNotFoundError, match=r"\*\.edf; card mine names no place .* by hand$"):
+    with pytest.raises(
+        FileNotFoundError, match=r"\*\.edf; card mine has no download address.* yourself$"
+    ):
         ingest(edf_card(), tmp_path, tmp_path / "s.zarr")
     assert not (tmp_path / "s.zarr").exists()
 
@@ -204,7 +210,7 @@ def test_recordings_of_one_name_are_refused_and_hidden_files_passed_over(tmp_pat
     card = edf_card(recordings=["*/*.edf", "a/*"])
     assert list(find_recordings(tmp_path, card)) == ["n", "m"]
     shutil.copy(tmp_path / "a/n.edf", tmp_path / "b/n.edf")
-    with pytest.raises(ValueError, match="several recordings are called n"):
+    with pytest.raises(ValueError, match="several recordings have the name n"):
         find_recordings(tmp_path, card)
 
 
@@ -324,8 +330,8 @@ def test_one_recording_under_two_persons_is_told_and_stops_a_training(tmp_path: 
     shutil.copy(tmp_path / "raw/a.edf", tmp_path / "raw/b.edf")
     report = ingest(edf_card(), tmp_path / "raw", tmp_path / "s.zarr")
     assert (report.written, report.refused) == (["a", "b"], {})
-    assert report.warnings["b"][-1].startswith("it is the recording of a, byte for byte, but of b ")
-    assert doubtful_persons(Store(tmp_path / "s.zarr"))[0].startswith("one recording is of the per")
+    assert report.warnings["b"][-1].startswith("its bytes equal those of a, but that belongs to b ")
+    assert doubtful_persons(Store(tmp_path / "s.zarr"))[0].startswith("the persons a and b share")
     joined = edf_card(same_person={"b": "a"})
     report = ingest(joined, tmp_path / "raw", tmp_path / "t.zarr")
     assert "byte for byte" not in " ".join(report.warnings.get("b", []))
@@ -335,5 +341,7 @@ def test_one_recording_under_two_persons_is_told_and_stops_a_training(tmp_path: 
 def test_rows_of_a_table_that_contradict_each_other_are_refused(tmp_path: Path) -> None:
     (tmp_path / "people.csv").write_bytes("id,age\r\na,21\r\na,22\r\n".encode("utf-16"))
     card = edf_card(persons={"file": "people.csv", "person": "id", "age": "age"})
-    with pytest.raises(ValueError, match=r"people\.csv, line 3 says of a something else"):
+    with pytest.raises(
+        ValueError, match=r"people\.csv, line 3 contradicts an earlier line about a"
+    ):
         read_persons(tmp_path, card)

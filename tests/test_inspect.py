@@ -47,11 +47,11 @@ def test_a_raw_folder_is_described_and_what_does_not_open_is_named(tmp_path: Pat
     found = raw_info(tmp_path)
     assert found["files"] == {".edf": 2, ".txt": 1}
     assert (found["recordings"], found["channels"]) == (1, {"EEG C3-A2": 1})
-    assert found["refused"] == {"b.edf": "b.edf is empty: give a whole EDF or BDF file."}
+    assert found["refused"] == {"b.edf": "b.edf is empty: give a complete EDF or BDF file."}
     answer = CliRunner().invoke(main, ["check", str(tmp_path), "--json"])
     assert answer.exit_code == 1
     assert json.loads(answer.stdout)["problems"] == [
-        "b.edf: b.edf is empty: give a whole EDF or BDF file."
+        "b.edf: b.edf is empty: give a complete EDF or BDF file."
     ]
 
 
@@ -65,7 +65,7 @@ def test_a_card_is_tried_and_nothing_is_written(tmp_path: Path) -> None:
     assert (found["recordings"], found["persons"]) == (3, 2)
     assert found["labels"] == {"W": 1, "N1": 0, "N2": 0, "N3": 0, "R": 2}
     assert [line[:3] for line in found["problems"]] == ["c: "]
-    assert any(line.startswith("a: 1 marks are no known stage") for line in found["remarks"])
+    assert any(line.startswith("a: 1 marks are not a known stage") for line in found["remarks"])
     assert set(tmp_path.rglob("*")) == {*before, tmp_path / "card.yaml"}
 
 

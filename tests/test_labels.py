@@ -58,9 +58,9 @@ def test_other_marks_of_a_recording_are_no_stages() -> None:
     assert labels(make_recording(marks=marks[:1]), card, 600, told).tolist() == [-1, -1]
     assert labels(make_recording(), card, 600, told).tolist() == [-1, -1]
     assert told == [
-        "none of the 1 annotations of x.edf is a known sleep stage ('Lights off'); name them by "
-        "labels.words; no epoch is labelled",
-        "x.edf has no annotations, no epoch is labelled",
+        "none of the 1 annotations of x.edf is a known sleep stage ('Lights off'); define them "
+        "with labels.words; no epoch is labelled",
+        "x.edf has no annotations; no epoch is labelled",
     ]
 
 
@@ -70,8 +70,8 @@ def test_a_text_that_is_not_known_ends_the_stage_before_it_and_is_told() -> None
     result = labels(make_recording(marks=marks), make_card(STAGES), 1800, told)
     assert result.tolist() == [0, -1, -1, 2, -1, -1]
     assert told == [
-        "3 marks are no known stage and count as unscored: 'Foo' (2), 'Bar' (1); name them by "
-        "labels.words, numbers by labels.codes"
+        "3 marks are not a known stage and count as unscored: 'Foo' (2), 'Bar' (1); define words "
+        "with labels.words, numbers with labels.codes"
     ]
     rule = {**STAGES, "words": {"foo": "N1", "BAR": "event"}}
     assert label(make_recording(marks=marks), rule, 6) == [0, 1, 1, 2, 2, 1]
@@ -84,8 +84,8 @@ def test_a_text_that_is_not_known_cuts_no_stage_whose_length_is_stated() -> None
         *(0, 0, 4, -1)
     ]
     assert told == [
-        "1 marks are no known stage and count as unscored: 'note' (1); name them by labels.words, "
-        "numbers by labels.codes"
+        "1 marks are not a known stage and count as unscored: 'note' (1); define words with "
+        "labels.words, numbers with labels.codes"
     ]
 
 
@@ -98,7 +98,7 @@ def test_numbers_alone_mean_what_the_card_says_or_are_refused() -> None:
     marks = tuple(Mark(30.0 * i, text) for i, text in enumerate("0213459"))
     told: list[str] = []
     assert labels(make_recording(marks=marks), make_card(STAGES), 2100, told).tolist() == [-1] * 7
-    assert told[0].startswith("the stages 0, 1, 2, 3, 4, 5 are ambiguous (0 to 5 may be R&K's")
+    assert told[0].startswith("the stages 0, 1, 2, 3, 4, 5 are ambiguous (0 to 5 may be R&K")
     assert label(make_recording(marks=marks), {**STAGES, "codes": "rk"}, 7) == [
         *(0, 2, 1, 3, 3, 4, -1)
     ]
@@ -155,7 +155,7 @@ def test_stages_come_from_the_annotation_file_of_the_rule(tmp_path: Path) -> Non
     told: list[str] = []
     card = make_card({**rule, "unlabelled": ["^te"]})
     assert labels(make_recording(path), card, 1200, told).tolist() == [-1] * 4
-    assert told == ["no hypnogram fits r1.arousal, no epoch is labelled"]
+    assert told == ["no hypnogram fits r1.arousal; no epoch is labelled"]
 
 
 @pytest.mark.parametrize("stem", ["night1-PSG", "[n]ight-PSG"])
@@ -171,7 +171,7 @@ def test_without_a_hypnogram_nothing_is_labelled_and_two_are_refused(tmp_path: P
     rule = {**STAGES, "hypnogram": "{stem}-*.csv"}
     notes: list[str] = []
     assert labels(recording, make_card(rule), 600, notes).tolist() == [-1, -1]
-    assert notes == ["no hypnogram fits a-*.csv, no epoch is labelled"]
+    assert notes == ["no hypnogram fits a-*.csv; no epoch is labelled"]
     for scorer in "12":
         (tmp_path / f"a-{scorer}.csv").write_text("stage\nW\n")
     with pytest.raises(ValueError, match=r"a\.edf has several hypnograms: a-1\.csv, a-2\.csv"):
@@ -181,7 +181,9 @@ def test_without_a_hypnogram_nothing_is_labelled_and_two_are_refused(tmp_path: P
 def test_a_file_is_labelled_by_its_name() -> None:
     rule = {"kind": "file", "patterns": {"rest": "_1$", "task": "_2$", "either": "both"}}
     assert label(make_recording(Path("S01_2.edf")), rule, 3) == [1, 1, 1]
-    with pytest.raises(ValueError, match="S01_3 fits 0 of the label patterns; it must fit one"):
+    with pytest.raises(
+        ValueError, match="S01_3 fits 0 of the label patterns; it must fit exactly one"
+    ):
         label(make_recording(Path("S01_3.edf")), rule, 3)
     with pytest.raises(ValueError, match="both_1 fits 2 of the label patterns"):
         label(make_recording(Path("both_1.edf")), rule, 3)
@@ -208,7 +210,7 @@ def test_beats_are_counted_in_samples_not_in_seconds(tmp_path: Path) -> None:
 
 def test_a_missing_beat_file_is_refused(tmp_path: Path) -> None:
     rule = {"kind": "beats", "annotation": "atr", "classes": {"n": ["N"]}}
-    with pytest.raises(FileNotFoundError, match=r"no annotation file r1\.atr"):
+    with pytest.raises(FileNotFoundError, match=r"annotation file r1\.atr"):
         label(make_recording(tmp_path / "r1.hea"), rule, 3)
 
 

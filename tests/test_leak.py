@@ -116,10 +116,10 @@ def test_same_seed_gives_the_same_figures() -> None:
 @pytest.mark.parametrize(
     ("shape", "persons", "message"),
     [
-        ((4, 5, 1, 10), "aaaa", r"from 1 person\(s\); a leak is measured across at least 2"),
-        ((4, 5, 1, 10), "abc", "4 windows and 3 persons"),
-        ((4, 2, 1, 10), "aabb", r"shape \(4, 2, 1, 10\) were given; allowed"),
-        ((4, 5, 10), "aabb", r"shape \(4, 5, 10\) were given; allowed"),
+        ((4, 5, 1, 10), "aaaa", r"from 1 person\(s\), but the leak check needs at least 2"),
+        ((4, 5, 1, 10), "abc", "4 windows but 3 persons"),
+        ((4, 2, 1, 10), "aabb", r"shape \(4, 2, 1, 10\); give"),
+        ((4, 5, 10), "aabb", r"shape \(4, 5, 10\); give"),
     ],
 )
 def test_what_cannot_be_checked_is_refused(
@@ -132,7 +132,7 @@ def test_what_cannot_be_checked_is_refused(
 def test_windows_with_nan_are_refused() -> None:
     patches = np.zeros((4, 5, 1, 10))
     patches[2, 3, 0, 4] = np.nan
-    with pytest.raises(ValueError, match="leave windows marked bad out"):
+    with pytest.raises(ValueError, match="exclude windows marked bad"):
         position_leak(patches, list("aabb"))
 
 

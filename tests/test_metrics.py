@@ -151,8 +151,8 @@ def test_seed_of_the_bootstrap_is_kept() -> None:
 @pytest.mark.parametrize(
     ("truth", "predicted", "persons", "message"),
     [
-        ([1, 1, -1], [1, 0, 1], "aab", r"holds \['N1'\] only; kappa needs at least two"),
-        ([-1, -1], [1, 0], "ab", "holds no class only"),
+        ([1, 1, -1], [1, 0, 1], "aab", r"are \['N1'\], but kappa needs at least two"),
+        ([-1, -1], [1, 0], "ab", "are none, but"),
         ([0, 1], [0, 1, 1], "ab", "2 truth, 3 predicted, 2 persons"),
         ([0, 1, 5], [0, 1, 1], "abc", "outside 0 to 4"),
         ([0, 1, 1], [0, 1, -1], "abc", "outside 0 to 4"),
@@ -175,7 +175,7 @@ def test_balanced_weights_give_every_class_the_same_say() -> None:
 def test_weights_refuse_unlabelled_and_unknown_classes() -> None:
     with pytest.raises(ValueError, match="None of 3 windows is labelled"):
         balanced_weights(np.array([-1, -1, -1]), 5)
-    with pytest.raises(ValueError, match="Label 5 was given for 5 classes"):
+    with pytest.raises(ValueError, match="Label 5 is too large for 5 classes"):
         balanced_weights(np.array([0, 5]), 5)
 
 

@@ -1,10 +1,10 @@
-"""Montage: every rule, their order, and what is said when a channel cannot be had."""
+"""Montage: every rule, their order, and what is said when a channel cannot be derived."""
 
 import pytest
 
 from biopart.signals.montage import Derivation, montage
 
-OTHERWISE = "same but for case, spaces, kind or separator"
+OTHERWISE = "same except for case, spaces, kind or separator"
 
 
 def test_an_exact_name_comes_before_all_other_rules() -> None:
@@ -40,7 +40,7 @@ def test_synonyms_of_electrodes_are_taken(wanted: str, name: str) -> None:
 
 
 def test_the_kind_in_front_must_not_be_another() -> None:
-    with pytest.raises(ValueError, match="EEG 1 cannot be had"):
+    with pytest.raises(ValueError, match="EEG 1 cannot be derived"):
         montage(["ECG 1"], ["EEG 1"])
 
 
@@ -56,7 +56,7 @@ def test_channels_with_one_reference_are_subtracted() -> None:
 
 
 def test_a_channel_against_another_reference_is_not_taken() -> None:
-    with pytest.raises(ValueError, match="F3-M2 cannot be had"):
+    with pytest.raises(ValueError, match="F3-M2 cannot be derived"):
         montage(["F3-M1", "F4-M2"], ["F3-M2"])
 
 
@@ -82,17 +82,17 @@ def test_wanted_channels_keep_their_order() -> None:
 
 
 def test_an_absent_channel_lists_the_file_and_what_was_tried() -> None:
-    with pytest.raises(ValueError, match="O1-M2 cannot be had") as caught:
+    with pytest.raises(ValueError, match="O1-M2 cannot be derived") as caught:
         montage(["F3-M2", "ECG"], ["O1-A2", "F3-M2", "O1-M2"], {"O1-M2": ["O1"]})
     assert str(caught.value) == (
-        "Channel O1-A2 cannot be had (tried the exact name, 'o1-a2' in any case and separator, "
+        "Channel O1-A2 cannot be derived (tried the exact name, 'o1-a2' in any case and separator, "
         "the synonym 'o1-m2', 'o1' minus 'a2', alone or with a common reference); channel O1-M2 "
-        "cannot be had (tried its aliases O1, the exact name, 'o1-m2' in any case and separator, "
-        "the synonym 'o1-m2', 'o1' minus 'm2', alone or with a common reference); the file has "
-        "'F3-M2', 'ECG': name one of these for it."
+        "cannot be derived (tried its aliases O1, the exact name, 'o1-m2' in any case and "
+        "separator, the synonym 'o1-m2', 'o1' minus 'm2', alone or with a common reference); "
+        "the file has 'F3-M2', 'ECG': name one of these as its source."
     )
 
 
 def test_one_electrode_is_not_taken_for_a_derivation() -> None:
-    with pytest.raises(ValueError, match="C3 cannot be had"):
+    with pytest.raises(ValueError, match="C3 cannot be derived"):
         montage(["C3-M2"], ["C3"])

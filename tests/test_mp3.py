@@ -99,5 +99,5 @@ def test_hints_without_positions_are_refused():
 
 
 def test_one_patch_is_refused():
-    with pytest.raises(ValueError, match="is the only one and has one position"):
+    with pytest.raises(ValueError, match="leaves only one position"):
         build((5,), (5,))

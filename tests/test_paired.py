@@ -136,7 +136,7 @@ def test_confusions_of_another_shape_are_refused(shape: tuple[int, ...]) -> None
 
 
 def test_unequal_persons_are_refused() -> None:
-    with pytest.raises(ValueError, match="takes the same seeds, persons and classes"):
+    with pytest.raises(ValueError, match="needs the same seeds, persons and classes"):
         paired_difference(_random(0), _random(0, persons=6))
 
 

@@ -252,7 +252,7 @@ def test_overlap_by_hand():
         (lambda: part(on_grid=True, scale=(0.5, 2)), "on_grid patches have one size"),
         (lambda: part(focus="energy", on_grid=True), "focus energy draws patches of one size off"),
         (lambda: part(focus="energy", scale=(0.5, 2)), "focus energy draws patches of one size"),
-        (lambda: part((6,), (6,), on_grid=True), "is the only one and has no relations"),
+        (lambda: part((6,), (6,), on_grid=True), "leaves only one patch, without relations"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(call, message):

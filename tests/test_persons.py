@@ -152,7 +152,7 @@ def test_one_recording_of_two_persons_is_a_problem_and_stops_an_experiment(recip
     held = Store(store)
     arrays = held.signal("n0"), held.scale("n0"), held.label("n0"), held.bad("n0")
     write_record(store, "n9", Record(*arrays, {"person": "p9"}))
-    said = "one recording is of the persons p0 and p9: prepare the store anew with same_person"
+    said = "the persons p0 and p9 share one recording: prepare the store again with same_person"
     assert [p for p in check_store(Store(store))["problems"] if p.startswith(said)]
     values = recipe.model_dump(mode="json") | {"data": {"store": str(store)}}
     with pytest.raises(ValueError, match=said):
@@ -162,7 +162,7 @@ def test_one_recording_of_two_persons_is_a_problem_and_stops_an_experiment(recip
 def test_persons_that_differ_in_spelling_alone_are_a_problem(recipe, tmp_path):
     store = copied(recipe.data.store, tmp_path / "s.zarr", {"p1": "P-1", "p2": "p-01"})
     (line,) = doubtful_persons(Store(store))
-    assert line.startswith("the persons P-1 and p-01 differ in their spelling alone")
+    assert line.startswith("the persons P-1 and p-01 differ only in spelling")
 
 
 def test_a_renamed_person_changes_the_fingerprint_of_a_store(recipe, tmp_path):

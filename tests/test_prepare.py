@@ -161,7 +161,7 @@ def test_other_units_stay_as_they_are_and_are_not_judged(unit: str) -> None:
 @pytest.mark.parametrize(
     ("unit", "said"),
     [
-        ("mikrovolt", "C3 has the unit 'mikrovolt', which is not known"),
+        ("mikrovolt", "C3 has the unknown unit 'mikrovolt'"),
         ("", "C3 states no unit"),
     ],
 )
@@ -188,11 +188,11 @@ def test_a_rate_that_cannot_carry_the_band_is_refused_or_kept_with_a_word(
 ) -> None:
     recording = make_recording({"C3": noise(60, rate)}, rate)
     low, high = band[0] or 0, band[1]
-    said = f"C3 is sampled at {rate:g} Hz, which cannot carry the band of {low:g} to {high:g} Hz"
+    said = f"C3 is sampled at {rate:g} Hz, too low for the band of {low:g} to {high:g} Hz"
     with pytest.raises(ValueError, match=said):
         prepare_recording(recording, make_card(band_hz=band, **UNLABELLED))
     kept = prepare_recording(recording, make_card(band_hz=band, low_rate="keep", **UNLABELLED))
-    assert kept.attributes["warnings"] == [f"{said}: above {rate / 2:g} Hz there is nothing in it"]
+    assert kept.attributes["warnings"] == [f"{said}: it has no content above {rate / 2:g} Hz"]
 
 
 @pytest.mark.parametrize("band", [(0.3, 32), (None, None)])
@@ -201,7 +201,7 @@ def test_upsampling_that_carries_the_band_is_said(band: Any) -> None:
     record = prepare_recording(recording, make_card(band_hz=band, **UNLABELLED))
     assert record.signal.shape == (1, 6000)
     assert record.attributes["warnings"] == [
-        "C3 is sampled at 64 Hz and was upsampled to 100 Hz: above 32 Hz there is nothing in it"
+        "C3 is sampled at 64 Hz and was upsampled to 100 Hz: it has no content above 32 Hz"
     ]
 
 
@@ -259,7 +259,7 @@ def test_a_difference_of_microvolt_and_millivolt_is_in_microvolt() -> None:
 
 def test_a_wanted_channel_that_is_not_there_is_refused_with_those_there_are() -> None:
     recording = make_recording({"C3": noise(60), "C4": noise(60)})
-    with pytest.raises(ValueError, match=r"O1-M2 cannot be had .*the file has 'C3', 'C4'"):
+    with pytest.raises(ValueError, match=r"O1-M2 cannot be derived .*the file has 'C3', 'C4'"):
         prepare_recording(recording, make_card(channels=["O1-M2"]))
 
 

@@ -80,7 +80,7 @@ def test_bands_that_a_window_cannot_show_are_left_out(
     sfreq_hz: float, n_samples: int, kept: list[str] | None
 ) -> None:
     if kept is None:
-        with pytest.raises(ValueError, match=r"at 0.2 Hz show none of the bands delta, theta"):
+        with pytest.raises(ValueError, match=r"at 0.2 Hz resolve none of the bands delta, theta"):
             usable_bands(sfreq_hz, n_samples)
         return
     assert list(usable_bands(sfreq_hz, n_samples)) == kept
@@ -89,11 +89,11 @@ def test_bands_that_a_window_cannot_show_are_left_out(
 
 
 def test_windows_that_are_not_windows_are_refused() -> None:
-    with pytest.raises(ValueError, match=r"shape \(3000,\) were given; allowed is \(windows"):
+    with pytest.raises(ValueError, match=r"shape \(3000,\); give \(windows"):
         band_powers(np.zeros(3000), 100.0)
     broken = np.zeros((3, 2, 3000))
     broken[1, 0, 5] = np.nan
-    with pytest.raises(ValueError, match="1 of 3 windows hold NaN"):
+    with pytest.raises(ValueError, match="1 of 3 windows have NaN"):
         band_powers(broken, 100.0)
 
 
@@ -142,7 +142,7 @@ def test_balanced_probe_gives_the_rare_class_more_windows() -> None:
 
 
 def test_probe_refuses_one_class_and_unequal_lengths() -> None:
-    with pytest.raises(ValueError, match=r"hold the classes \[3\] only"):
+    with pytest.raises(ValueError, match=r"have only the classes \[3\]"):
         linear_probe(np.eye(3), np.array([3, 3, -1]), np.eye(3), seed=0)
-    with pytest.raises(ValueError, match="3 windows and 2 labels"):
+    with pytest.raises(ValueError, match="3 windows but 2 labels"):
         linear_probe(np.eye(3), np.array([0, 1]), np.eye(3), seed=0)

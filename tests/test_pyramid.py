@@ -53,9 +53,9 @@ def test_a_patch_outside_a_window_changes_nothing_in_it():
 def test_global_blocks_are_evenly_spaced_and_wrong_ones_refused():
     assert Trunk(encoder(depth=4)).global_blocks == {0, 1, 2, 3}
     assert Trunk(encoder(depth=12)).global_blocks == {2, 5, 8, 11}
-    with pytest.raises(ValueError, match=r"\[4\] are not all among 0 to 3"):
+    with pytest.raises(ValueError, match=r"\[4\] must be among 0 to 3"):
         Trunk(encoder(), global_blocks=[4])
-    with pytest.raises(ValueError, match="a trunk is of images"):
+    with pytest.raises(ValueError, match="a detector needs an encoder of images"):
         Trunk(ViT((24,), (4,), 3, 16, 1, 2))
 
 

@@ -105,7 +105,7 @@ def test_artefacts_are_what_their_names_say():
     hz = np.fft.rfftfreq(300, 1 / RATE)
     assert power[(hz >= 19) & (hz <= 46)].sum() / power.sum() > 0.95
     assert burst.std() == pytest.approx(2 * deviation, rel=1e-3)
-    with pytest.raises(ValueError, match="artefacts are pop, flat"):
+    with pytest.raises(ValueError, match="choose one of pop, flat"):
         changed("blink", values)
 
 

@@ -78,10 +78,10 @@ def test_no_name_birth_date_or_free_text_leaves_the_reader(tmp_path: Path) -> No
         (0, "a.edf is empty"),
         (100, "a.edf is truncated: it ends inside its header, after 100 bytes"),
         (300, "a.edf is truncated: it ends inside its header, after 300 bytes"),
-        (768, "header says 20 data records of 400 bytes, the file holds 0 data records;"),
-        (768 + 399, "the file holds 0 data records and 399 bytes of another"),
-        (768 + 12 * 400, "a.edf is truncated: its header says 20 .* holds 12 data records;"),
-        (768 + 19 * 400 + 1, "holds 19 data records and 1 bytes of another; copy it again"),
+        (768, "header states 20 data records of 400 bytes, the file has 0 data records;"),
+        (768 + 399, "the file has 0 data records and 399 bytes of another"),
+        (768 + 12 * 400, "a.edf is truncated: its header states 20 .* has 12 data records;"),
+        (768 + 19 * 400 + 1, "has 19 data records and 1 bytes of another; copy it again"),
     ],
 )
 def test_a_truncated_edf_is_refused(tmp_path: Path, size: int, message: str) -> None:
@@ -93,7 +93,7 @@ def test_a_truncated_edf_is_refused(tmp_path: Path, size: int, message: str) -> 
 
 def test_a_wrong_record_count_is_refused(tmp_path: Path) -> None:
     path = patch(write_edf(tmp_path / "a.edf", marks=False), 236, b"12      ")
-    with pytest.raises(ValueError, match=r"wrong record count: its header says 12 .* holds 20"):
+    with pytest.raises(ValueError, match=r"wrong record count: its header states 12 .* has 20"):
         open_recording(path)
 
 
@@ -101,7 +101,7 @@ def test_a_record_count_of_minus_one_is_taken_from_the_size(tmp_path: Path) -> N
     recording = open_recording(patch(write_edf(tmp_path / "a.edf"), 236, b"-1      "))
     assert recording.channels[0].n_samples == 2000
     assert recording.warnings == (
-        "The header gives no record count; the file holds 20 data records.",
+        "The header states no record count; the file has 20 data records.",
     )
 
 
@@ -121,11 +121,11 @@ def test_a_file_marked_discontinuous_without_a_gap_is_read(tmp_path: Path) -> No
 
 def test_discontinuous_without_times_is_refused(tmp_path: Path) -> None:
     path = patch(write_edf(tmp_path / "a.edf", marks=False), 192, b"EDF+D")
-    with pytest.raises(ValueError, match="has no annotations that say where"):
+    with pytest.raises(ValueError, match="has no annotations that locate"):
         open_recording(path)
     path = patch(write_edf(tmp_path / "b.edf"), 192, b"EDF+D")
     path.write_bytes(path.read_bytes().replace(b"+3\x14\x14", b"\0\0\0\0", 1))
-    with pytest.raises(ValueError, match="data record 3 does not say when it starts"):
+    with pytest.raises(ValueError, match="data record 3 does not state when it starts"):
         open_recording(path)
 
 
@@ -179,7 +179,7 @@ def test_nul_padding_and_decimal_commas_are_mended(tmp_path: Path) -> None:
     path = patch(write_edf(tmp_path / "a.edf", marks=False), 256 + 2 * 104, b"-100,0\0\0")
     recording = open_recording(patch(path, 256, b"C3\0\0\0"))
     np.testing.assert_allclose(recording.physical(["C3"])[0], RAMP / 10, atol=1e-4)
-    assert recording.warnings == ("NUL bytes or decimal commas in the header were mended.",)
+    assert recording.warnings == ("NUL bytes or decimal commas in the header were repaired.",)
 
 
 def test_a_signal_without_a_range_keeps_its_integers_with_a_warning(tmp_path: Path) -> None:
@@ -187,7 +187,9 @@ def test_a_signal_without_a_range_keeps_its_integers_with_a_warning(tmp_path: Pa
     recording = open_recording(path)
     assert recording.physical(["C3"])[0].tolist() == RAMP.tolist()
     assert recording.channels[0].unit == ""
-    assert recording.warnings == ("Signal C3 states no range: its values are the file's integers.",)
+    assert recording.warnings == (
+        "Signal C3 states no range: its values are the integers of the file.",
+    )
 
 
 @pytest.mark.parametrize("unit", ["µV".encode("latin-1"), "µV".encode()])
@@ -239,21 +241,21 @@ def test_other_formats_come_through_mne_in_microvolt(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["a.foo", "a.fif", "a.vhdr", "a.set", "a.gdf", "a.asc", "a.dat"])
 def test_what_mne_refuses_is_refused_with_its_words(tmp_path: Path, name: str) -> None:
     (tmp_path / name).write_bytes(b"not a recording")
-    with pytest.raises(ValueError, match=f"{name} is of no format that is read .*; mne says"):
+    with pytest.raises(ValueError, match=f"{name} has no supported format .*; mne reports"):
         open_recording(tmp_path / name)
 
 
 def test_a_file_of_mne_without_samples_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.nxe").write_bytes(b"x")
-    with pytest.raises(ValueError, match=r"a\.nxe holds no samples"):
+    with pytest.raises(ValueError, match=r"a\.nxe has no samples"):
         open_recording(tmp_path / "a.nxe")
 
 
 def test_no_file_is_said_to_be_none(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="There is no recording"):
+    with pytest.raises(FileNotFoundError, match=r"recording .* does not exist"):
         open_recording(tmp_path / "a.edf")
 
 
 def test_a_folder_is_offered_to_mne(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="mne says"):
+    with pytest.raises(ValueError, match="mne reports"):
         open_recording(tmp_path)

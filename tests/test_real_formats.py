@@ -136,7 +136,7 @@ def test_a_signal_file_opens_the_record_beside_it(real_data: Path, name: str, he
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_a_signal_file_without_its_header_is_refused(real_data: Path, name: str) -> None:
-    with pytest.raises(ValueError, match=r"is of no format that is read .*mne says"):
+    with pytest.raises(ValueError, match=r"has no supported format .*mne reports"):
         open_recording(real_data / name)
 
 

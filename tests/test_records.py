@@ -318,9 +318,11 @@ def test_another_card_is_refused_with_what_differs(tmp_path: Path) -> None:
     store = make_store(tmp_path)
     write_record(store, "r", make_record())
     card = {"name": "n", "trim_s": 1.0}
-    with pytest.raises(ValueError, match=r"made with another card\.trim_s; give another --out"):
+    with pytest.raises(ValueError, match=r"prepared with another card\.trim_s; give another --out"):
         create_store(store, {**ABOUT, "card": card})
-    with pytest.raises(ValueError, match=r"made with another epoch_s, channels, card\.trim_s; "):
+    with pytest.raises(
+        ValueError, match=r"prepared with another epoch_s, channels, card\.trim_s; "
+    ):
         create_store(store, {**ABOUT, "card": card, "epoch_s": 2.0, "channels": ["C3"]})
 
 

@@ -75,7 +75,7 @@ def test_reference_and_target_are_told_apart(name):
         (lambda: CrossAttention(16, 1, 5), "do not divide"),
         (
             lambda: relative_encoder("joint_mlp", 16, 1, heads=4, patches=6)(*inputs()),
-            "built for 6 patches and got 5",
+            "built for 6 patches but got 5",
         ),
     ],
 )

@@ -55,7 +55,7 @@ def test_the_centre_is_the_window_whose_neighbours_a_source_gives(context, centr
 
 
 def test_another_number_of_windows_is_refused():
-    with pytest.raises(ValueError, match="4 windows were given to a model of 5"):
+    with pytest.raises(ValueError, match="4 windows were given, but the model needs 5"):
         model()(windows(context=4))
 
 

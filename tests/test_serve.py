@@ -308,7 +308,7 @@ def test_hypnograms_that_belong_to_no_recording_are_refused_and_not_kept(client,
 
 def test_a_night_that_was_refused_can_be_tried_again_without_sending_it(client, jobs, nights):
     address = str(send(client, nights[0], channels="C4-M1=Cz").url.path)
-    assert "C4-M1 cannot be had" in wait(client, address)["error"]
+    assert "C4-M1 cannot be derived" in wait(client, address)["error"]
     assert "The recording is still here" in client.get(address).text
     again = client.post(f"{address}/again", data={"channels": ""}, files={"_": ("", b"")})
     assert client.get(address).status_code == 404

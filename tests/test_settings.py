@@ -108,7 +108,7 @@ def test_a_change_without_key_or_value_is_refused(change: str) -> None:
 
 
 def test_a_change_that_gives_nothing_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"--set a.b= gives no value; write a.b=null for none"):
+    with pytest.raises(ValueError, match=r"--set a.b= has no value; write a.b=null for none"):
         apply_change({}, "a.b=")
 
 
@@ -149,7 +149,7 @@ def test_values_are_those_of_yaml_1_2_and_survive_writing(
 def test_a_key_that_stands_twice_is_refused_with_its_lines(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("name: t\npretrain: {lr: 1}\nb: 1\npretrain: {batch: 8}\n")
     with pytest.raises(
-        ValueError, match=r"the key 'pretrain' stands more than once, in lines 2 and 4"
+        ValueError, match=r"the key 'pretrain' occurs more than once, in lines 2 and 4"
     ):
         read_yaml(tmp_path / "a.yaml")
 
@@ -176,8 +176,8 @@ def test_an_empty_section_is_as_if_it_were_not_there() -> None:
         (b"a: [1", r"a\.yaml is not YAML: .*line 1"),
         (b"a: \xff", r"a\.yaml is not YAML: 'utf-8'"),
         (b"a: !!python/object/apply:os.getcwd []", "could not determine a constructor"),
-        (b"- 1\n- 2", "must hold 'key: value' lines; it holds a list"),
-        (b"", "it holds a NoneType"),
+        (b"- 1\n- 2", "must have 'key: value' lines; it has a list"),
+        (b"", "it has a NoneType"),
     ],
 )
 def test_a_file_that_is_no_mapping_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -208,7 +208,7 @@ def test_a_path_that_is_not_there_is_never_replaced_by_a_shipped_file(
     one_shipped: Path, name: str
 ) -> None:
     Path("datasets").mkdir()
-    with pytest.raises(FileNotFoundError, match=r"the shipped one is called one, without"):
+    with pytest.raises(FileNotFoundError, match=r"the shipped one is named one, without"):
         find(name, "datasets")
 
 
@@ -225,7 +225,9 @@ def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
         "audio_digits, cifar10, cifar100, cifar10_folders, eegmat, imagenet, mitdb, physionet2018, "
     )
     names += "sleep_edf, ucddb_windows, wearable"
-    with pytest.raises(FileNotFoundError, match=f"no file sleep; the shipped datasets are {names}"):
+    with pytest.raises(
+        FileNotFoundError, match=f"sleep does not exist; the shipped datasets are {names}"
+    ):
         find("sleep", "datasets")
 
 

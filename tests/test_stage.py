@@ -202,12 +202,12 @@ def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, 
     run = ["--run", tuned.path]
     for arguments, status, message in (
         ([path], 2, "no weights are shipped: biopart pretrain RECIPE, then biopart finetune"),
-        ([tmp_path / "no.edf", *run], 1, "There is no recording"),
+        ([tmp_path / "no.edf", *run], 1, "no.edf does not exist"),
         ([path, *run, "--channel", "Fz=F3-M2"], 1, "the model has no channel Fz; it was trained"),
         ([path, *run, "--channel", "C4-M1"], 2, "--channel takes MODEL=FILE"),
-        ([path, *run, "--channel", "C4-M1=Cz"], 1, "C4-M1 cannot be had (tried Cz alone"),
+        ([path, *run, "--channel", "C4-M1=Cz"], 1, "C4-M1 cannot be derived (tried Cz alone"),
         ([path, *run, "--lights-off", "late"], 1, "'late' is not a clock time"),
-        ([tmp_path, *run], 1, "holds no recording that fits"),
+        ([tmp_path, *run], 1, "has no recording that fits"),
     ):
         answer = call("stage", *arguments, "--quiet")
         assert answer.exit_code == status, answer.output

@@ -173,8 +173,8 @@ def test_a_hypnogram_of_edf_annotations_is_read(tmp_path: Path) -> None:
     assert read_stage_file(tmp_path / "night.edf") == marks
     told = read_scoring(tmp_path / "night.edf", StageLabels(), Night()).warnings
     assert told == (
-        "1 marks are no known stage and count as unscored: 'Note' (1); name them by labels.words, "
-        "numbers by labels.codes",
+        "1 marks are not a known stage and count as unscored: 'Note' (1); define words with "
+        "labels.words, numbers with labels.codes",
     )
 
 
@@ -186,7 +186,7 @@ def test_a_file_without_stages_or_no_file_is_refused(tmp_path: Path) -> None:
         match=r"none of the 1 annotations of night\.edf is a known sleep stage \('Lights off'\)",
     ):
         read_stage_file(tmp_path / "night.edf")
-    with pytest.raises(FileNotFoundError, match="There is no hypnogram"):
+    with pytest.raises(FileNotFoundError, match=r"hypnogram .* does not exist"):
         read_stage_file(tmp_path / "other.csv")
 
 

@@ -57,8 +57,8 @@ def test_unsorted_and_repeated_times_are_sorted_merged_and_counted(
     recording = opened(tmp_path, "2,3\n1,4\n1,8\n3,1\n0,0\n", repeated=repeated, sfreq_hz=1.0)
     assert values_of(recording, "column2") == [0, value, 3, 1]
     assert recording.warnings == (
-        "2 rows are earlier than the row before: sorted",
-        f"1 rows are at the time of another: {kept}",
+        "2 rows are earlier than the previous row and were sorted",
+        f"1 rows share their time with another: {kept}",
     )
 
 
@@ -104,18 +104,22 @@ def test_cells_without_a_value_are_bridged_like_any_step(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("text", "settings", "message"),
     [
-        ("t,x\n0,1\n1,high\n", {}, r"a\.csv, line 3: 'high' in column x is no number; 1 cells"),
-        ("t,x\n\n0,1\n,2\n", {}, r"line 4: '' in column t is no number"),
-        ("0,1\n1,inf\n", {}, "line 2: 'inf' in column column2 is no number"),
-        ("0,1\n1\n", {}, r"line 2 has 1 cells where 2 were expected \(column1, column2\)"),
+        (
+            "t,x\n0,1\n1,high\n",
+            {},
+            r"a\.csv, line 3: 'high' in column x is not a number \(1 such cells\)",
+        ),
+        ("t,x\n\n0,1\n,2\n", {}, r"line 4: '' in column t is not a number"),
+        ("0,1\n1,inf\n", {}, "line 2: 'inf' in column column2 is not a number"),
+        ("0,1\n1\n", {}, r"line 2 has 1 cells, but 2 were expected \(column1, column2\)"),
         ("0,1\n1,2\n", {"columns": {"x": 3}}, "has no column 3; it has 2: column1, column2"),
         ("t,x\n1,2\n2,2\n", {"time": "s"}, "has no column 's'; it has 2: t, x"),
         ("t,x\n1,2\n2,2\n", {"units": {"y": "V"}}, "the value columns x; a unit was given for y"),
         ("0\n1\n", {}, "has the value columns none"),
-        ("", {}, r"a\.csv holds no rows"),
-        ("t,x\n", {}, r"a\.csv holds no rows"),
-        ("1,1\n1,2\n", {}, "has rows at 1 time; a signal needs two or more"),
-        ("0,1\n9,2\n", {"start_s": 10.0}, "has rows from 0 to 9 s: 10 to 9 s .* make no signal"),
+        ("", {}, r"a\.csv has no rows"),
+        ("t,x\n", {}, r"a\.csv has no rows"),
+        ("1,1\n1,2\n", {}, "has 1 time in its rows; a signal needs two or more"),
+        ("0,1\n9,2\n", {"start_s": 10.0}, "has rows from 0 to 9 s: 10 to 9 s .* give no samples"),
         ("5,1\n9,2\n", {"start_s": 1.0, "stop_s": 4.0}, "has rows from 5 to 9 s: 1 to 4 s"),
     ],
 )

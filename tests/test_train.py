@@ -159,7 +159,7 @@ def test_missing_samples_stop_and_name_the_window(tiny_store):
     torch.manual_seed(0)
     objective = Part(ViT((30,), (6,), 3, 16, 1, 2, position="sincos"), PartSettings(patches=4))
     job = Task(objective, source, Optimisation(batch=64, steps=2), "window", 0)
-    with pytest.raises(ValueError, match="windows r2:2 hold missing samples"):
+    with pytest.raises(ValueError, match="windows r2:2 have missing samples"):
         fit(job, open_fabric(CPU))
 
 

@@ -82,7 +82,7 @@ def test_big_endian_files_are_read(tmp_path: Path) -> None:
 def test_a_truncated_file_is_refused(tmp_path: Path, lost: int) -> None:
     path = write_wav(tmp_path / "a.wav", bytes(6), bits=16)
     path.write_bytes(path.read_bytes()[:-lost])
-    message = rf"a\.wav says that it has 6 bytes of sound and has {6 - lost}: copy it again"
+    message = rf"a\.wav states 6 bytes of sound but has {6 - lost}: copy it again"
     with pytest.raises(ValueError, match=message):
         open_recording(path)
 
@@ -90,9 +90,9 @@ def test_a_truncated_file_is_refused(tmp_path: Path, lost: int) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", r"a\.wav is no WAV file that holds sound"),
-        (b"RIFF\x10\x00\x00\x00WAVEfmt ", r"a\.wav is no WAV file that holds sound"),
-        (b"nothing like a sound, but long enough to have a data chunk", "no WAV file that holds"),
+        (b"", r"a\.wav is not a WAV file with sound"),
+        (b"RIFF\x10\x00\x00\x00WAVEfmt ", r"a\.wav is not a WAV file with sound"),
+        (b"nothing like a sound, but long enough to have a data chunk", "not a WAV file with"),
     ],
 )
 def test_what_is_no_sound_is_refused(tmp_path: Path, content: bytes, message: str) -> None:
@@ -102,7 +102,7 @@ def test_what_is_no_sound_is_refused(tmp_path: Path, content: bytes, message: st
 
 
 def test_a_file_without_samples_or_of_a_compressed_kind_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="no WAV file that holds sound"):
+    with pytest.raises(ValueError, match="not a WAV file with sound"):
         open_recording(write_wav(tmp_path / "a.wav", b"", bits=16))
     with pytest.raises(ValueError, match=r"a\.wav cannot be read as WAV: Unknown wave file format"):
         open_recording(write_wav(tmp_path / "a.wav", bytes(4), bits=8, kind=7))

@@ -27,7 +27,7 @@ def encoder(shape=(8, 8), patch=(2, 2), *, channels=3, dim=16, depth=2, heads=2,
 def test_weights_say_what_they_are_of():
     found = described(encoder((12,), (3,), channels=2).state_dict())
     assert found == {"patch": [3], "channels": 2, "dim": 16, "depth": 2}
-    with pytest.raises(ValueError, match="no vision transformer in timm's names"):
+    with pytest.raises(ValueError, match="a vision transformer with timm's names"):
         described({"fc.weight": torch.zeros(2, 2)})
 
 
@@ -78,7 +78,7 @@ def test_positions_of_a_square_are_known_to_be_of_one():
 
 def test_weights_that_are_no_plain_vit_are_refused():
     state = encoder().state_dict()
-    with pytest.raises(ValueError, match=r"there is no place for blocks\.0\.ls1\.gamma"):
+    with pytest.raises(ValueError, match=r"the encoder lacks blocks\.0\.ls1\.gamma"):
         take({**state, "blocks.0.ls1.gamma": torch.ones(16)}, encoder())
     del state["cls_token"]
     with pytest.raises(ValueError, match=r"plain ViT with \[CLS\]: they lack cls_token"):
@@ -182,5 +182,5 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
         raise SafetensorError("Error while serializing: I/O error: No space left on device")
 
     monkeypatch.setattr("biopart.nn.weights.save_file", full)
-    with pytest.raises(OSError, match=r"w\.safetensors cannot be written .*make room for it"):
+    with pytest.raises(OSError, match=r"w\.safetensors cannot be written .*free some disk space"):
         save_tensors(tmp_path / "w.safetensors", {}, {})

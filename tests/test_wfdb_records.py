@@ -89,7 +89,7 @@ def test_a_short_signal_file_is_refused_with_both_sizes(
 ) -> None:
     header = f"n 1 50 100\nn.dat {fmt} 10/uV 16 0 0 0 0 C3\n"
     path = write_wfdb(tmp_path, header, np.zeros(40))
-    message = rf"n\.hea wants {wanted} bytes of its signal file n\.dat \(100 frames\), which has 80"
+    message = rf"n\.hea needs {wanted} bytes in its signal file n\.dat \(100 frames\), which has 80"
     with pytest.raises(ValueError, match=message):
         open_recording(path)
 
@@ -108,9 +108,9 @@ def test_a_header_without_a_length_takes_all_that_is_there(
     [
         ("", "n.hea is not a WFDB header"),
         ("n two 50\n", "n.hea is not a WFDB header"),
-        ("n 1 50\nn.dat 16+99 10/uV 16 0 0 0 0 C3\n", "n.hea wants 99 bytes of its signal file"),
+        ("n 1 50\nn.dat 16+99 10/uV 16 0 0 0 0 C3\n", "n.hea needs 99 bytes in its signal file"),
         ("n 1 50 2\nn.dat 0 10/uV 16 0 0 0 0 C3\n", "signal C3 has format 0; biopart reads 80"),
-        ("n 1 50 2\nn.dat 516 10/uV 16 0 0 0 0 C3\n", "wants FLAC in its signal file n.dat"),
+        ("n 1 50 2\nn.dat 516 10/uV 16 0 0 0 0 C3\n", "needs FLAC in its signal file n.dat"),
     ],
 )
 def test_a_header_that_makes_no_sense_is_refused(tmp_path: Path, header: str, message: str) -> None:
@@ -153,7 +153,7 @@ def test_segments_are_joined_and_what_none_holds_is_missing(tmp_path: Path) -> N
     }
     for name, values in zip(expected, recording.physical(list(expected)), strict=True):
         np.testing.assert_allclose(values, expected[name], rtol=1e-6)
-    assert recording.warnings == ("Signal O1 is in no segment of m.hea: all samples missing.",)
+    assert recording.warnings == ("Signal O1 is in no segment of m.hea: all samples are missing.",)
 
 
 def test_a_missing_code_of_another_format_is_translated(tmp_path: Path) -> None:
@@ -172,13 +172,13 @@ def test_segments_with_different_gains_are_refused(tmp_path: Path) -> None:
 def test_a_segment_of_another_length_or_without_a_header_is_refused(tmp_path: Path) -> None:
     path = write_segments(tmp_path)
     path.write_text("m/4 3 50 5\nl 0\na 2\n~ 1\nb 2\n", "ascii")
-    with pytest.raises(ValueError, match=r"wants 2 frames of its segment b\.hea, which has 3"):
+    with pytest.raises(ValueError, match=r"needs 2 frames of its segment b\.hea, which has 3"):
         open_recording(path)
     path.write_text("m/4 3 50 9\nl 0\na 2\n~ 1\nb 3\n", "ascii")
-    with pytest.raises(ValueError, match="gives 9 frames, its segments give 6"):
+    with pytest.raises(ValueError, match="states 9 frames, its segments have 6"):
         open_recording(path)
     (tmp_path / "b.hea").unlink()
-    with pytest.raises(FileNotFoundError, match=r"no WFDB header b\.hea"):
+    with pytest.raises(FileNotFoundError, match=r"WFDB header b\.hea does not exist"):
         open_recording(path)
 
 
@@ -196,10 +196,12 @@ def test_stages_of_a_wfdb_annotation_keep_the_recordings_clock(tmp_path: Path) -
 
 def test_a_missing_or_damaged_annotation_file_is_refused(tmp_path: Path) -> None:
     path = write_wfdb(tmp_path, "n 1 50 2\nn.dat 16 10/uV 16 0 0 0 0 C3\n", np.array([1, 2]))
-    with pytest.raises(FileNotFoundError, match=r"no annotation file n\.atr beside n\.hea"):
+    with pytest.raises(
+        FileNotFoundError, match=r"annotation file n\.atr is not in the folder of n\.hea"
+    ):
         read_annotations(path, "atr")
     (tmp_path / "n.atr").write_bytes(b"\0\xec\1")
-    with pytest.raises(ValueError, match=r"n\.atr is not a whole WFDB annotation file"):
+    with pytest.raises(ValueError, match=r"n\.atr is not a complete WFDB annotation file"):
         read_annotations(path, "atr")
 
 

@@ -1,7 +1,7 @@
-"""From a prepared cohort to batches: items, person-wise splits and the order of an epoch.
+"""Turn a prepared cohort into batches: items, splits by person and the order of an epoch.
 
-A cohort knows records, a source knows windows or images, a sampler knows only how many there
-are. Values stay as they are stored until they are on the device.
+A cohort has records, a source has windows or images, a sampler only their number. Values keep
+their stored form until they are on the device.
 """
 
 from biopart.data.augment import Augment, AugmentSettings, ViewSettings

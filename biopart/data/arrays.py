@@ -1,4 +1,4 @@
-"""Windows that are an array in memory."""
+"""Windows from an array in memory."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from biopart.data.batch import Batch
 
 @dataclass(frozen=True)
 class ArrayWindows:
-    """Windows of an array by number, for a training.
+    """Windows of an array by number, for training.
 
     Attributes
     ----------
@@ -29,10 +29,10 @@ class ArrayWindows:
         return len(self.values)
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw nothing: every epoch has the same windows."""
+        """Do nothing: every epoch has the same windows."""
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Return windows as one batch; each is called by its number."""
+        """Return windows as one batch; the key of each is its number."""
         rows = np.asarray(indices, dtype=np.int64)
         keys = [f"window {row}" for row in rows.tolist()]
         values, label = torch.from_numpy(self.values[rows]), torch.from_numpy(self.label[rows])

@@ -1,4 +1,4 @@
-"""Augmentation of images: whole batches, on the device that they are on.
+"""Augmentation of images: whole batches, on their device.
 
 A crop is a box cut out of the grid, so ``grid.cut`` resizes all of a batch at once. RandAugment,
 erasing, mixup and cutmix are timm's (DeiT's recipe, arXiv 2012.12877).
@@ -27,15 +27,15 @@ from biopart.settings import Strict
 
 
 class ViewSettings(Strict):
-    """What is changed in an image before it is looked at; the defaults change nothing."""
+    """How an image is changed before it is encoded; the defaults change nothing."""
 
     crop: tuple[float, float] = Field(
-        (1.0, 1.0), description="smallest and largest share of the area that is kept, resized back"
+        (1.0, 1.0), description="smallest and largest share of the area to keep, resized back"
     )
     ratio: tuple[float, float] = Field(
         (3 / 4, 4 / 3), description="smallest and largest ratio of a crop's width to its height"
     )
-    pad: int = Field(0, ge=0, description="black pixels put around, then a crop of the old size")
+    pad: int = Field(0, ge=0, description="width of a black border before a crop of the old size")
     flip: float = Field(0.0, ge=0, le=1, description="probability of a mirror image, left to right")
 
     @model_validator(mode="after")
@@ -46,12 +46,12 @@ class ViewSettings(Strict):
         if not 0 < narrow <= wide:
             raise ValueError(f"ratio is {[narrow, wide]}; give 0 < smallest <= largest")
         if self.pad and low < 1:
-            raise ValueError("pad and crop are two ways to move an image; give one of them")
+            raise ValueError("pad and crop are two ways to shift an image; give one of them")
         return self
 
 
 class AugmentSettings(ViewSettings):
-    """What is changed in images and their labels while a classifier learns."""
+    """How images and their labels are changed while a classifier trains."""
 
     randaugment: str | None = Field(
         None,
@@ -60,8 +60,10 @@ class AugmentSettings(ViewSettings):
     )
     erase: float = Field(0.0, ge=0, le=1, description="probability that a rectangle becomes noise")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup; 0 = none")
-    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0 = none; with mixup in turn")
-    smoothing: float = Field(0.0, ge=0, lt=1, description="share of a label given to all classes")
+    cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0 = none; alternates with mixup")
+    smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a label spread over all classes"
+    )
 
 
 class Augment:
@@ -70,9 +72,9 @@ class Augment:
     Parameters
     ----------
     settings : ViewSettings
-        What is done; AugmentSettings for labelled images.
+        What to do; AugmentSettings for labelled images.
     classes : int
-        Number of classes; 0 where labels are not looked at.
+        Number of classes; 0 if labels are not used.
     """
 
     def __init__(self, settings: ViewSettings, classes: int = 0) -> None:
@@ -82,7 +84,7 @@ class Augment:
 
     @property
     def changes(self) -> bool:
-        """Whether anything is done at all."""
+        """Whether anything is changed at all."""
         return self.views.model_dump() != type(self.views)().model_dump()
 
     def pixels(self, values: Tensor, generator: torch.Generator) -> Tensor:
@@ -113,7 +115,8 @@ class Augment:
                 batch = replace(batch, values=erase(batch.values))
             if not (settings.mixup or settings.cutmix or settings.smoothing):
                 return batch
-            # timm mixes an image with its mirror in the batch: one is left where they are odd.
+            # timm mixes an image with its mirror in the batch: one image is unmixed if the number
+            # is odd.
             pairs = len(batch.values) // 2 * 2 if settings.mixup or settings.cutmix else 0
             soft = [mixup_target(batch.label[pairs:], self.classes, 1.0, settings.smoothing)]
             values = batch.values
@@ -133,10 +136,10 @@ class Augment:
         )
 
     def _recolour(self, values: Tensor) -> Tensor:
-        """Apply RandAugment to each image; timm's works on PIL's images, one by one."""
+        """Apply RandAugment to each image; timm's works on single PIL images."""
         if values.shape[1] != 3:
             raise ValueError(
-                f"randaugment takes red, green and blue; there are {values.shape[1]} channels, so "
+                f"randaugment needs red, green and blue; there are {values.shape[1]} channels, so "
                 "set finetune.augment.randaugment=null"
             )
         fill = tuple(round(255 * mean) for mean in IMAGENET[0])
@@ -153,10 +156,10 @@ class Augment:
 def crop_boxes(
     count: int, shape: Sequence[int], settings: ViewSettings, generator: torch.Generator
 ) -> Boxes:
-    """Draw a box of random area and proportions in each image.
+    """Draw a box of random area and aspect ratio in each image.
 
-    Area uniform in ``crop``, log of width / height uniform in that of ``ratio``, as
-    torchvision's RandomResizedCrop; what does not fit is never drawn instead of drawn again.
+    The area is uniform in ``crop``, log of width / height uniform in that of ``ratio``, as in
+    torchvision's RandomResizedCrop; only boxes that fit are drawn, so none is drawn again.
 
     Parameters
     ----------
@@ -165,7 +168,7 @@ def crop_boxes(
     shape : sequence of int
         Height and width in pixels.
     settings : ViewSettings
-        Ranges of area and proportions.
+        Ranges of area and aspect ratio.
     generator : torch.Generator
         Source of randomness.
 
@@ -176,7 +179,7 @@ def crop_boxes(
     height, width = shape
     low, high = settings.crop
     area = low + (high - low) * uniform(count, generator)
-    # A box that fits has a ratio between these two; 1 lies between them where images are square.
+    # A box that fits has a ratio between these two; for square images 1 is between them.
     least, most = area * width / height, width / (height * area)
     narrow, wide = (least.clamp(min=bound).minimum(most).log() for bound in settings.ratio)
     ratio = (narrow + (wide - narrow) * uniform(count, generator)).exp()
@@ -190,12 +193,12 @@ def crop_boxes(
 
 
 def uniform(count: int, generator: torch.Generator) -> Tensor:
-    """Draw so many numbers of [0, 1) and bring them to the CPU, where boxes are drawn."""
+    """Draw numbers in [0, 1) and move them to the CPU, where boxes are drawn."""
     return torch.rand(count, generator=generator, device=generator.device).cpu()
 
 
 def posterize_visibly(image: Image.Image, bits: int, **_: object) -> Image.Image:
-    """Keep so many bits of each colour, at least one.
+    """Keep a number of bits of each colour, at least one.
 
     timm 1.0.31 asks for none at the highest magnitude, which Pillow 12 refuses.
     """
@@ -205,7 +208,7 @@ def posterize_visibly(image: Image.Image, bits: int, **_: object) -> Image.Image
 
 @contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
-    """Seed Python's and NumPy's global randomness, which timm draws from, and put it back."""
+    """Seed Python's and NumPy's global randomness, which timm uses, and restore it."""
     state = int(uniform(1, generator).item() * 2**24)
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(state)

@@ -1,4 +1,4 @@
-"""What a training loop gets: batches, and whatever gives them by item numbers."""
+"""What a training loop gets: batches, and the sources that give them by item number."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,14 +12,14 @@ from torch import Tensor
 
 @dataclass
 class Context:
-    """What is known of the windows around those of a batch.
+    """Presence and labels of the windows around those of a batch.
 
     Attributes
     ----------
     present : Tensor (B, L), bool
         Whether a window lies inside the recording.
     label : Tensor (B, L), int64
-        -1 = unknown, or not there.
+        -1 = unknown, or outside the recording.
     """
 
     present: Tensor
@@ -28,7 +28,7 @@ class Context:
 
 @dataclass
 class Batch:
-    """Windows or images of a batch with what is known of them.
+    """Windows or images of a batch, with their labels and persons.
 
     Attributes
     ----------
@@ -37,11 +37,11 @@ class Batch:
     label : Tensor (B,), int64
         -1 = unknown.
     person, key : list of str
-        Whose window it is, and which: ``record:epoch``. Of images both are the image's name.
+        Person of each window, and its key ``record:epoch``. For images both are the image's name.
     soft : Tensor (B, classes), optional
-        Shares of the classes where images are mixed or labels smoothed; rows sum to 1.
+        Shares of the classes if images are mixed or labels smoothed; rows sum to 1.
     context : Context, optional
-        Of windows with their neighbours.
+        For windows with their neighbours.
     """
 
     values: Tensor
@@ -64,14 +64,14 @@ class Batch:
 
 @dataclass
 class StepOutput:
-    """What an objective says of one batch: the loss to descend and figures to log (0-d)."""
+    """Result of an objective for one batch: the loss to minimise and metrics to log (0-d)."""
 
     loss: Tensor
     metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 class Windows(Protocol):
-    """Whatever gives batches by item numbers."""
+    """A source of batches by item number."""
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -80,4 +80,4 @@ class Windows(Protocol):
         """Return the items of these numbers as one batch."""
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw whatever is random about the items of an epoch."""
+        """Draw the random properties of the items of an epoch."""

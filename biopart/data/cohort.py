@@ -1,4 +1,4 @@
-"""A prepared store that gives windows or images."""
+"""A prepared store as a source of windows or images."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from biopart.store import Store
 
 
 class Cohort(Store):
-    """A prepared store that gives windows or images; iterates over record names."""
+    """A prepared store as a source of windows or images; iterates over record names."""
 
     def source(
         self,
@@ -32,26 +32,27 @@ class Cohort(Store):
         Parameters
         ----------
         channels : sequence of str, optional
-            Channels wanted, in order; all by default.
+            Wanted channels, in order; default: all.
         window_s : float, optional
-            Length of a window in seconds; the epoch by default. A shorter one is cut from the
+            Length of a window in seconds; default: the epoch. A shorter one is cut from the
             centre of the epoch (anywhere in it after ``start_epoch``), a longer one is centred
             on it.
         labelled : bool
             Only epochs with a label.
         context : int
-            Neighbouring windows L around each epoch, as an axis of the values; what lies beyond
-            the recording is missing.
+            Neighbouring windows L around each epoch, as an axis of the values; windows outside
+            the recording are missing.
         keep_bad : bool
-            Keep windows that touch a NaN, flat or clipped stretch or reach beyond the recording.
+            Keep windows that touch a missing, flat or clipped segment or extend beyond the
+            recording.
         persons : sequence of str, optional
-            Only windows of these persons, or images of these names.
+            Only windows of these persons, or images with these names.
 
         Raises
         ------
         ValueError
-            If a channel or person is not there, the window is no whole number of samples, the
-            context is below 1, images are asked for windows, or nothing is left.
+            If a channel or person does not exist, the window is not a whole number of samples, the
+            context is below 1, windows are requested of images, or no item remains.
         """
         wanted = self.channels if channels is None else tuple(channels)
         absent = [name for name in wanted if name not in self.channels]
@@ -65,8 +66,8 @@ class Cohort(Store):
         if self.holds_images:
             if window_s is not None or context != 1:
                 raise ValueError(
-                    f"{self.path} holds images, which have no window_s and no context; leave them "
-                    "out"
+                    f"{self.path} has images, for which window_s and context do not apply; leave "
+                    "them out"
                 )
             source = ImageSource(self, picked, self._items(labelled, persons=persons))
         else:
@@ -76,12 +77,12 @@ class Cohort(Store):
         if not len(source):
             kind = "images" if self.holds_images else "windows"
             kind = f"labelled {kind}" if labelled else kind
-            raise ValueError(f"no {kind} are left of {self.path} for the persons asked for")
+            raise ValueError(f"{self.path} has no usable {kind} for the requested persons")
         return source
 
     @cached_property
     def people(self) -> dict[str, tuple[str, ...]]:
-        """Persons of each record: one of a recording, each image of a pack of images."""
+        """Persons of each record: one for a recording, every image for a pack of images."""
         if self.holds_images:
             return {record: self.names(record) for record in self.records}
         return {record: (person,) for record, person in self.persons.items()}
@@ -99,9 +100,9 @@ class Cohort(Store):
         return tuple(sorted(found))
 
     def part(self, name: str) -> tuple[str, ...]:
-        """Return the images of one part of a store of images.
+        """Return the images of one part of an image store.
 
-        Raises ValueError where the store has no such part, or holds recordings.
+        Raises ValueError if the store has no such part, or has recordings.
         """
         parts = {record: self.about(record).get("part") for record in self.records}
         found = [person for r in self.records if parts[r] == name for person in self.people[r]]
@@ -111,12 +112,13 @@ class Cohort(Store):
         return tuple(found)
 
     def _samples(self, window_s: float | None, context: int) -> int:
-        """Return the samples of a window; ValueError where it or the context cannot be."""
+        """Return the samples of a window; ValueError if the window or context is impossible."""
         exact = self.epoch_samples if window_s is None else window_s * self.sfreq_hz
         size = round(exact)
         if not math.isclose(exact, size, abs_tol=1e-6) or size < 1:
             raise ValueError(
-                f"window_s {window_s} at {self.sfreq_hz:g} Hz is no whole number of samples"
+                f"window_s {window_s} at {self.sfreq_hz:g} Hz is not a whole number of samples; "
+                "choose another length"
             )
         if context < 1:
             raise ValueError(f"context is {context}; give 1 or the number of windows around each")
@@ -125,15 +127,17 @@ class Cohort(Store):
     def _items(
         self, labelled: bool, *, size: int | None = None, persons: Sequence[str] | None
     ) -> NDArray[np.int64]:
-        """Return record number, place in it and label of every item, (3, items).
+        """Return record number, position in it and label of every item, (3, items).
 
-        With a size, windows of so many samples that touch a bad stretch are left out.
+        With a size, windows of this many samples that touch a bad segment are excluded.
         """
         parts = [np.zeros((3, 0), dtype=np.int64)]
         allowed = None if persons is None else set(persons)
         strangers = sorted((allowed or set()).difference(*self.people.values()))
         if strangers:
-            raise ValueError(f"no records of {', '.join(strangers)} are in {self.path}")
+            raise ValueError(
+                f"{self.path} has no records of {', '.join(strangers)}; check the names"
+            )
         for number, record in enumerate(self.records):
             people = self.people[record]
             wanted = np.array([allowed is None or person in allowed for person in people])
@@ -149,5 +153,5 @@ class Cohort(Store):
 
 
 def open_cohort(path: Path | str) -> Cohort:
-    """Open a prepared store; FileNotFoundError or ValueError where there is none."""
+    """Open a prepared store; FileNotFoundError or ValueError if there is none."""
     return Cohort(path)

@@ -1,4 +1,4 @@
-"""Windows by what a frozen encoder makes of them, each with its neighbours."""
+"""Windows as embeddings of a frozen encoder, each with its neighbours."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -31,7 +31,9 @@ class EmbeddedWindows:
         embeddings: NDArray[np.float32],
     ) -> None:
         if len(embeddings) != len(everything):
-            raise ValueError(f"{len(embeddings)} embeddings for {len(everything)} windows")
+            raise ValueError(
+                f"{len(embeddings)} embeddings for {len(everything)} windows; give one each"
+            )
         self.source, self.embeddings = source, torch.from_numpy(embeddings)
         numbers, first = np.unique(everything.record, return_index=True)
         self._first = dict(zip(numbers.tolist(), first.tolist(), strict=True))
@@ -40,10 +42,10 @@ class EmbeddedWindows:
         return len(self.source)
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw nothing: the windows were embedded as they are evaluated."""
+        """Do nothing: the embeddings do not change."""
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Return embeddings (B, L, D); those beyond the recording are 0 and not present."""
+        """Return embeddings (B, L, D); those outside the recording are 0 and not present."""
         items = np.asarray(indices, dtype=np.int64)
         context = self.source.around(items)
         first = np.array([self._first[number] for number in self.source.record[items].tolist()])

@@ -13,7 +13,7 @@ from biopart.store import Store
 
 
 class ImageSource(Source):
-    """Images by item number; see Cohort.source. Each is a person of its own, of its name."""
+    """Images by item number; see Cohort.source. Each image is a person with its own name."""
 
     def __init__(self, cohort: Store, picked: tuple[int, ...], table: NDArray[np.int64]) -> None:
         super().__init__(cohort, picked, table)
@@ -34,11 +34,11 @@ class ImageSource(Source):
 
     @property
     def bad(self) -> NDArray[np.bool_]:
-        """Whether an item touches a bad stretch: no image does."""
+        """Whether an item touches a bad segment: images never do."""
         return np.zeros(len(self), dtype=bool)
 
     def of_table(self, table: NDArray[np.int64]) -> "ImageSource":
-        """Return a source alike of the items of another table."""
+        """Return an equal source with the items of another table."""
         return ImageSource(self.cohort, self.picked, table)
 
     def keys(self, indices: Sequence[int]) -> list[str]:
@@ -53,11 +53,11 @@ class ImageSource(Source):
         return self._packs[number]
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw nothing: an image is whole."""
+        """Do nothing: an image is used whole."""
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the images take in memory."""
+        """Size of the images in memory, in bytes."""
         return len(self) * len(self.picked) * math.prod(self.shape)
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
@@ -71,7 +71,7 @@ class ImageSource(Source):
         numbers = self.record[items]
         every = self.picked == tuple(range(len(self.cohort.channels)))
         for number in np.unique(numbers).tolist():
-            mine = np.flatnonzero(numbers == number)
-            pixels = self.pack(number)[self.place[items[mine]]]
-            values[mine] = pixels if every else pixels[:, self.picked]
+            in_pack = np.flatnonzero(numbers == number)
+            pixels = self.pack(number)[self.place[items[in_pack]]]
+            values[in_pack] = pixels if every else pixels[:, self.picked]
         return values

@@ -9,18 +9,18 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Sampler:
-    """The order of items in an epoch, by (seed, epoch) alone; the last batch may be smaller.
+    """Order of the items in an epoch, from (seed, epoch) only; the last batch may be smaller.
 
     Parameters
     ----------
     items, batch : int
-        Number of items, and of those that a batch holds.
+        Number of items, and of items per batch.
     seed : int
         Seed of the order.
     repeats : int
-        Times that an item comes in an epoch, side by side, for views of its own each (repeated
-        augmentation, arXiv 1901.09335); an epoch is as long as ever, so it shows 1 / repeats of
-        the items.
+        How often an item occurs in an epoch, in succession, with a different view each time
+        (repeated augmentation, arXiv 1901.09335); the length of an epoch is unchanged, so it has 1
+        / repeats of the items.
     """
 
     items: int

@@ -1,4 +1,4 @@
-"""Scenes with objects, as square canvases to detect them on."""
+"""Scenes with objects, as square canvases for detection."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +16,8 @@ from biopart.images.coco import Coco, Scene, corners
 from biopart.images.decoding import read_image
 from biopart.images.outlines import raster
 
-FILL = (124, 116, 104)  # ImageNet's mean colour, which normalising takes to 0
-SMALLEST = 1.0  # side in pixels of a box that is still an object on the canvas
+FILL = (124, 116, 104)  # ImageNet's mean colour, which becomes 0 when normalised
+SMALLEST = 1.0  # minimum side in pixels of an object's box on the canvas
 
 
 @dataclass
@@ -27,7 +27,7 @@ class SceneBatch(Batch):
     Attributes
     ----------
     targets : list of dict
-        Of each canvas ``boxes`` (objects, 4) as left, top, right, bottom, ``labels`` (objects,)
+        For each canvas ``boxes`` (objects, 4) as left, top, right, bottom, ``labels`` (objects,)
         from 1 on and ``masks`` (objects, S, S) uint8.
     """
 
@@ -43,7 +43,7 @@ class SceneBatch(Batch):
 
 @dataclass(frozen=True)
 class Jitter:
-    """How a scene lies on its canvas: scaled, then moved, then mirrored.
+    """Position of a scene on its canvas: scaled, then shifted, then mirrored.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ class Jitter:
     mirrored: bool = False
 
     def points(self, xy: NDArray[Any], canvas: int) -> NDArray[np.float64]:
-        """Move points (..., 2), x before y, of a scene onto its canvas."""
+        """Map points (..., 2), x before y, from a scene to its canvas."""
         moved: NDArray[np.float64] = np.asarray(xy, np.float64) * self.scale - self.shift
         if self.mirrored:
             moved[..., 0] = canvas - moved[..., 0]
@@ -78,12 +78,12 @@ class SceneSource:
         Side S in pixels.
     jitter : tuple of float
         Large-scale jitter (arXiv 2012.07177): the longer side becomes ``canvas`` times a factor
-        from this range; what is larger than the canvas is cropped at random, what is smaller
-        padded. (1, 1) = none.
+        from this range; larger scenes are cropped at random, smaller ones padded. (1, 1) = no
+        jitter.
     flip : float
         Probability of a mirror image.
     threads : int
-        That decode the images of a batch.
+        Threads that decode the images of a batch.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class SceneSource:
         return len(self.coco.scenes)
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Take up the randomness of an epoch; that of an item follows from (seed, epoch, item)."""
+        """Set the randomness of an epoch; that of an item follows from (seed, epoch, item)."""
         self._turn = (seed, epoch)
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> SceneBatch:
@@ -117,7 +117,7 @@ class SceneSource:
         return SceneBatch(values, label, names, names, targets=[one for _, one in drawn])
 
     def lie(self, item: int) -> Jitter:
-        """Return how a scene lies on its canvas in this epoch."""
+        """Return the position of a scene on its canvas in this epoch."""
         scene = self.coco.scenes[item]
         rng = np.random.default_rng([*self._turn, item])
         factor = rng.uniform(*self.jitter) * self.canvas / max(scene.height, scene.width)
@@ -131,7 +131,7 @@ class SceneSource:
         scene, jitter, side = self.coco.scenes[item], self.lie(item), self.canvas
         pixels = draw(scene, jitter, side)
         kept = np.flatnonzero(~scene.crowd)
-        boxes = lying(scene.boxes[kept], jitter, side)
+        boxes = boxes_on_canvas(scene.boxes[kept], jitter, side)
         seen = np.flatnonzero((boxes[:, 2:] - boxes[:, :2] > SMALLEST).all(1))
         masks = [mask_of(scene, k, jitter, side) for k in kept[seen].tolist()]
         target = {
@@ -145,15 +145,15 @@ class SceneSource:
 
 
 def draw(scene: Scene, jitter: Jitter, canvas: int) -> NDArray[np.uint8]:
-    """Decode a scene and lay it onto a canvas (S, S, 3)."""
+    """Decode a scene and draw it onto a canvas (S, S, 3)."""
     try:
         colours = read_image(scene.path, "RGB")
     except ValueError as error:
-        raise OSError(f"{scene.path} {error}; mend it, or take it out of the JSON") from None
+        raise OSError(f"{scene.path} {error}; repair it, or remove it from the JSON") from None
     if colours.size != (scene.width, scene.height):
         raise ValueError(
-            f"{scene.path} is {colours.height} x {colours.width}; its annotations say "
-            f"{scene.height} x {scene.width}"
+            f"{scene.path} is {colours.height} x {colours.width}, but its annotations say "
+            f"{scene.height} x {scene.width}; correct one of them"
         )
     sides = (round(scene.width * jitter.scale[0]), round(scene.height * jitter.scale[1]))
     scaled = np.asarray(colours.resize(sides, Image.Resampling.BILINEAR))
@@ -165,15 +165,15 @@ def draw(scene: Scene, jitter: Jitter, canvas: int) -> NDArray[np.uint8]:
     return np.ascontiguousarray(pixels[:, ::-1]) if jitter.mirrored else pixels
 
 
-def lying(boxes: NDArray[np.float32], jitter: Jitter, canvas: int) -> NDArray[np.float64]:
-    """Move boxes (objects, 4) onto a canvas and clip them to it."""
+def boxes_on_canvas(boxes: NDArray[np.float32], jitter: Jitter, canvas: int) -> NDArray[np.float64]:
+    """Map boxes (objects, 4) to a canvas and clip them to it."""
     corners = jitter.points(boxes.reshape(-1, 2, 2), canvas)
     low, high = corners.min(1), corners.max(1)
     return np.concatenate([low, high], 1).clip(0, canvas)
 
 
 def mask_of(scene: Scene, number: int, jitter: Jitter, canvas: int) -> NDArray[np.uint8]:
-    """Draw an object on a canvas (S, S); its box stands for an outline that it lacks."""
+    """Draw an object on a canvas (S, S); an object without an outline is drawn as its box."""
     outline = scene.outlines[number]
     if outline is None:
         left, top, right, bottom = scene.boxes[number].astype(float).tolist()

@@ -21,11 +21,11 @@ class Source(ABC):
     Parameters
     ----------
     cohort : Store
-        Where they lie.
+        The store that has them.
     picked : tuple of int
-        Numbers of the channels wanted, in order.
+        Numbers of the wanted channels, in order.
     table : int64 (3, items)
-        Record number, place in the record (epoch or image) and label of every item.
+        Record number, position in the record (epoch or image) and label of every item.
     """
 
     def __init__(self, cohort: Store, picked: tuple[int, ...], table: NDArray[np.int64]) -> None:
@@ -48,28 +48,28 @@ class Source(ABC):
     @property
     @abstractmethod
     def persons(self) -> list[str]:
-        """Person of each item; of an image its name."""
+        """Person of each item; for an image its name."""
 
     @property
     @abstractmethod
     def bad(self) -> NDArray[np.bool_]:
-        """Whether an item touches a bad stretch."""
+        """Whether an item touches a bad segment."""
 
     @property
     @abstractmethod
     def nbytes(self) -> int:
-        """Bytes that the records of the items take in memory."""
+        """Size of the items' records in memory, in bytes."""
 
     @abstractmethod
     def of_table(self, table: NDArray[np.int64]) -> "Source":
-        """Return a source alike of the items of another table."""
+        """Return an equal source with the items of another table."""
 
     def head(self, count: int) -> "Source":
         """Return a source of the first items only."""
         return self.of_table(self._table[:, :count])
 
     def thinned(self, count: int) -> "Source":
-        """Return a source of so many items, spread evenly over all."""
+        """Return a source of some of the items, spread evenly over all."""
         picked = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
         return self.of_table(self._table[:, picked])
 
@@ -79,26 +79,26 @@ class Source(ABC):
 
     @abstractmethod
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw what is random about the items of an epoch, from (seed, epoch, item) alone."""
+        """Draw the random properties of an epoch's items, from (seed, epoch, item) only."""
 
     @abstractmethod
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Read items as one batch, as they are stored."""
+        """Read items as one batch, in their stored form."""
 
     def batch_of(self, values: Tensor, items: NDArray[np.int64]) -> Batch:
-        """Put labels, persons and keys beside values."""
+        """Combine values with labels, persons and keys."""
         label = torch.from_numpy(self.labels[items])
         persons = [self.persons[item] for item in items.tolist()]
         return Batch(values, label, persons, self.keys(items.tolist()))
 
     @property
     def _table(self) -> NDArray[np.int64]:
-        """Return the table that this source was made of."""
+        """Return the table of the items of this source."""
         return np.stack([self.record, self.place, self.labels])
 
 
 def unopened(values: NDArray[Stored], dtype: torch.dtype) -> NDArray[Stored]:
-    """Return a mapped array without an open file: np.memmap keeps one, of 1,024 as a rule."""
+    """Return a mapped array without an open file: np.memmap keeps one, of usually 1,024."""
     if not isinstance(values, np.memmap):
         return values
     file = torch.from_file(str(values.filename), size=values.size, dtype=dtype)

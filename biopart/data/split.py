@@ -1,4 +1,4 @@
-"""Person-wise division of a cohort."""
+"""Division of a cohort by person."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,9 +9,9 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Split:
-    """Persons by their part in an experiment, and what was asked for but not there.
+    """Persons by their part in an experiment, and notes on counts that could not be met.
 
-    Of images, each is a person of its own and ``classes`` has the class of each labelled one.
+    Each image is a person of its own, and ``classes`` has the class of each labelled image.
     """
 
     test: tuple[str, ...]
@@ -30,12 +30,12 @@ class Split:
         return min((counts[code] for code in set(self.classes.values())), default=0)
 
     def subset(self, count: int, seed: int) -> tuple[str, ...]:
-        """Draw persons, or so many images of each class, for a finetuning, nested by count.
+        """Draw persons, or images of each class, for a fine-tuning; subsets are nested by count.
 
-        A count larger than what is labelled takes what is there; ``shortage`` says so.
+        A count larger than what is labelled takes all; ``shortage`` reports it.
         """
         if count < 1:
-            raise ValueError(f"{count} subjects were asked for; give at least 1")
+            raise ValueError(f"subjects is {count}; give at least 1")
         order = np.random.default_rng([seed, 2]).permutation(len(self.finetune))
         drawn = tuple(self.finetune[index] for index in order)
         if self.classes is None:
@@ -48,14 +48,14 @@ class Split:
         return tuple(name for name, place in zip(drawn, rank, strict=True) if place < count)
 
     def shortage(self, count: int) -> list[str]:
-        """Return a sentence where fewer are labelled than a subset is to have, else nothing."""
+        """Return a sentence if fewer are labelled than a subset needs, else nothing."""
         if count <= self.most:
             return []
         if self.classes is None:
-            asked, there = "subjects were", f"{self.most} labelled persons are there"
+            asked, there = "subjects", f"{self.most} labelled persons remain"
         else:
-            asked, there = "images per class were", f"the rarest class has {self.most}"
-        return [f"{count} {asked} asked for; {there} beside test and validation, all are taken"]
+            asked, there = "images per class", f"the rarest class has {self.most}"
+        return [f"{count} {asked} requested, but {there} beside test and validation; all are used"]
 
 
 def split_persons(
@@ -76,12 +76,12 @@ def split_persons(
     everyone, labelled : sequence of str
         All persons, and those with labels.
     test : int or sequence of str
-        Persons wanted, or who they are where they are fixed.
+        Number of persons, or their names if they are fixed.
     validation, pretrain, finetune : int
-        Persons wanted; None = all that are left. A count larger than what exists takes what is
-        there, with a note.
+        Number of persons; None = all that remain. A count larger than what exists takes all, with
+        a note.
     seed : int
-        The test persons depend on it alone.
+        Seed; the test persons depend on nothing else.
     classes : mapping, optional
         Class of each labelled image; subsets then count images per class.
 
@@ -95,7 +95,7 @@ def split_persons(
     tested = sorted(set(labelled).intersection(fixed))
     order = tested + _shuffled(set(labelled).difference(fixed), [seed])
     if fixed and not tested:
-        raise ValueError(f"none of the test {kind} given has a label; choose others")
+        raise ValueError(f"none of the given test {kind} has a label; choose others")
     count = test if isinstance(test, int) else len(tested)
     if count < 1 or count + validation >= len(order):
         raise ValueError(
@@ -105,7 +105,7 @@ def split_persons(
     held, pool = order[: count + validation], order[count + validation :]
     rest = _shuffled(set(everyone).difference(held, fixed), [seed, 1])
     notes = [
-        f"{wanted} {name} {kind} were asked for, {len(found)} are there"
+        f"{wanted} {name} {kind} requested, but only {len(found)} available"
         for name, wanted, found in (("pretrain", pretrain, rest), ("finetune", finetune, pool))
         if wanted is not None and wanted > len(found)
     ]
@@ -120,6 +120,6 @@ def split_persons(
 
 
 def _shuffled(names: Iterable[str], seed: Sequence[int]) -> list[str]:
-    """Return names in an order that depends on them and the seed alone."""
-    known = sorted(names)
-    return [known[index] for index in np.random.default_rng(seed).permutation(len(known))]
+    """Return names in an order that depends only on them and the seed."""
+    ordered = sorted(names)
+    return [ordered[index] for index in np.random.default_rng(seed).permutation(len(ordered))]

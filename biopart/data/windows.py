@@ -52,22 +52,24 @@ class WindowSource(Source):
 
     @property
     def bad(self) -> NDArray[np.bool_]:
-        """Whether an item's window touches a bad stretch or leaves the recording."""
+        """Whether an item's window touches a bad segment or leaves the recording."""
         bad = np.zeros(len(self), dtype=bool)
         for number in np.unique(self.record).tolist():
-            mine = self.record == number
+            in_record = self.record == number
             record = self.cohort.records[number]
-            epochs = int(self.place[mine].max()) + 1
-            bad[mine] = touches_bad(self.cohort, record, epochs, self.size)[self.place[mine]]
+            epochs = int(self.place[in_record].max()) + 1
+            bad[in_record] = touches_bad(self.cohort, record, epochs, self.size)[
+                self.place[in_record]
+            ]
         return bad
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the records of the windows take in memory."""
+        """Size of the windows' records in memory, in bytes."""
         return sum(self.signal(number).nbytes for number in np.unique(self.record).tolist())
 
     def of_table(self, table: NDArray[np.int64]) -> "WindowSource":
-        """Return a source alike of the items of another table."""
+        """Return an equal source with the items of another table."""
         return WindowSource(self.cohort, self.picked, self.size, context=self.context, table=table)
 
     def keys(self, indices: Sequence[int]) -> list[str]:
@@ -84,14 +86,14 @@ class WindowSource(Source):
         return np.stack([table[number] for number in numbers]).astype(np.float32)
 
     def start_epoch(self, seed: int, epoch: int) -> None:
-        """Draw where windows shorter than the epoch lie; depends on (seed, epoch, item) alone."""
+        """Draw the position of windows shorter than the epoch, from (seed, epoch, item) only."""
         room = self.cohort.epoch_samples - self.size
         if room > 0:
             generator = np.random.default_rng([seed, epoch, 1])
             self._offset = generator.integers(0, room + 1, size=len(self))
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Read items as one batch, windows as they are stored."""
+        """Read items as one batch, windows in their stored form."""
         items = np.asarray(indices, dtype=np.int64)
         values = np.empty((len(items), self.context, len(self.picked), self.size), np.int16)
         every = self.picked == tuple(range(len(self.cohort.channels)))
@@ -115,17 +117,17 @@ class WindowSource(Source):
         return replace(self.batch_of(torch.from_numpy(values), items), context=self.around(items))
 
     def around(self, items: NDArray[np.int64]) -> Context:
-        """Return which of the neighbours of items are there, and their labels, (B, L)."""
+        """Return which neighbours of items exist, and their labels, (B, L)."""
         place = self.place[items][:, None] + offsets(self.context)
         label = np.full(place.shape, -1, dtype=np.int64)
         present = np.zeros(place.shape, dtype=bool)
         for number in np.unique(self.record[items]).tolist():
-            mine = self.record[items] == number
+            in_record = self.record[items] == number
             known = self.cohort.label(self.cohort.records[number]).astype(np.int64)
-            here = place[mine]
+            here = place[in_record]
             inside = (here >= 0) & (here < len(known))
-            present[mine] = inside
-            label[mine] = np.where(inside, known[here.clip(0, len(known) - 1)], -1)
+            present[in_record] = inside
+            label[in_record] = np.where(inside, known[here.clip(0, len(known) - 1)], -1)
         return Context(torch.from_numpy(present), torch.from_numpy(label))
 
     def starts(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -143,7 +145,7 @@ class WindowSource(Source):
 
 
 def offsets(context: int) -> NDArray[np.int64]:
-    """Return where the windows of a context lie, in windows from the one that is classified.
+    """Return the offsets of a context, in windows from the classified one.
 
     Examples
     --------
@@ -154,7 +156,7 @@ def offsets(context: int) -> NDArray[np.int64]:
 
 
 def touches_bad(store: Store, record: str, epochs: int, size: int) -> NDArray[np.bool_]:
-    """Tell which epochs have a window that may touch a bad stretch or leave the recording."""
+    """Tell which epochs have a window that may touch a bad segment or leave the recording."""
     epoch = store.epoch_samples
     first = np.arange(epochs) * epoch + min(0, (epoch - size) // 2)
     touches = np.zeros(epochs, dtype=bool)

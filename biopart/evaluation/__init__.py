@@ -1,4 +1,4 @@
-"""Figures of merit: arrays in, numbers out, with intervals over persons."""
+"""Scores: arrays in, numbers out, with intervals over persons."""
 
 from biopart.evaluation.leak import patch_features, position_leak
 from biopart.evaluation.metrics import (

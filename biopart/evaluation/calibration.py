@@ -1,4 +1,4 @@
-"""How far probabilities can be believed, and the temperature that mends them."""
+"""Calibration error of probabilities, and the temperature that corrects it."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,25 +7,25 @@ from scipy.special import log_softmax
 
 
 def fit_temperature(logits: NDArray[np.float32], truth: NDArray[np.int64]) -> float:
-    """Return the temperature whose probabilities explain held-out labels best.
+    """Return the temperature with the best likelihood of held-out labels.
 
     Logits are divided by it (Guo et al. 2017, arXiv 1706.04599); the loss is cross-entropy.
 
     Parameters
     ----------
     logits : (W, classes)
-        Of windows that were not trained on.
+        Of windows outside the training.
     truth : (W,)
-        Classes; -1 takes no part.
+        Classes; -1 is ignored.
 
     Returns
     -------
     float
-        From 0.05 to 20; above 1 where the model was too sure. 1 without any label.
+        From 0.05 to 20; above 1 if the model was overconfident. 1 without any label.
 
     Examples
     --------
-    >>> sure = np.float32([[4, 0], [4, 0], [4, 0], [0, 4]])  # right in three of four
+    >>> sure = np.float32([[4, 0], [4, 0], [4, 0], [0, 4]])  # three of four are correct
     >>> round(fit_temperature(sure, np.array([0, 0, 1, 1])), 2)  # 4 / log 3
     3.64
     """
@@ -52,9 +52,9 @@ def calibration_error(
     probability : (W, classes)
         Rows sum to 1.
     truth : (W,)
-        Classes; -1 takes no part.
+        Classes; -1 is ignored.
     bins : int
-        Of equal width over the largest probability.
+        Number of bins of equal width over the largest probability.
 
     Examples
     --------

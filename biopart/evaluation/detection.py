@@ -1,4 +1,4 @@
-"""Average precision of boxes and masks, by COCO's own protocol (faster-coco-eval)."""
+"""Average precision of boxes and masks, by COCO's protocol (faster-coco-eval)."""
 
 import contextlib
 import importlib.util
@@ -10,7 +10,7 @@ STATISTICS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large", "AR1", 
 
 
 def check_installed() -> None:
-    """Refuse where faster-coco-eval is not there; ValueError says how to get it."""
+    """Raise ValueError with an install command if faster-coco-eval is not installed."""
     if importlib.util.find_spec("faster_coco_eval") is None:
         raise ValueError(
             'detection needs faster-coco-eval; install it with: pip install "biopart[detection]"'
@@ -25,7 +25,7 @@ def score_detections(
     Parameters
     ----------
     truth : mapping
-        As COCO writes it: images, annotations, categories.
+        In COCO's format: images, annotations, categories.
     detections : sequence of mapping
         ``image_id``, ``category_id``, ``bbox`` [left, top, width, height] and ``score``; with
         ``segmentation`` in run lengths masks are scored too.
@@ -34,7 +34,7 @@ def score_detections(
     -------
     dict
         ``box`` and ``mask``, each AP (mean over IoU 0.50 to 0.95), AP50, AP75, those of small,
-        medium and large objects (None where there are none, also of masks where no object of the
+        medium and large objects (None if there are none, and for masks if no object of the
         collection has an outline), and average recall with 1, 10 and 100
         detections per image. Without any detection all are 0.
     """
@@ -49,11 +49,11 @@ def score_detections(
     with contextlib.redirect_stdout(io.StringIO()):  # it prints what it returns
         scores = {}
         for kind, name in kinds.items():
-            known = COCO()
-            known.dataset = dict(truth) if kind == "box" else _with_outlines(truth)
-            known.createIndex()
-            found = known.loadRes([dict(one) for one in detections])
-            evaluation = COCOeval_faster(known, found, name)
+            annotated = COCO()
+            annotated.dataset = dict(truth) if kind == "box" else _with_outlines(truth)
+            annotated.createIndex()
+            found = annotated.loadRes([dict(one) for one in detections])
+            evaluation = COCOeval_faster(annotated, found, name)
             evaluation.evaluate()
             evaluation.accumulate()
             evaluation.summarize()
@@ -63,9 +63,9 @@ def score_detections(
 
 
 def _with_outlines(truth: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a collection in which objects without an outline neither count nor count against.
+    """Return a collection in which objects without an outline are ignored.
 
-    They become regions of crowds, which COCO's protocol leaves out: their masks are not known.
+    They become crowd regions, which COCO's protocol ignores, since their masks are unknown.
     """
     objects = []
     for one in truth["annotations"]:

@@ -1,4 +1,4 @@
-"""Scores of classified images, each a unit of chance of its own."""
+"""Scores of classified images, where each image is an independent unit."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from biopart.evaluation.metrics import (
     check_classes,
     check_lengths,
-    class_figures,
+    class_scores,
     confusion_of,
     kappa_of,
 )
@@ -25,12 +25,12 @@ def score_images(
     seed: int = 0,
     resamples: int = 2000,
 ) -> dict[str, Any]:
-    """Score predicted classes of images, each a unit of chance of its own.
+    """Score predicted classes of images, each an independent unit.
 
     Parameters
     ----------
     truth, predicted
-        Class indices (W,); images whose truth is -1 are not counted.
+        Class indices (W,); images whose truth is -1 are ignored.
     label_names
         Names of the L classes, by index.
     seed, resamples
@@ -39,14 +39,14 @@ def score_images(
     Returns
     -------
     dict
-        Values ready for JSON: as of `score`, without what is of persons; `accuracy_ci95` and
-        `kappa_ci95` resample images, `n_images` with a known truth, and `confusion_by_block`: the
-        images dealt to at most 40 blocks, which have a kappa and can be paired as persons are.
+        Values ready for JSON, as in `score` but without those of persons; `accuracy_ci95` and
+        `kappa_ci95` resample images; `n_images` with a known truth; and `confusion_by_block`: the
+        images divided into at most 40 blocks, which have a kappa and can be paired like persons.
 
     Raises
     ------
     ValueError
-        If lengths differ, an index has no name, or the truth holds fewer than two classes.
+        If lengths differ, an index has no name, or the truth has fewer than two classes.
 
     Examples
     --------
@@ -59,7 +59,7 @@ def score_images(
     known = truth >= 0
     check_classes(truth[known], predicted[known], label_names)
     counts = confusion_of(truth[known], predicted[known], len(label_names))
-    # To draw images with replacement is to draw cells of the confusion matrix by their shares.
+    # Drawing images with replacement means drawing cells of the confusion matrix by their shares.
     total = int(counts.sum())
     drawn = np.random.default_rng(seed).multinomial(total, counts.ravel() / total, size=resamples)
     again = drawn.reshape(resamples, *counts.shape)
@@ -68,7 +68,7 @@ def score_images(
     return {
         "kappa": float(kappa_of(counts)),
         "kappa_ci95": np.percentile(kappas[np.isfinite(kappas)], ends).tolist(),
-        **class_figures(truth[known], predicted[known], label_names),
+        **class_scores(truth[known], predicted[known], label_names),
         "accuracy_ci95": np.percentile(accuracies, ends).tolist(),
         "confusion": counts.tolist(),
         "confusion_by_block": _by_block(truth[known], predicted[known], len(label_names)),
@@ -79,7 +79,7 @@ def score_images(
 def _by_block(
     truth: NDArray[Any], predicted: NDArray[Any], n_classes: int
 ) -> dict[str, list[list[int]]]:
-    """Deal images class by class to blocks; which image goes where depends on the truth alone."""
+    """Divide images into blocks, class by class; the division depends only on the truth."""
     n_blocks = int(np.clip(len(truth) // (2 * n_classes), 1, BLOCKS))
     order = np.random.default_rng(0).permutation(len(truth))
     order = order[np.argsort(truth[order], kind="stable")]

@@ -1,7 +1,7 @@
-"""Position leaks: seven trivial features of a patch must not tell where in its window it lies.
+"""Position leaks: trivial features of a patch must not reveal its position in the window.
 
-Recordings filtered or resampled window by window carry a transient at each edge; a network that
-is asked for positions learns the edge instead of the signal (SIGNALS.md, "Units and filters").
+Recordings filtered or resampled window by window have a transient at each edge; a network that
+predicts positions learns the edge instead of the signal (SIGNALS.md, "Units and filters").
 """
 
 import math
@@ -32,9 +32,9 @@ def patch_features(patches: NDArray[Any]) -> NDArray[np.float32]:
     Returns
     -------
     NDArray
-        float32 (W, K, C * 7): of each channel mean, slope (least squares, per sample), natural
+        float32 (W, K, C * 7): for each channel mean, slope (least squares, per sample), natural
         logarithms of variance and of line length (sum of absolute steps), minimum, maximum, last
-        minus first sample. Variance and line length below 1e-6 are raised to it.
+        minus first sample. Variance and line length are at least 1e-6.
 
     Examples
     --------
@@ -66,37 +66,37 @@ def position_leak(
     seed: int = 0,
     windows_per_person: int = 60,
 ) -> dict[str, Any]:
-    """Measure how well first and last patches can be told from the others.
+    """Measure how well first and last patches can be separated from the others.
 
     Each window is normalised per channel (mean 0, standard deviation 1), a small gradient boosting
     (60 trees of 15 leaves) sees `patch_features` of single patches, cross-validated over persons
     (5 folds, or one per person). The area under the ROC curve is taken per person out of fold.
 
     The interval is a bootstrap over persons, widened around the mean by sqrt(1 + k / (k - 1)) for
-    k folds (Nadeau & Bengio 2003, corrected resampled variance): the models of two folds learn
-    from each other's test persons, so persons are not independent. Measured on white noise
+    k folds (Nadeau & Bengio 2003, corrected resampled variance): the models of two folds are
+    trained on each other's test persons, so persons are not independent. Measured on white noise
     (10 persons of 30 windows; 20 of 60), the plain bootstrap covered 0.5 in 81 and 87 % of runs,
-    the widened one in 88 and 94 %; 3-5 and 2 % lay wholly above 0.5.
+    the widened one in 88 and 94 %; 3-5 and 2 % were entirely above 0.5.
 
     Parameters
     ----------
     patches
         Adjacent patches of each window in time order (W, K, C, P), K >= 3, P >= 2, any unit;
-        integers stay as they are until a chunk is read, so a memory map will do.
+        integers are converted one chunk at a time, so a memory map is possible.
     persons
         Person of every window (W,).
     seed
-        Of the draw of windows, the trees and the bootstrap.
+        Seed of the drawn windows, the trees and the bootstrap.
     windows_per_person
-        At most so many windows of each person, drawn at random, are looked at.
+        Maximum number of windows per person, drawn at random.
 
     Returns
     -------
     dict
         `first`, `last` (that patch against all others of its window) and `edge` (either of the two
         against the inner ones), each with `auc` (mean over persons; 0.5 = chance) and `ci95`
-        (over persons, as above); `n_persons`; `n_windows` (looked at); `leaks`: whether the
-        interval of `edge` lies above 0.5.
+        (over persons, as above); `n_persons`; `n_windows` (used); `leaks`: whether the
+        interval of `edge` is above 0.5.
 
     Raises
     ------
@@ -129,7 +129,7 @@ def position_leak(
 def _out_of_fold(
     features: NDArray[np.float32], persons: NDArray[Any], seed: int
 ) -> NDArray[np.float64]:
-    """Give each patch's probability of being inner, first and last, out of fold."""
+    """Return each patch's probability of being inner, first and last, out of fold."""
     n_windows, n_patches, _ = features.shape
     target = np.tile(_roles(n_patches), (n_windows, 1))
     probability = np.empty((n_windows, n_patches, 3))
@@ -147,7 +147,7 @@ def _out_of_fold(
 def _area(
     probability: NDArray[np.float64], members: list[int], persons: NDArray[Any], seed: int
 ) -> dict[str, Any]:
-    """Give the mean area over persons of "is one of members", with its interval."""
+    """Return the mean area over persons of "is one of members", with its interval."""
     n_windows, n_patches, _ = probability.shape
     truth = np.tile(np.isin(_roles(n_patches), members), n_windows)
     score = probability[..., members].sum(axis=-1).ravel()
@@ -170,11 +170,11 @@ def _roles(n_patches: int) -> NDArray[np.int64]:
 
 
 def _normalise(patches: NDArray[Any]) -> NDArray[np.float32]:
-    """Bring each window and channel of (W, K, C, P) to mean 0 and deviation 1."""
+    """Normalise each window and channel of (W, K, C, P) to mean 0 and deviation 1."""
     values = patches.astype(np.float32)
     if not np.isfinite(values).all():
         raise ValueError(
-            "A window holds NaN or infinity; leave windows marked bad out of the leak check."
+            "A window has NaN or infinity; exclude windows marked bad from the leak check."
         )
     values -= values.mean(axis=(1, 3), keepdims=True, dtype=np.float64)
     spread = values.std(axis=(1, 3), keepdims=True, dtype=np.float64)
@@ -182,7 +182,7 @@ def _normalise(patches: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _draw_windows(persons: Sequence[str], *, seed: int, at_most: int) -> NDArray[np.int64]:
-    """Draw at most so many windows of each person, none twice, ascending."""
+    """Draw a limited number of windows of each person, none twice, ascending."""
     order = np.random.default_rng(seed).permutation(len(persons))
     names = np.asarray(persons)[order]
     drawn = [order[names == name][:at_most] for name in np.unique(names)]
@@ -192,16 +192,16 @@ def _draw_windows(persons: Sequence[str], *, seed: int, at_most: int) -> NDArray
 def _check(patches: NDArray[Any], persons: Sequence[str]) -> None:
     if patches.ndim != 4 or patches.shape[1] < 3 or patches.shape[3] < 2:
         raise ValueError(
-            f"Patches of shape {patches.shape} were given; allowed is (windows, patches >= 3, "
-            "channels, samples >= 2); cut longer windows or smaller patches."
+            f"Patches have the shape {patches.shape}; give (windows, patches >= 3, channels, "
+            "samples >= 2): cut longer windows or smaller patches."
         )
     if len(patches) != len(persons):
         raise ValueError(
-            f"{len(patches)} windows and {len(persons)} persons were given; name one per window."
+            f"There are {len(patches)} windows but {len(persons)} persons; give one per window."
         )
     n_persons = len(set(persons))
     if n_persons < 2:
         raise ValueError(
-            f"The windows come from {n_persons} person(s); a leak is measured across at least 2 "
-            "persons; give windows of more."
+            f"The windows come from {n_persons} person(s), but the leak check needs at least 2; "
+            "give windows of more persons."
         )

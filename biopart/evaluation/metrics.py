@@ -1,6 +1,6 @@
 """Agreement with the truth per person and pooled, with intervals over persons.
 
-A window is never a unit of chance here: windows of one person are alike, so every interval
+A window is never the unit of resampling here: windows of one person are alike, so every interval
 resamples persons.
 """
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def kappa_of(confusion: NDArray[Any]) -> NDArray[np.float64]:
-    """Give Cohen's kappa of confusion matrices, many at once.
+    """Return Cohen's kappa of confusion matrices, many at once.
 
     Cohen 1960: kappa = (p_o - p_e) / (1 - p_e), p_o the observed and p_e the expected agreement.
 
@@ -34,8 +34,8 @@ def kappa_of(confusion: NDArray[Any]) -> NDArray[np.float64]:
     Returns
     -------
     NDArray
-        Kappa (...), in [-1, 1]; NaN where it is undefined: no window at all, or truth and
-        prediction both hold one and the same class.
+        Kappa (...), in [-1, 1]; NaN if it is undefined: no window at all, or truth and
+        prediction have only one and the same class.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def kappa_interval(
 ) -> tuple[float, float, int]:
     """Bootstrap the pooled kappa over persons: 2.5 and 97.5 percentiles.
 
-    Persons are drawn with replacement, their confusion matrices summed, kappa taken of the sum.
+    Persons are drawn with replacement, and kappa is computed from the sum of their matrices.
     With one person every resample is that person and the interval is a point.
 
     Parameters
@@ -67,7 +67,7 @@ def kappa_interval(
     Returns
     -------
     tuple
-        Low, high, and the number of resamples without a defined kappa, which were left out.
+        Low, high, and the number of resamples without a defined kappa, which were excluded.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def kappa_interval(
     if not len(defined):
         raise ValueError(
             f"None of {resamples} resamples of {n_persons} persons has a defined kappa; "
-            "the test set needs at least two classes."
+            "test on persons with at least two classes."
         )
     low, high = np.percentile(defined, [2.5, 97.5])
     return float(low), float(high), resamples - len(defined)
@@ -113,7 +113,7 @@ def mean_interval(
 def auc_by_person(
     score: NDArray[Any], truth01: NDArray[Any], persons: Sequence[str]
 ) -> dict[str, float | None]:
-    """Give the area under the ROC curve of every person.
+    """Return the area under the ROC curve for every person.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def auc_by_person(
     Returns
     -------
     dict
-        Person to area in [0, 1]; None where a person has one class only.
+        Person to area in [0, 1]; None if a person has one class only.
 
     Raises
     ------
@@ -141,14 +141,14 @@ def auc_by_person(
     """
     check_lengths(score=score, truth01=truth01, persons=persons)
     areas: dict[str, float | None] = {}
-    for name, mine in _rows_by_person(persons).items():
-        both = len(np.unique(truth01[mine])) == 2
-        areas[name] = float(roc_auc_score(truth01[mine], score[mine])) if both else None
+    for name, of_person in _rows_by_person(persons).items():
+        both = len(np.unique(truth01[of_person])) == 2
+        areas[name] = float(roc_auc_score(truth01[of_person], score[of_person])) if both else None
     return areas
 
 
 def balanced_weights(labels: NDArray[Any], n_classes: int) -> NDArray[np.float32]:
-    """Weigh classes so that each one that occurs counts the same in a loss.
+    """Weight classes so that each class that occurs counts the same in a loss.
 
     The weight of class c is n / (P n_c), n labelled windows, P classes that occur, n_c windows of
     c; so the mean weight over the labelled windows is 1. A class that does not occur has weight 0.
@@ -156,7 +156,7 @@ def balanced_weights(labels: NDArray[Any], n_classes: int) -> NDArray[np.float32
     Parameters
     ----------
     labels
-        Class indices (W,), -1 = unknown, not counted.
+        Class indices (W,), -1 = unknown, ignored.
     n_classes
         Length of the result.
 
@@ -177,8 +177,8 @@ def balanced_weights(labels: NDArray[Any], n_classes: int) -> NDArray[np.float32
         )
     if known.max() >= n_classes:
         raise ValueError(
-            f"Label {known.max()} was given for {n_classes} classes; allowed are -1 (unknown) to "
-            f"{n_classes - 1}; check the label names."
+            f"Label {known.max()} is too large for {n_classes} classes; allowed are -1 (unknown) "
+            f"to {n_classes - 1}; check the label names."
         )
     counts = np.bincount(known, minlength=n_classes)
     share = len(known) / (np.count_nonzero(counts) * np.maximum(counts, 1))
@@ -199,7 +199,7 @@ def score(
     Parameters
     ----------
     truth, predicted
-        Class indices (W,); windows whose truth is -1 are not counted.
+        Class indices (W,); windows whose truth is -1 are ignored.
     persons
         Person of every window (W,).
     label_names
@@ -211,7 +211,7 @@ def score(
     -------
     dict
         Values ready for JSON: `kappa` (all windows pooled), `kappa_mean` (over the persons whose
-        kappa is defined; None if there is none), `kappa_by_person` {person: value, None where the
+        kappa is defined; None if there is none), `kappa_by_person` {person: value, None if the
         truth has fewer than two classes},
         `kappa_ci95` [low, high] of the pooled kappa (a point with one person), `accuracy`,
         `macro_f1` (over the classes in the truth), `f1` {class: value, None if the truth lacks
@@ -222,7 +222,7 @@ def score(
     Raises
     ------
     ValueError
-        If lengths differ, an index has no name, or the truth holds fewer than two classes.
+        If lengths differ, an index has no name, or the truth has fewer than two classes.
 
     Examples
     --------
@@ -234,21 +234,27 @@ def score(
     check_lengths(truth=truth, predicted=predicted, persons=persons)
     known = truth >= 0
     check_classes(truth[known], predicted[known], label_names)
-    rows = {name: mine[known[mine]] for name, mine in _rows_by_person(persons).items()}
+    rows = {
+        name: of_person[known[of_person]] for name, of_person in _rows_by_person(persons).items()
+    }
     by_name = {
-        name: confusion_of(truth[mine], predicted[mine], len(label_names))
-        for name, mine in rows.items()
-        if len(mine)
+        name: confusion_of(truth[of_person], predicted[of_person], len(label_names))
+        for name, of_person in rows.items()
+        if len(of_person)
     }
     confusions = np.stack(list(by_name.values()))
     low, high, n_undefined = kappa_interval(confusions, seed=seed, resamples=resamples)
     if n_undefined:
         _log.warning(
-            "%d of %d bootstrap resamples had no defined kappa, left out", n_undefined, resamples
+            "%d of %d bootstrap resamples had no defined kappa and were excluded",
+            n_undefined,
+            resamples,
         )
     by_person = {
-        name: _kappa(truth[mine], predicted[mine]) if len(np.unique(truth[mine])) > 1 else None
-        for name, mine in rows.items()
+        name: _kappa(truth[of_person], predicted[of_person])
+        if len(np.unique(truth[of_person])) > 1
+        else None
+        for name, of_person in rows.items()
     }
     defined = [value for value in by_person.values() if value is not None]
     return {
@@ -256,7 +262,7 @@ def score(
         "kappa_mean": float(np.mean(defined)) if defined else None,
         "kappa_by_person": by_person,
         "kappa_ci95": [low, high],
-        **class_figures(truth[known], predicted[known], label_names),
+        **class_scores(truth[known], predicted[known], label_names),
         "confusion": confusions.sum(axis=0).tolist(),
         "confusion_by_person": {name: counts.tolist() for name, counts in by_name.items()},
         "n_windows": int(known.sum()),
@@ -264,10 +270,10 @@ def score(
     }
 
 
-def class_figures(
+def class_scores(
     truth: NDArray[Any], predicted: NDArray[Any], label_names: Sequence[str]
 ) -> dict[str, Any]:
-    """Give accuracy and F1, the latter over the classes that the truth holds."""
+    """Return accuracy and F1, the latter for the classes in the truth."""
     present = np.unique(truth)
     single = f1_score(truth, predicted, labels=present, average=None, zero_division=0.0)
     f1: dict[str, float | None] = dict.fromkeys(label_names)
@@ -283,7 +289,7 @@ def class_figures(
 
 
 def _kappa(truth: NDArray[Any], predicted: NDArray[Any]) -> float | None:
-    """Give kappa, or None where fewer than two classes occur and it is undefined."""
+    """Return kappa, or None if fewer than two classes occur and it is undefined."""
     if len(np.union1d(truth, predicted)) < 2:
         return None
     return float(cohen_kappa_score(truth, predicted))
@@ -296,7 +302,7 @@ def confusion_of(truth: NDArray[Any], predicted: NDArray[Any], n_classes: int) -
 
 
 def _rows_by_person(persons: Sequence[str]) -> dict[str, NDArray[np.int64]]:
-    """Give the row numbers of each person, persons in alphabetical order."""
+    """Return the row numbers of each person, persons in alphabetical order."""
     names, owner = np.unique(np.asarray(persons), return_inverse=True)
     ends = np.cumsum(np.bincount(owner))[:-1]
     rows = np.split(np.argsort(owner, kind="stable"), ends)
@@ -325,12 +331,12 @@ def check_classes(truth: NDArray[Any], predicted: NDArray[Any], label_names: Seq
     highest = max(truth.max(initial=0), predicted.max(initial=0))
     if highest >= len(label_names) or predicted.min(initial=0) < 0:
         raise ValueError(
-            f"A class index lies outside 0 to {len(label_names) - 1} "
+            f"A class index is outside 0 to {len(label_names) - 1} "
             f"(predicted {predicted.min(initial=0)} to {highest}); names are known for "
-            f"{', '.join(label_names)} only; score with the label names of the model."
+            f"{', '.join(label_names)} only; use the label names of the model."
         )
     if len(found) < 2:
         raise ValueError(
-            f"The truth of the test persons holds {found or 'no class'} only; kappa needs at least "
-            "two classes; test on persons who have more."
+            f"The labelled classes of the test persons are {found or 'none'}, but kappa needs at "
+            "least two; test on persons with more classes."
         )

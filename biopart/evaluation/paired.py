@@ -1,8 +1,9 @@
-"""Compared methods on the same test persons and seeds: intervals, paired differences, a test.
+"""Comparison of methods on the same test persons and seeds: intervals, differences, a test.
 
-Persons and seeds (a new subset, initialisation and pretraining each) are both units of chance and
-crossed: every seed is tested on the same persons. Intervals therefore draw both with replacement,
-independently (Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics 1(2), 386-411).
+Persons and seeds (a new subset, initialisation and pretraining each) are both sources of variation
+and crossed: every seed is tested on the same persons. Intervals therefore draw both with
+replacement, independently (Owen 2007, The pigeonhole bootstrap, Annals of Applied Statistics
+1(2), 386-411).
 """
 
 from collections.abc import Sequence
@@ -18,10 +19,10 @@ from biopart.evaluation.metrics import kappa_of, mean_interval
 
 FEWEST = 6  # with 5 persons the smallest two-sided p is 2 / 2^5 = 0.0625
 RESAMPLES = 2000  # draws of a bootstrap
-_DUST = 1e-12  # kappas closer than this are equal; what is left is rounding
+_DUST = 1e-12  # kappas closer than this are equal up to rounding
 
 Interval = tuple[float | None, float | None, float | None]
-"""Estimate, low and high; None where it is undefined."""
+"""Estimate, low and high; None if undefined."""
 
 
 @dataclass(frozen=True)
@@ -89,13 +90,13 @@ def curve_interval(
 
 
 def paired_difference(
-    mine: NDArray[Any], other: NDArray[Any], *, seed: int = 0, resamples: int = RESAMPLES
+    method: NDArray[Any], other: NDArray[Any], *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Paired:
-    """Compare two methods person by person and seed by seed: `mine` minus `other`.
+    """Compare two methods person by person and seed by seed: `method` minus `other`.
 
     Parameters
     ----------
-    mine, other
+    method, other
         Counts (seeds, persons, L, L), rows = truth; the same seeds and persons in both.
     seed
         Of the bootstrap; both methods see the same draws.
@@ -114,21 +115,21 @@ def paired_difference(
     >>> found.difference, found.p, found.pooled
     (1.0, None, (1.0, 1.0, 1.0))
     """
-    mine, other = _checked(mine), _checked(other)
-    if mine.shape != other.shape:
+    method, other = _checked(method), _checked(other)
+    if method.shape != other.shape:
         raise ValueError(
-            f"Confusions of shape {mine.shape} and {other.shape} were given; a paired difference "
-            "takes the same seeds, persons and classes of both methods."
+            f"Confusions of shape {method.shape} and {other.shape} were given; a paired difference "
+            "needs the same seeds, persons and classes for both methods."
         )
-    gaps = kappa_of(mine) - kappa_of(other)
-    # Where the truth has one class, kappa is 0 or undefined by what was predicted: no figure.
-    defined = (np.isfinite(gaps) & _has_classes(mine) & _has_classes(other)).all(axis=0)
+    gaps = kappa_of(method) - kappa_of(other)
+    # If the truth has one class, kappa is 0 or undefined whatever was predicted: no value.
+    defined = (np.isfinite(gaps) & _has_classes(method) & _has_classes(other)).all(axis=0)
     by_person = gaps[:, defined].mean(axis=0)
     known, low, high = len(by_person) > 0, None, None
-    if len(by_person) > 1:  # of one person an interval would be a point, as if it were certain
+    if len(by_person) > 1:  # for one person an interval would be a point, as if certain
         low, high = mean_interval(by_person, seed=seed, resamples=resamples)
-    seeds = kappa_of(mine.sum(axis=1)) - kappa_of(other.sum(axis=1))
-    drawn = _resampled(mine, seed=seed, resamples=resamples)
+    seeds = kappa_of(method.sum(axis=1)) - kappa_of(other.sum(axis=1))
+    drawn = _resampled(method, seed=seed, resamples=resamples)
     drawn -= _resampled(other, seed=seed, resamples=resamples)
     return Paired(
         difference=float(by_person.mean()) if known else None,
@@ -139,12 +140,12 @@ def paired_difference(
         by_seed=student_interval(seeds),
         persons=int(defined.sum()),
         left_out=int((~defined).sum()),
-        seeds=len(mine),
+        seeds=len(method),
     )
 
 
 def student_interval(values: Sequence[float] | NDArray[Any]) -> Interval:
-    """Give a mean with Student's 95 % interval; without limits for one value.
+    """Return a mean with Student's 95 % interval; without limits for one value.
 
     Examples
     --------
@@ -162,14 +163,14 @@ def student_interval(values: Sequence[float] | NDArray[Any]) -> Interval:
 
 
 def signed_rank(differences: Sequence[float] | NDArray[Any]) -> float | None:
-    """Test whether differences lie around 0: two-sided Wilcoxon signed-rank test.
+    """Test whether differences are centred on 0: two-sided Wilcoxon signed-rank test.
 
-    Differences of 0 are dropped, as Wilcoxon did.
+    Differences of 0 are dropped, as by Wilcoxon.
 
     Returns
     -------
     float or None
-        None where fewer than six differences are not 0: none of their p could be below 0.05.
+        None if fewer than six differences are not 0: their p could not be below 0.05.
 
     Examples
     --------
@@ -185,7 +186,7 @@ def signed_rank(differences: Sequence[float] | NDArray[Any]) -> float | None:
 
 
 def smallest_p(persons: int) -> float:
-    """Give the smallest p that a two-sided signed-rank test of so many persons can have.
+    """Return the smallest possible p of a two-sided signed-rank test of this many persons.
 
     Examples
     --------
@@ -196,7 +197,7 @@ def smallest_p(persons: int) -> float:
 
 
 def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust p values for their number (Benjamini & Hochberg 1995); None stays None.
+    """Adjust p values for multiple comparisons (Benjamini & Hochberg 1995); None stays None.
 
     Examples
     --------
@@ -212,22 +213,22 @@ def _checked(confusions: NDArray[Any]) -> NDArray[np.float64]:
     counts = np.asarray(confusions, np.float64)
     if counts.ndim != 4 or counts.shape[2] != counts.shape[3] or 0 in counts.shape:
         raise ValueError(
-            f"Confusions of shape {counts.shape} were given; give (seeds, persons, classes, "
+            f"Confusions have the shape {counts.shape}; give (seeds, persons, classes, "
             "classes) with at least one seed and one person."
         )
     return counts
 
 
 def _has_classes(counts: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Tell where the truth holds two classes or more, (seeds, persons)."""
+    """Tell for each seed and person whether the truth has two or more classes."""
     has: NDArray[np.bool_] = (counts.sum(axis=-1) > 0).sum(axis=-1) >= 2
     return has
 
 
 def _resampled(counts: NDArray[np.float64], *, seed: int, resamples: int) -> NDArray[np.float64]:
-    """Give the mean over drawn seeds of the kappa pooled over drawn persons, (resamples,).
+    """Return the mean over drawn seeds of the kappa pooled over drawn persons, (resamples,).
 
-    The draws depend on the seed and the numbers of seeds and persons alone.
+    The draws depend only on the seed and the numbers of seeds and persons.
     """
     n_seeds, n_persons, n_classes, _ = counts.shape
     rng = np.random.default_rng(seed)

@@ -1,4 +1,4 @@
-"""Simple opponents and judges: band powers, and a linear classifier on fixed features."""
+"""Simple baselines and probes: band powers, and a linear classifier on fixed features."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -22,14 +22,14 @@ BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 _PERIODS = 2.0  # of the slowest band in a segment: 4 s for delta from 0.5 Hz
-_FLOOR = 1e-6  # (0.001 uV)^2: under the noise of any amplifier, so that silence stays finite
+_FLOOR = 1e-6  # (0.001 uV)^2: below the noise of any amplifier; keeps silence finite
 _CHUNK = 256  # windows at once: 256 x 6 x 3000 float32 are 18 MB
 
 
 def usable_bands(
     sfreq_hz: float, n_samples: int, bands: Mapping[str, tuple[float, float]] = BANDS
 ) -> dict[str, tuple[float, float]]:
-    """Keep the bands that a window shows: below Nyquist, with a Welch frequency.
+    """Return the bands that a window resolves: below Nyquist, with a Welch frequency.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def usable_bands(
     }
     if not kept:
         raise ValueError(
-            f"Windows of {n_samples} samples at {sfreq_hz:g} Hz show none of the bands "
+            f"Windows of {n_samples} samples at {sfreq_hz:g} Hz resolve none of the bands "
             f"{', '.join(bands)}; give bands below {sfreq_hz / 2:g} Hz or longer windows."
         )
     return kept
@@ -68,15 +68,15 @@ def usable_bands(
 def card_features(
     windows: NDArray[Any], sfreq_hz: float, card: Mapping[str, Any]
 ) -> NDArray[np.float32]:
-    """Take the features that a store's card wants of a baseline without a network.
+    """Compute the baseline features of a store's card, without a network.
 
     Parameters
     ----------
     windows, sfreq_hz
         As for `band_powers`, in the unit of the store.
     card
-        A card as its store holds it; its section ``baseline`` says bands, level and floor. Without
-        one, those of sleep EEG.
+        A card as in its store; its section ``baseline`` sets bands, level and floor. Without one,
+        the bands of sleep EEG.
 
     Examples
     --------
@@ -102,17 +102,17 @@ def band_powers(
     level: bool = False,
     floor: float = _FLOOR,
 ) -> NDArray[np.float32]:
-    """Take the log power of each band and the log standard deviation, per channel.
+    """Return the log power of each band and the log standard deviation, per channel.
 
     Welch's method (segments of two periods of the slowest band, 4 s for sleep EEG, or the window
     if shorter, Hann, half overlapping, mean removed); the density is summed over low <= f < high.
-    A band that reaches above Nyquist or falls between two frequencies is left out: `usable_bands`
-    names those that remain.
+    A band that reaches above Nyquist or falls between two frequencies is omitted; `usable_bands`
+    names the others.
 
     Parameters
     ----------
     windows
-        (W, C, T), integers or floats, in microvolt, counts or normalised.
+        (W, C, T), integers or floats, in microvolts, counts or normalised.
     sfreq_hz
         Sampling rate.
     bands
@@ -120,13 +120,13 @@ def band_powers(
     level
         Whether the mean of a window is a feature too, in the unit of the windows.
     floor
-        Powers under it (and standard deviations under its root) are raised to it, so a flat
-        window gives finite numbers.
+        Lower limit of powers (and, as its root, of standard deviations), so that a flat window
+        gives finite numbers.
 
     Returns
     -------
     NDArray
-        float32 (W, C * (bands + 1)): of each channel its bands in order (log10 of power), then
+        float32 (W, C * (bands + 1)): for each channel its bands in order (log10 of power), then
         log10 of the standard deviation, then the mean if ``level``.
 
     Raises
@@ -142,7 +142,7 @@ def band_powers(
     """
     if windows.ndim != 3:
         raise ValueError(
-            f"Windows of shape {windows.shape} were given; allowed is (windows, channels, samples)."
+            f"Windows have the shape {windows.shape}; give (windows, channels, samples)."
         )
     kept = usable_bands(sfreq_hz, windows.shape[-1], bands)
     segment = _segment(sfreq_hz, windows.shape[-1], bands)
@@ -170,11 +170,11 @@ def _chunk_powers(
     level: bool,
     floor: float,
 ) -> NDArray[np.float32]:
-    """Do `band_powers` for a few windows (W, C, T)."""
+    """Compute `band_powers` for a few windows (W, C, T)."""
     if not np.isfinite(windows).all():
         raise ValueError(
-            f"{(~np.isfinite(windows).all(axis=(1, 2))).sum()} of {len(windows)} windows hold NaN "
-            "or infinity; leave windows marked bad out."
+            f"{(~np.isfinite(windows).all(axis=(1, 2))).sum()} of {len(windows)} windows have NaN "
+            "or infinity; exclude windows marked bad."
         )
     frequencies, density = welch(windows, sfreq_hz, nperseg=segment, axis=-1)
     width = sfreq_hz / segment
@@ -211,14 +211,14 @@ def fit_linear_probe(
     features
         (W, F), finite.
     labels
-        Class indices (W,); windows with -1 are left out; classes may be missing.
+        Class indices (W,); windows with -1 are ignored; classes may be missing.
     seed
-        Handed to scikit-learn; its default solver (L-BFGS) is deterministic.
+        Passed to scikit-learn; its default solver (L-BFGS) is deterministic.
     class_weight
         "balanced": every class that occurs counts the same. None: every window does.
     regularisation
-        C of scikit-learn, the inverse strength of the L2 penalty. Chosen on nothing: fixed at its
-        default 1, so that no probe is tuned better than its opponent.
+        C of scikit-learn, the inverse strength of the L2 penalty. Not tuned: fixed at its default
+        1, so that no probe is tuned better than another.
 
     Returns
     -------
@@ -239,14 +239,14 @@ def fit_linear_probe(
     labels = np.asarray(labels)
     if len(features) != len(labels):
         raise ValueError(
-            f"{len(features)} windows and {len(labels)} labels were given; give one per window."
+            f"There are {len(features)} windows but {len(labels)} labels; give one per window."
         )
     known = labels >= 0
     classes = np.unique(labels[known])
     if len(classes) < 2:
         raise ValueError(
-            f"The training windows hold the classes {classes.tolist()} only; a probe needs at "
-            "least two; add persons who have more."
+            f"The training windows have only the classes {classes.tolist()}; a probe needs at "
+            "least two, so add persons with more."
         )
     # float64: L-BFGS stalls before its tolerance in float32, with a warning.
     model = make_pipeline(
@@ -267,21 +267,21 @@ def linear_probe(
     class_weight: Literal["balanced"] | None = "balanced",
     regularisation: float = 1.0,
 ) -> NDArray[np.int64]:
-    """Predict the classes of test windows by a linear probe on training windows.
+    """Predict the classes of test windows with a linear probe on training windows.
 
-    `fit_linear_probe` with the same arguments gives the model itself, and its probabilities.
+    `fit_linear_probe` with the same arguments gives the model and its probabilities.
 
     Parameters
     ----------
     train, test
         Features (W, F) and (V, F).
     train_labels
-        Class indices (W,), -1 = left out.
+        Class indices (W,), -1 = ignored.
 
     Returns
     -------
     NDArray
-        int64 class indices (V,), of the classes that occur in training.
+        int64 class indices (V,), among the classes that occur in training.
 
     Raises
     ------

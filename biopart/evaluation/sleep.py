@@ -1,4 +1,4 @@
-"""What is usually said of a night: how much sleep, how soon, how broken."""
+"""Statistics of a night: amount of sleep, latencies, fragmentation."""
 
 from typing import Any
 
@@ -22,12 +22,12 @@ def sleep_statistics(
     Parameters
     ----------
     stages : (epoch,)
-        0 W, 1 N1, 2 N2, 3 N3, 4 R; -1 = unscored or bad, which counts in no stage and in no
-        time, but moves the latencies.
+        0 W, 1 N1, 2 N2, 3 N3, 4 R; -1 = unscored or bad, which counts for no stage and no
+        duration, but delays the latencies.
     epoch_s : float
         Length of an epoch in seconds.
     lights_off, lights_on : int
-        First epoch in bed and the first one after; the whole recording by default.
+        First epoch in bed and the first one after; default: the whole recording.
 
     Returns
     -------
@@ -36,9 +36,9 @@ def sleep_statistics(
         ``total_sleep_time``, ``sleep_onset_latency`` (from lights off
         to the first epoch of sleep), ``wake_after_sleep_onset`` (from then to lights on),
         ``rem_latency`` (from sleep onset to the first R) and ``minutes`` by stage; as shares
-        ``sleep_efficiency`` (of the time in bed that is scored) and ``share`` (of the sleep) by
+        ``sleep_efficiency`` (of the scored time in bed) and ``share`` (of the sleep) by
         stage;
-        ``transitions`` [from][to] between scored neighbours. None where there is no sleep, or no R.
+        ``transitions`` [from][to] between scored neighbours. None without sleep, or without R.
 
     Raises
     ------
@@ -47,15 +47,15 @@ def sleep_statistics(
 
     Examples
     --------
-    >>> said = sleep_statistics(np.int8([0, 0, 2, 4, 0, 2]), epoch_s=30)
-    >>> said["total_sleep_time"], said["sleep_onset_latency"], said["rem_latency"]
+    >>> night = sleep_statistics(np.int8([0, 0, 2, 4, 0, 2]), epoch_s=30)
+    >>> night["total_sleep_time"], night["sleep_onset_latency"], night["rem_latency"]
     (1.5, 1.0, 0.5)
     """
     stop = len(stages) if lights_on is None else lights_on
     if not 0 <= lights_off < stop <= len(stages):
         raise ValueError(
-            f"lights off at epoch {lights_off} and on at {stop} do not lie in this order in a "
-            f"night of {len(stages)} epochs"
+            f"lights off at epoch {lights_off} and on at {stop} are not in this order inside a "
+            f"night of {len(stages)} epochs; correct the lights times"
         )
     bed, minute = stages[lights_off:stop], epoch_s / 60
     asleep = np.flatnonzero(bed > WAKE)

@@ -1,9 +1,9 @@
-"""Boxes on a grid with N axes: where patches lie, drawn at random or row by row.
+"""Boxes on a grid with N axes: positions of patches, drawn at random or row by row.
 
 Letters of the whole project: B batch, C channels, N axes, S extents of the grid, P patch size,
 K patches, M pairs of patches, D features. Axes come in the order of the grid: (time) for a
-signal, (y, x) for an image, (z, y, x) for a volume. An axis of extent 1 takes part in nothing
-that is drawn, so that an image of height 1 is a signal.
+signal, (y, x) for an image, (z, y, x) for a volume. An axis of extent 1 is ignored in all random
+draws, so that an image of height 1 is a signal.
 """
 
 import math
@@ -51,7 +51,7 @@ def check_fit(shape: Sequence[int], size: Sequence[int]) -> None:
     """Raise ValueError unless a box of ``size`` fits into a grid of ``shape``."""
     if len(shape) != len(size):
         raise ValueError(
-            f"the grid {tuple(shape)} has {len(shape)} axes and the patch {tuple(size)} has "
+            f"the grid {tuple(shape)} has {len(shape)} axes but the patch {tuple(size)} has "
             f"{len(size)}; give one patch side per axis"
         )
     if any(not 1 <= p <= s for s, p in zip(shape, size, strict=True)):
@@ -71,7 +71,7 @@ def random_boxes(
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Boxes:
-    """Draw boxes off the grid, uniform over every place that keeps them inside.
+    """Draw boxes off the grid, uniform over all positions inside it.
 
     Sides are log-uniform between ``scale[0] * P`` and ``scale[1] * P``, per axis (hence the
     aspect ratio too), rounded to whole samples; overlap is allowed (PART, arXiv 2506.03682).
@@ -87,7 +87,7 @@ def random_boxes(
     generator : torch.Generator, optional
         Source of randomness; draws are made on its device.
     device : device, optional
-        Where the boxes go.
+        Device of the boxes.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> Boxes:
     Raises
     ------
     ValueError
-        If a side does not divide its extent: nothing is dropped in silence.
+        If a side does not divide its extent: nothing is dropped silently.
 
     Examples
     --------

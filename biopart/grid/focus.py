@@ -1,7 +1,7 @@
-"""Boxes where there is something to see: drawn from a density over the grid, for any N.
+"""Boxes drawn from a density over the grid, for any N.
 
-PART (arXiv 2506.03682) proposes to draw more patches from what matters: an object's box, a mask, a
-saliency map, the energy of a signal. A density of one value everywhere gives back the uniform draw.
+PART (arXiv 2506.03682) proposes to draw more patches from relevant parts: an object's box, a mask,
+a saliency map, the energy of a signal. A constant density gives the uniform draw.
 """
 
 from collections.abc import Sequence
@@ -19,12 +19,12 @@ def focused_boxes(
     *,
     generator: torch.Generator | None = None,
 ) -> Boxes:
-    """Draw boxes of one size, each place with a probability in proportion to what it covers.
+    """Draw boxes of one size, each position with a probability proportional to its content.
 
     Parameters
     ----------
     density : Tensor (B, *S)
-        What each sample or pixel counts, at least 0, in any unit; a grid where nothing counts is
+        Weight of each sample or pixel, at least 0, in any unit; a grid with zero density is
         drawn from uniformly.
     count : int
         Boxes per grid K; overlap is allowed.
@@ -36,7 +36,7 @@ def focused_boxes(
     Returns
     -------
     Boxes (B, K, N)
-        On the density's device.
+        On the device of the density.
 
     Raises
     ------
@@ -48,7 +48,7 @@ def focused_boxes(
     >>> density = torch.zeros(1, 10)
     >>> density[0, 7] = 1.0
     >>> starts = focused_boxes(density, 50, (3,)).start.unique()
-    >>> starts.tolist()  # the three places that cover sample 7
+    >>> starts.tolist()  # the three positions that cover sample 7
     [5, 6, 7]
     """
     shape = tuple(density.shape[1:])
@@ -66,7 +66,7 @@ def focused_boxes(
     source = generator.device if generator is not None else density.device
     drawn = torch.rand(len(flat), count, generator=generator, device=source, dtype=torch.float64)
     index = torch.searchsorted(rising, drawn.to(rising.device) * rising[:, -1:], right=True)
-    # Rounding may put a draw on the last step; the last place with any mass is meant.
+    # Rounding may put a draw on the last step; use the last position with any mass.
     last = (flat > 0).long().cumsum(1).argmax(1, keepdim=True)
     index = torch.minimum(index, last)
     start = torch.stack(torch.unravel_index(index, places), dim=-1)
@@ -74,7 +74,7 @@ def focused_boxes(
 
 
 def covered(density: Tensor, size: Sequence[int]) -> Tensor:
-    """Sum a density (B, *S) over the box at every place, (B, *(S - P + 1)).
+    """Sum a density (B, *S) over the box at every position, (B, *(S - P + 1)).
 
     Examples
     --------

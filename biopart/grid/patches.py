@@ -1,8 +1,8 @@
-"""Cutting patches out of grids: one gather for a whole batch, any number of axes.
+"""Cut patches out of grids: one gather for a whole batch, any number of axes.
 
-A box of the patch size is copied bit for bit. A box of another size is resized with antialiasing
-by weights that read nothing outside the box: roi_align, grid_sample and PIL's ``resize(box=)``
-mix in samples from outside, which is a shortcut for a task that asks where a patch lies.
+A box of the patch size is copied bit for bit. A box of another size is resized with antialiasing,
+with weights that read nothing outside the box: roi_align, grid_sample and PIL's ``resize(box=)``
+mix in samples from outside, which is a shortcut for a task that predicts positions.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ def cut(values: Tensor, boxes: Boxes, size: Sequence[int]) -> Tensor:
     Returns
     -------
     Tensor (B, K, C, *P)
-        Where every box has size P, an exact copy in the dtype of ``values``. Otherwise float32,
+        If every box has size P, an exact copy in the dtype of ``values``. Otherwise float32,
         each box resized by a triangle filter widened by the reduction (the antialiased bilinear
         of ``torch.nn.functional.interpolate`` applied to the crop).
 
@@ -65,7 +65,7 @@ def cut(values: Tensor, boxes: Boxes, size: Sequence[int]) -> Tensor:
 def patchify(values: Tensor, size: Sequence[int]) -> Tensor:
     """Split grids into their row-major patches: (B, C, *S) -> (B, K, C, *P).
 
-    Raises ValueError where the patch does not tile the grid.
+    Raises ValueError if the patch does not tile the grid.
 
     Examples
     --------
@@ -84,7 +84,7 @@ def patchify(values: Tensor, size: Sequence[int]) -> Tensor:
 def unpatchify(patches: Tensor, shape: Sequence[int]) -> Tensor:
     """Join row-major patches again: (B, K, C, *P) -> (B, C, *S); the inverse of patchify.
 
-    Raises ValueError where the patches do not fill ``shape``.
+    Raises ValueError if the patches do not fill ``shape``.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def unpatchify(patches: Tensor, shape: Sequence[int]) -> Tensor:
     if count != patches.shape[1]:
         raise ValueError(
             f"{patches.shape[1]} patches of {tuple(size)} do not fill a grid of {tuple(shape)}, "
-            f"which has {count}"
+            f"which needs {count}"
         )
     n = len(size)
     counts = [s // p for s, p in zip(shape, size, strict=True)]
@@ -106,7 +106,7 @@ def unpatchify(patches: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _strides(shape: Sequence[int]) -> list[int]:
-    """Return how many samples apart two neighbours of each axis lie in a flat grid."""
+    """Return the distance in samples of two neighbours on each axis in a flat grid."""
     return list(accumulate(reversed(list(shape)[1:]), mul, initial=1))[::-1]
 
 
@@ -126,9 +126,9 @@ def _flat_index(values: Tensor, offsets: list[Tensor]) -> Tensor:
 
 
 def _copy(values: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
-    """Copy boxes of size P: of a view on the P samples after each sample, the starts are picked.
+    """Copy boxes of size P: select the starts in a view on the P samples after each sample.
 
-    One index per patch and channel; the view overlaps itself and costs nothing.
+    One index per patch and channel; the view overlaps itself and costs no memory.
     """
     batch, count, axes = start.shape
     strides = _strides(values.shape)
@@ -141,14 +141,14 @@ def _copy(values: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def resize_weights(side: Tensor, size: int) -> Tensor:
-    """Return antialiased weights that take boxes of several sides to one size.
+    """Return antialiased weights that resize boxes of several sides to one size.
 
     Parameters
     ----------
     side : Tensor (...), int
         Sides of the boxes in samples.
     size : int
-        Side P wanted.
+        Wanted side P.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Where parts of a grid lie relative to each other, and back from relations to places."""
+"""Relative positions of parts of a grid, and positions from relations."""
 
 from collections.abc import Sequence
 from math import prod
@@ -25,9 +25,9 @@ def translation(reference: Boxes, target: Boxes) -> Tensor:
 
 
 def log_scale(reference: Boxes, target: Boxes) -> Tensor:
-    """Return how much larger the target is: ``log(s_t / s_r)`` per axis, float32 (..., N).
+    """Return the relative size of the target: ``log(s_t / s_r)`` per axis, float32 (..., N).
 
-    The paper gives relative sizes without a formula; the logarithm is our form.
+    The paper gives relative sizes without a formula; the logarithm is our choice.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def log_scale(reference: Boxes, target: Boxes) -> Tensor:
 def chance_mse(shape: Sequence[int], size: Sequence[int], *, on_grid: bool = False) -> Tensor:
     """Return the mean squared error of predicting 0 for every translation.
 
-    Off the grid both starts are uniform over S - P + 1 places, so their difference has variance
+    Off the grid both starts are uniform over S - P + 1 positions, so their difference has variance
     ((S - P + 1)^2 - 1) / 6. On the grid a pair is two different patches of the tiling.
 
     Parameters
@@ -49,7 +49,7 @@ def chance_mse(shape: Sequence[int], size: Sequence[int], *, on_grid: bool = Fal
     shape, size : sequence of int
         Extents S and patch size P in samples, one per axis.
     on_grid : bool
-        Patches from the tiling instead of anywhere.
+        Patches from the tiling instead of any position.
 
     Returns
     -------
@@ -70,28 +70,28 @@ def chance_mse(shape: Sequence[int], size: Sequence[int], *, on_grid: bool = Fal
     per_axis = torch.div(extent, side, rounding_mode="floor")
     count = prod(per_axis.tolist())
     # Over all ordered pairs the variance of an axis is (G^2 - 1) / 6; the K pairs of a patch
-    # with itself add nothing to it and are not among the pairs asked for.
+    # with itself add nothing to it and are excluded from the pairs.
     tiled: Tensor = (per_axis.square() - 1) / 6 * count / max(count - 1, 1)
     return tiled.float()
 
 
 def place(relations: Tensor, reference: int | None = None, size: Tensor | None = None) -> Tensor:
-    """Return places of patches from their pairwise translations.
+    """Return positions of patches from their pairwise translations.
 
     Parameters
     ----------
     relations : Tensor (B, K, K, N)
         ``relations[b, r, t]`` = translation(r, t); the diagonal is not read.
     reference : int, optional
-        Place every patch as seen from this one, which is at 0. Otherwise the places are those
-        whose translations agree best with all pairs (least squares), with mean 0.
+        Position of every patch relative to this one, which is at 0. Otherwise the positions whose
+        translations agree best with all pairs (least squares), with mean 0.
     size : Tensor (B, K, N), optional
-        Sizes of the boxes where they differ; the result is in their unit.
+        Sizes of the boxes if they differ; the result is in their unit.
 
     Returns
     -------
     Tensor (B, K, N)
-        Places of the centres, in patch sizes, or in the unit of ``size``.
+        Positions of the centres, in patch sizes, or in the unit of ``size``.
 
     Raises
     ------
@@ -119,22 +119,22 @@ def place(relations: Tensor, reference: int | None = None, size: Tensor | None =
 
 
 def spread(relations: Tensor, size: Tensor | None = None) -> Tensor:
-    """Return how far the places of a patch scatter over all references.
+    """Return the spread of a patch's predicted positions over all references.
 
-    Each reference gives a picture of all places; pictures are shifted to mean 0 and the standard
-    deviation over them is taken (PART's uncertainty of a patch).
+    Each reference gives positions for all patches; these are shifted to mean 0, and the standard
+    deviation over references is taken (PART's uncertainty of a patch).
 
     Parameters
     ----------
     relations : Tensor (B, K, K, N)
         As for place.
     size : Tensor (B, K, N), optional
-        Sizes of the boxes where they differ.
+        Sizes of the boxes if they differ.
 
     Returns
     -------
     Tensor (B, K, N)
-        In patch sizes, or in the unit of ``size``; 0 where all references agree.
+        In patch sizes, or in the unit of ``size``; 0 if all references agree.
 
     Examples
     --------

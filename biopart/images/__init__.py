@@ -1,4 +1,4 @@
-"""Collections of images into stores: folders of classes, tar shards, CIFAR's own files; COCO."""
+"""Turn image collections into stores: class folders, tar shards, CIFAR's own files; COCO."""
 
 from biopart.images.ingest import ingest_images
 

@@ -1,4 +1,4 @@
-"""Objects of COCO's JSON one by one: numbers that are texts, outlines that are none, nulls."""
+"""Objects of COCO's JSON one by one, with tolerance for numbers as text, bad outlines, nulls."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,18 +16,18 @@ KEYPOINTS = 17
 
 @dataclass
 class Found:
-    """What is not taken of a collection, or lacks something, with the ids at fault."""
+    """What is skipped in a collection, or incomplete, with the affected ids."""
 
     left_out: dict[str, int] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
     ids: dict[str, list[str]] = field(default_factory=dict)
 
     def leave_out(self, why: str, ids: Sequence[Any]) -> None:
-        """Count what is left out."""
+        """Count what is skipped."""
         self._count(self.left_out, why, ids)
 
     def remark(self, why: str, ids: Sequence[Any]) -> None:
-        """Count what is taken and lacks something."""
+        """Count what is used but incomplete."""
         self._count(self.remarks, why, ids)
 
     def _count(self, counts: dict[str, int], why: str, ids: Sequence[Any]) -> None:
@@ -42,7 +42,7 @@ class Found:
 
 @dataclass(frozen=True)
 class Object:
-    """One object: its box, its class by its place, its outline or None, its area."""
+    """One object: its box, the index of its class, its outline or None, its area."""
 
     box: list[float]
     place: int
@@ -60,7 +60,7 @@ class Objects:
 
 
 def key_of(given: Any) -> Any:
-    """Return an id as a whole number where it is one, also where it is written as a text.
+    """Return an id as an integer if it is one, also if it is written as text.
 
     Examples
     --------
@@ -76,7 +76,7 @@ def key_of(given: Any) -> Any:
 
 
 def number_of(given: Any) -> float | None:
-    """Return a finite number, also where it is written as a text; None if it is none."""
+    """Return a finite number, also if it is written as text; None if it is not a number."""
     try:
         value = float(given)
     except (TypeError, ValueError):
@@ -85,7 +85,7 @@ def number_of(given: Any) -> float | None:
 
 
 def sides_of(image: Mapping[str, Any], path: Path) -> tuple[int, int] | None:
-    """Return height and width of an image, from its file where the JSON has none.
+    """Return height and width of an image, from its file if the JSON does not have them.
 
     None = the file is not an image.
     """
@@ -107,7 +107,7 @@ def objects_of(
     points: Mapping[Any, Mapping[str, Any]],
     found: Found,
 ) -> Objects:
-    """Return the objects of an image that have a box inside it; the others are counted."""
+    """Return the objects of an image that have a box inside it; count the others."""
     height, width = sides
     kept = []
     for one in rows:
@@ -141,7 +141,7 @@ def objects_of(
 
 
 def _box(given: Any) -> list[float] | None:
-    """Return left, top, right, bottom of COCO's left, top, width, height; None if it is no box."""
+    """Return left, top, right, bottom of COCO's left, top, width, height; None if not a box."""
     values = [number_of(v) for v in given] if isinstance(given, list | tuple) else []
     if len(values) != 4 or None in values:
         return None
@@ -150,7 +150,7 @@ def _box(given: Any) -> list[float] | None:
 
 
 def _keypoints(given: Any) -> NDArray[np.float32] | None:
-    """Return keypoints (17, 3); None if there are not so many numbers."""
+    """Return keypoints (17, 3); None if the number of values differs."""
     values = [number_of(v) for v in given] if isinstance(given, list) else []
     if len(values) != 3 * KEYPOINTS or None in values:
         return None
@@ -184,10 +184,10 @@ def outline_of(given: Any, sides: tuple[int, int]) -> Any:
 
 
 def _covered(counts: str | bytes) -> int:
-    """Return how many pixels compressed run lengths cover; -1 if they make no sense.
+    """Return how many pixels compressed run lengths cover; -1 if they are invalid.
 
-    Source: the string of pycocotools' rleToString: six bits a character, five of them of a number,
-    the sixth says that it goes on; from the third on numbers are differences to the last but one.
+    Source: the string of pycocotools' rleToString: six bits per character, five for a number and
+    the sixth if it continues; from the third on, numbers are differences to the last but one.
     """
     runs: list[int] = []
     value = shift = 0
@@ -215,7 +215,7 @@ def _polygon(given: Any) -> list[float] | None:
 
 
 def area(outline: Any, box: float) -> float:
-    """Return the area of polygons in square pixels (shoelace), of anything else that of its box.
+    """Return the area of polygons in square pixels (shoelace), else the area of the box.
 
     Examples
     --------
@@ -232,12 +232,12 @@ def area(outline: Any, box: float) -> float:
 
 
 def reasons(left_out: Mapping[str, int], named: Mapping[str, Sequence[str]]) -> str:
-    """Return what was left out for a sentence, with the first ids of each reason."""
+    """Describe what was skipped, with the first ids of each reason."""
     return "; ".join(
         f"{count} {why} (ids {', '.join(named.get(why, ()))})" for why, count in left_out.items()
     )
 
 
 def total(left_out: Mapping[str, int]) -> int:
-    """Return how many images and objects were left out."""
+    """Return how many images and objects were skipped."""
     return sum(Counter(left_out).values())

@@ -1,8 +1,8 @@
 """CIFAR-10 and CIFAR-100 in their own files, binary or python (Krizhevsky 2009).
 
-The python files are pickles, which can run anything: they are read by an unpickler to which numpy
-itself is out of reach. It knows lists, dictionaries, texts, bytes and numbers, and stand-ins for
-arrays, whose values are copied out of checked bytes.
+The python files are pickles, which can run any code: they are read by an unpickler without access
+to numpy. It accepts lists, dictionaries, texts, bytes and numbers, and stand-ins for arrays, whose
+values are copied out of checked bytes.
 """
 
 import hashlib
@@ -34,7 +34,7 @@ CLASSES = {
 }
 
 NUMBERS = ("u1", "i1", "i2", "i4", "i8", "f4", "f8")
-# What an unpickler raises on files that are cut, damaged or made to harm.
+# What an unpickler raises on files that are truncated, damaged or malicious.
 _DAMAGED = (
     *(pickle.UnpicklingError, EOFError, ValueError, TypeError, LookupError, AttributeError),
     *(MemoryError, OverflowError, RecursionError, ImportError),
@@ -43,7 +43,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class ArrayPart:
-    """One part of a collection that is read whole."""
+    """One part of a collection that is held in memory."""
 
     names: tuple[str, ...]
     labels: NDArray[np.int16]
@@ -54,26 +54,26 @@ class ArrayPart:
         return self.digest(start, stop)
 
     def digest(self, start: int, stop: int) -> str:
-        """Return the SHA-256 of the pixels and labels of these numbers."""
+        """Return the SHA-256 of the pixels and labels of these image numbers."""
         digest = hashlib.sha256(np.ascontiguousarray(self.pixels[start:stop]).data)
         digest.update(self.labels[start:stop].tobytes())
         return digest.hexdigest()
 
     def read(self, start: int, stop: int, jobs: int) -> Read:
-        """Return the images of these numbers; nothing is decoded."""
+        """Return the images of these numbers; they need no decoding."""
         digest = self.digest(start, stop)
         return Read(self.pixels[start:stop], np.arange(start, stop), {}, digest)
 
 
 def find_cifar(card: ImageCard, raw: Path) -> Collection:
-    """Read CIFAR from its folder, or from the one above it.
+    """Read CIFAR from its folder, or from the parent folder.
 
     Raises
     ------
     FileNotFoundError
-        If its files are not there.
+        If its files do not exist.
     ValueError
-        If a file has another length or content than CIFAR's.
+        If a file differs from CIFAR's in length or content.
     """
     text, pickled, key = CLASSES[card.images]
     for folder in (raw, *(raw / name for name in FOLDERS[card.images])):
@@ -83,11 +83,13 @@ def find_cifar(card: ImageCard, raw: Path) -> Collection:
         if (folder / pickled).is_file():
             names = _unpickle(folder / pickled).get(key)
             if not isinstance(names, list) or not all(isinstance(n, bytes | str) for n in names):
-                raise ValueError(f"{folder / pickled} has no list of names under {key.decode()!r}")
+                raise ValueError(
+                    f"{folder / pickled} has no names under {key.decode()!r}; unpack it again"
+                )
             return _collection(card, folder, tuple(map(_text, names)), _read_python)
     raise FileNotFoundError(
-        f"{raw} holds neither {text} nor {pickled} of {card.images}; give the folder that its "
-        "archive was unpacked in"
+        f"{raw} has neither {text} nor {pickled} of {card.images}; give the folder into which its "
+        "archive was unpacked"
     )
 
 
@@ -103,7 +105,9 @@ def _collection(
         pixels = np.concatenate([values for values, _ in found]).astype(np.uint8, copy=False)
         labels = np.concatenate([labels for _, labels in found]).astype(np.int16)
         if not len(labels) or labels.min() < 0 or labels.max() >= len(classes):
-            raise ValueError(f"{folder} has labels beyond its {len(classes)} classes")
+            raise ValueError(
+                f"{folder} has labels beyond its {len(classes)} classes; unpack the archive again"
+            )
         names = tuple(f"{part}/{number:05d}" for number in range(len(labels)))
         parts[part] = ArrayPart(names, labels, pixels.reshape(-1, 3, 32, 32))
     return Collection(classes, parts)
@@ -115,7 +119,9 @@ def _read_binary(path: Path, fine: bool) -> tuple[NDArray[Any], Sequence[int]]:
     width = PIXELS + (2 if fine else 1)
     values = np.fromfile(path, np.uint8)
     if not values.size or values.size % width:
-        raise ValueError(f"{path} has {values.size} bytes, which are no rows of {width}")
+        raise ValueError(
+            f"{path} has {values.size} bytes, not a multiple of {width}; unpack it again"
+        )
     rows = values.reshape(-1, width)
     return rows[:, -PIXELS:], rows[:, -PIXELS - 1].tolist()
 
@@ -126,23 +132,23 @@ def _read_python(path: Path, fine: bool) -> tuple[NDArray[Any], Sequence[int]]:
     values = batch.get(b"data")
     labels = batch.get(b"fine_labels" if fine else b"labels")
     if not isinstance(values, np.ndarray) or values.dtype != np.uint8:
-        raise ValueError(f"{path} has no array of bytes under 'data'")
+        raise ValueError(f"{path} has no array of bytes under 'data'; unpack it again")
     if not isinstance(labels, list) or not all(type(label) is int for label in labels):
-        raise ValueError(f"{path} has no list of numbers under its labels")
+        raise ValueError(f"{path} has no list of numbers as labels; unpack it again")
     if values.shape != (len(labels), PIXELS):
-        raise ValueError(f"{path} has no label for each of its rows of {PIXELS} bytes")
+        raise ValueError(f"{path} has not one label per row of {PIXELS} bytes; unpack it again")
     return values, labels
 
 
 class _Inert(type):
-    """Of classes that a pickle may call: none of their attributes can be set by it."""
+    """Metaclass of what a pickle may call: it cannot set attributes of these classes."""
 
     def __setattr__(cls, name: str, value: Any) -> None:
         raise pickle.UnpicklingError(f"it sets {cls.__name__}.{name}")
 
 
 class _Dtype(metaclass=_Inert):
-    """Stands for numpy.dtype: a name and a byte order, nothing that numpy would act on."""
+    """Stand-in for numpy.dtype: a name and a byte order, without any numpy code."""
 
     __slots__ = ("name", "order")
 
@@ -154,7 +160,7 @@ class _Dtype(metaclass=_Inert):
 
 
 class _Array(metaclass=_Inert):
-    """Stands for an array; its values are copied out of checked bytes."""
+    """Stand-in for an array; its values are copied out of checked bytes."""
 
     __slots__ = ("values",)
 
@@ -164,14 +170,14 @@ class _Array(metaclass=_Inert):
     def __setstate__(self, state: Any) -> None:
         _, shape, dtype, fortran, raw = state
         if not isinstance(dtype, _Dtype) or dtype.name not in NUMBERS or type(raw) is not bytes:
-            raise pickle.UnpicklingError("it holds an array of something else than numbers")
+            raise pickle.UnpicklingError("it has an array of something other than numbers")
         kind = np.dtype(f"{dtype.order if dtype.order in '<>' else '='}{dtype.name}")
         order: Literal["F", "C"] = "F" if fortran else "C"
         self.values = np.frombuffer(raw, kind).reshape(shape, order=order).copy()
 
 
 class _Bytes(metaclass=_Inert):
-    """Stands for codecs.encode, by which Python 3 writes bytes for protocol 2."""
+    """Stand-in for codecs.encode, with which Python 3 writes bytes for protocol 2."""
 
     __slots__ = ()
 
@@ -181,31 +187,31 @@ class _Bytes(metaclass=_Inert):
 
 
 class _Unpickler(pickle.Unpickler):
-    """Gives stand-ins for what numpy's arrays are made of, and nothing else at all."""
+    """Gives stand-ins for the parts of numpy arrays, and nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name == "_reconstruct":
             return _Array
         if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return _Dtype  # of ndarray only the name is passed on, which _Array leaves unread
+            return _Dtype  # of ndarray only the name is used, and _Array ignores it
         if (module, name) == ("_codecs", "encode"):
             return _Bytes
         raise pickle.UnpicklingError(f"it asks for {module}.{name}")
 
 
 def _unpickle(path: Path) -> dict[bytes, Any]:
-    """Read a dictionary; keys that are texts become bytes, stand-ins the arrays that they hold."""
+    """Read a dictionary; text keys become bytes, stand-ins become their arrays."""
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing")
+        raise FileNotFoundError(f"{path} does not exist; unpack the archive of CIFAR again")
     try:
         with path.open("rb") as file:
             found = _Unpickler(file, encoding="bytes").load()
     except _DAMAGED as error:
         raise ValueError(
-            f"{path} is no file of CIFAR, which holds arrays, lists and texts only: {error}"
+            f"{path} is not a file of CIFAR, which has only arrays, lists and texts: {error}"
         ) from error
     if not isinstance(found, dict):
-        raise ValueError(f"{path} holds no dictionary")
+        raise ValueError(f"{path} has no dictionary; unpack the archive of CIFAR again")
     plain = {k: v.values if isinstance(v, _Array) else v for k, v in found.items()}
     return {key.encode() if isinstance(key, str) else key: value for key, value in plain.items()}
 

@@ -15,7 +15,7 @@ from biopart.images.annotations import Found, Objects, key_of, objects_of, sides
 from biopart.images.outlines import run_lengths
 
 KEYPOINTS = 17  # of a person
-_NAMED = 5  # ids that are told of each reason
+_NAMED = 5  # ids that are listed for each reason
 
 
 @dataclass(frozen=True)
@@ -25,11 +25,11 @@ class Scene:
     Attributes
     ----------
     number : int
-        COCO's id of the image, or its place where that is no number.
+        COCO's id of the image, or its position if the id is not a number.
     path : Path
         Its file.
     name : str
-        The file's name as COCO has it, with its folders.
+        The file name in COCO, with its folders.
     height, width : int
         In pixels.
     boxes : float32 (objects, 4)
@@ -37,11 +37,11 @@ class Scene:
     classes : int64 (objects,)
         Numbers of ``Coco.classes``.
     outlines : tuple
-        COCO's segmentation of each object: polygons, or run lengths; None = there is none.
+        COCO's segmentation of each object: polygons, or run lengths; None = no outline.
     crowd : bool (objects,)
-        Regions of many objects, which are no single one.
+        Regions of many objects, not a single one.
     keypoints : float32 (objects, 17, 3)
-        x, y and visibility (0 = not labelled); all 0 where there are none.
+        x, y and visibility (0 = not labelled); all 0 if there are none.
     areas : float64 (objects,)
         COCO's own area of each object in square pixels.
     """
@@ -68,11 +68,11 @@ class Coco:
     scenes : tuple of Scene
         In the order of the file.
     classes : dict
-        Name of each class by COCO's id, in the order of the file; a class's number is its place.
+        Name of each class by COCO's id, in the order of the file; its position is its number.
     left_out : dict
         What is not in ``scenes`` and why, with counts.
     remarks : dict
-        What is in them but lacks something, with counts.
+        What is in ``scenes`` but incomplete, with counts.
     named : dict
         The first ids of each reason in both.
     """
@@ -84,13 +84,13 @@ class Coco:
     named: dict[str, list[str]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the collection as COCO writes it, for its own evaluation; the ids are ours."""
+        """Return the collection in COCO's format, for its own evaluation; the ids are ours."""
         ids = list(self.classes)
         objects: list[dict[str, Any]] = []
         for scene in self.scenes:
             for k, (left, top, right, bottom) in enumerate(scene.boxes.astype(float).tolist()):
                 one = {
-                    "id": len(objects) + 1,  # COCO's evaluation takes 0 for "none"
+                    "id": len(objects) + 1,  # COCO's evaluation interprets 0 as "none"
                     "image_id": scene.number,
                     "category_id": ids[scene.classes[k]],
                     "bbox": [left, top, right - left, bottom - top],
@@ -108,9 +108,9 @@ class Coco:
         return {"info": {}, "images": images, "annotations": objects, "categories": categories}
 
     def to_detections(self) -> list[dict[str, Any]]:
-        """Return the objects as if they had been detected; scored against themselves they give 1.
+        """Return the objects as detections; scored against themselves they give 1.
 
-        Regions of crowds are left out, as they are none.
+        Regions of crowds are omitted, as they are not objects.
         """
         truth = self.to_json()
         sizes = {scene.number: (scene.height, scene.width) for scene in self.scenes}
@@ -142,18 +142,18 @@ def read_coco(annotations: Path, folder: Path, keypoints: Path | None = None) ->
     Parameters
     ----------
     annotations : Path
-        ``instances_train2017.json`` or another file of its form.
+        ``instances_train2017.json`` or another file in this format.
     folder : Path
-        Where its images lie.
+        Folder of its images.
     keypoints : Path, optional
-        ``person_keypoints_train2017.json``; its keypoints are added to the objects of their ids.
+        ``person_keypoints_train2017.json``; its keypoints are added to the objects with their ids.
 
     Raises
     ------
     FileNotFoundError
         If a file is missing, or none of the images is in the folder.
     ValueError
-        If a file is no JSON, or not COCO's, or two images or classes have one id.
+        If a file is not JSON, or not COCO's, or two images or classes share an id.
     """
     given = _load(annotations)
     points = {} if keypoints is None else _points(_load(keypoints)["annotations"])
@@ -180,20 +180,24 @@ def read_coco(annotations: Path, folder: Path, keypoints: Path | None = None) ->
     lost = [one.get("id") for some in by_image.values() for one in some]
     found.leave_out("objects of images that are not listed", lost)
     if not scenes:
-        raise FileNotFoundError(f"{folder} holds none of the images of {annotations}")
+        raise FileNotFoundError(
+            f"{folder} has none of the images of {annotations}; give the folder of its images"
+        )
     if len({scene.number for scene in scenes}) < len(scenes):
-        raise ValueError(f"{annotations} mixes ids of images that are numbers and texts")
+        raise ValueError(
+            f"{annotations} mixes image ids that are numbers with ids that are texts; use one kind"
+        )
     return Coco(tuple(scenes), classes, found.left_out, found.remarks, found.named(_NAMED))
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Read a file of COCO's; ValueError says what it lacks."""
+    """Read a COCO file; ValueError states what is missing."""
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; COCO's annotations are unpacked there")
+        raise FileNotFoundError(f"{path} does not exist; unpack COCO's annotations there")
     try:
         given = json.loads(read_text(path))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not JSON: {error}") from error
     wanted = {
         "images": {"id", "file_name"},
         "annotations": {"image_id", "category_id", "bbox"},
@@ -204,27 +208,29 @@ def _load(path: Path) -> dict[str, Any]:
         if not isinstance(rows, list) or not all(
             isinstance(r, dict) and parts <= set(r) for r in rows
         ):
-            raise ValueError(f"{path} is not COCO's: its {key} have no {', '.join(sorted(parts))}")
+            raise ValueError(
+                f"{path} is not a COCO file: its {key} have no {', '.join(sorted(parts))}"
+            )
     found: dict[str, Any] = given
     return found
 
 
 def _by_key(path: Path, rows: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:
-    """Return the images by their ids; ValueError where one is there twice."""
+    """Return the images by their ids; ValueError if an id occurs twice."""
     counts = Counter(key_of(row["id"]) for row in rows)
     twice = [key for key, count in counts.items() if count > 1]
     if twice:
-        raise ValueError(f"{path} has several images of the id {twice[0]!r}; give each its own")
+        raise ValueError(f"{path} has several images with the id {twice[0]!r}; give each its own")
     return {key_of(row["id"]): row for row in rows}
 
 
 def _classes(
     path: Path, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[int, str], dict[Any, int]]:
-    """Return the name of each class by its id, and its place by the id as the file spells it."""
+    """Return the name of each class by its id, and its position by the id as in the file."""
     keys = [key_of(row["id"]) for row in rows]
     if len(set(keys)) < len(keys):
-        raise ValueError(f"{path} has several classes of one id; give each its own")
+        raise ValueError(f"{path} has several classes with the same id; give each its own")
     numbers = keys if all(isinstance(key, int) for key in keys) else range(1, len(keys) + 1)
     classes = {int(n): str(row["name"]) for n, row in zip(numbers, rows, strict=True)}
     return classes, {key: place for place, key in enumerate(keys)}
@@ -236,9 +242,9 @@ def _points(rows: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:
 
 
 def _files(folder: Path, images: Any) -> dict[Any, Path | None]:
-    """Return the file of each image, below the folder; by its last name where only that is there.
+    """Return the file of each image below the folder, by its full or else its last name.
 
-    None = it is not there, or the image has no name.
+    None = it does not exist, or the image has no name.
     """
     names = {key_of(image["id"]): image["file_name"] for image in images}
     last = Counter(Path(str(name)).name for name in names.values())

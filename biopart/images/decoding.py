@@ -1,4 +1,4 @@
-"""One decoder for images everywhere: pixels of a card's size, or whole scenes; else the reason."""
+"""One decoder for all images: pixels in the size of a card, or whole scenes, or the reason."""
 
 import warnings
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from PIL import Image
 
 from biopart.store.image_card import ImageCard
 
-_DEEP = {"I", "F"}  # and I;16: more than 8 bits, which PIL would clip in silence
+_DEEP = {"I", "F"}  # and I;16: more than 8 bits, which PIL would clip silently
 _NO_PIXELS = {".bufr", ".grib", ".h5", ".hdf", ".mpeg", ".mpg", ".wmf", ".emf", ".ps", ".eps"}
 
 
@@ -27,7 +27,7 @@ def suffixes() -> frozenset[str]:
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Silence what PIL says of corrupt EXIF, which tells nothing of the pixels."""
+    """Silence PIL's warnings about corrupt EXIF, which does not affect the pixels."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -36,14 +36,14 @@ def quietly() -> Iterator[None]:
 def read_image(source: Path | str | BinaryIO, mode: Literal["RGB", "L"]) -> Image.Image:
     """Decode an image.
 
-    CMYK, palettes and transparency become ``mode`` by PIL's conversion. The rotation in EXIF is
-    not applied, as is usual for ImageNet and COCO, whose boxes are of the pixels as stored.
+    CMYK, palettes and transparency are converted to ``mode`` by PIL. The rotation in EXIF is not
+    applied, as is usual for ImageNet and COCO, whose boxes refer to the stored pixels.
 
     Raises
     ------
     ValueError
-        Saying what is wrong, without the file's name: more than 8 bits per channel, truncated, not
-        an image.
+        The reason without the name of the file: more than 8 bits per channel, truncated, not an
+        image.
     """
     try:
         with Image.open(source) as image:
@@ -52,7 +52,7 @@ def read_image(source: Path | str | BinaryIO, mode: Literal["RGB", "L"]) -> Imag
             image.load()
             return image if image.mode == mode else image.convert(mode)
     except FileNotFoundError:
-        raise ValueError("is not there, or is a link to nothing") from None
+        raise ValueError("does not exist, or is a broken link") from None
     except (
         OSError,
         ValueError,
@@ -67,7 +67,7 @@ def read_image(source: Path | str | BinaryIO, mode: Literal["RGB", "L"]) -> Imag
 
 
 def decode(source: Path | str | BinaryIO, card: ImageCard) -> NDArray[np.uint8] | str:
-    """Decode an image to uint8 (channel, y, x) of a card's size, or say why it is bad."""
+    """Decode an image to uint8 (channel, y, x) in the size of a card, or return the reason."""
     height, width = card.size
     try:
         image = read_image(source, "L" if card.channels == ["grey"] else "RGB")
@@ -84,9 +84,9 @@ def decode(source: Path | str | BinaryIO, card: ImageCard) -> NDArray[np.uint8] 
 
 
 def centre(image: Image.Image, height: int, width: int) -> Image.Image:
-    """Cut the largest centred part with the proportions of a height and width.
+    """Cut the largest centred part with the aspect ratio of a height and width.
 
-    It is cut before it is resized: PIL's own ``ImageOps.fit`` lets pixels outside bleed in.
+    It is cut before it is resized: PIL's ``ImageOps.fit`` lets outside pixels bleed in.
     """
     scale = min(image.height / height, image.width / width)
     rows, columns = max(1, round(scale * height)), max(1, round(scale * width))

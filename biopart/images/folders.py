@@ -1,4 +1,4 @@
-"""Images in folders, one per class: ``train/cat/1.jpg``, as ImageNet's by WordNet number."""
+"""Images in one folder per class, ``train/cat/1.jpg``, as in ImageNet."""
 
 import hashlib
 import io
@@ -28,7 +28,7 @@ from biopart.images.part import (
 from biopart.store.image_card import ImageCard
 
 SHARE = 256  # images that a process decodes at a time
-_BOXES = re.compile(r"(\S+)(?: \d+){4}(?: \S+(?: \d+){4})*")  # Kaggle's text has boxes
+_BOXES = re.compile(r"(\S+)(?: \d+){4}(?: \S+(?: \d+){4})*")  # boxes in Kaggle's text
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class FolderPart:
     card: ImageCard
 
     def stamp(self, start: int, stop: int) -> str:
-        """Return a hash of the names, sizes and times of change of the files of these numbers."""
+        """Return a hash of names, sizes and modification times of the files of these numbers."""
         return digest_of({name: _stat(self.root / name) for name in self.names[start:stop]})
 
     def digest(self, start: int, stop: int) -> str:
@@ -72,7 +72,7 @@ def _stat(path: Path) -> str:
 
 
 def _sha256(root: Path, name: str) -> tuple[str, bytes | None]:
-    """Return the SHA-256 of a file and its bytes; of one that cannot be read the word gone."""
+    """Return the SHA-256 of a file and its bytes; the word gone if it cannot be read."""
     try:
         raw = Path(f"{root}/{name}").read_bytes()
     except OSError:
@@ -81,14 +81,14 @@ def _sha256(root: Path, name: str) -> tuple[str, bytes | None]:
 
 
 def find_folders(card: ImageCard, raw: Path) -> Collection:
-    """List a collection in folders, links to folders included.
+    """List a collection in folders, including linked folders.
 
     Raises
     ------
     FileNotFoundError
-        If a part's folder is missing or holds no folder of a class.
+        If the folder of a part does not exist or has no class folder.
     ValueError
-        If the parts have different classes, or a class of a part has no image.
+        If the parts have different classes, or a class has no image in a part.
     """
     found: dict[str, dict[str, list[Path]]] = {}
     others: dict[str, Counter[str]] = {part: Counter() for part in card.parts}
@@ -99,7 +99,7 @@ def find_folders(card: ImageCard, raw: Path) -> Collection:
             continue
         classes = [p for p in sorted(place.glob("*")) if p.is_dir() and p.name[0] != "."]
         if not classes:
-            raise FileNotFoundError(f"{place} holds no folder of a class; {card.name} needs one")
+            raise FileNotFoundError(f"{place} has no class folder; {card.name} needs one")
         found[part] = {one.name: _images(_files(one), others[part]) for one in classes}
     _compare(found)
     parts = {}
@@ -113,7 +113,7 @@ def find_folders(card: ImageCard, raw: Path) -> Collection:
 
 
 def _files(folder: Path) -> Iterator[Path]:
-    """Yield the files of a folder and of those below it, linked ones too, each folder once."""
+    """Yield the files of a folder and its subfolders, linked ones too, each folder once."""
     seen: set[str] = set()
     for place, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(place)
@@ -126,7 +126,7 @@ def _files(folder: Path) -> Iterator[Path]:
 
 
 def _images(files: Iterator[Path], others: Counter[str]) -> list[Path]:
-    """Return the images among files, sorted, and count the others by their suffix."""
+    """Return the images among files, sorted, and count other files by suffix."""
     images = []
     for path in files:
         if path.suffix.lower() in suffixes():
@@ -137,14 +137,14 @@ def _images(files: Iterator[Path], others: Counter[str]) -> list[Path]:
 
 
 def _listed(path: Path, place: Path, others: Counter[str]) -> dict[str, list[Path]]:
-    """Return the images of a flat folder by the class that a text names for each.
+    """Return the images of a flat folder by the class that a text file gives for each.
 
-    A line is the name of a file, with or without its ending, and its class, apart by a comma, a
-    tab or blanks; both may hold blanks. Kaggle's LOC_val_solution.csv, which has boxes behind the
-    class, is such a text.
+    A line has the name of a file, with or without its suffix, and its class, separated by a comma,
+    a tab or blanks; both may contain blanks. Kaggle's LOC_val_solution.csv, with boxes after the
+    class, has this form.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no file {path}, which should say the class of each image")
+        raise FileNotFoundError(f"{path} does not exist; it must give the class of each image")
     files = {p.name: p for p in _images((p for p in place.glob("*") if p.is_file()), others)}
     stems: dict[str, list[str]] = {}
     for name in files:
@@ -153,30 +153,32 @@ def _listed(path: Path, place: Path, others: Counter[str]) -> dict[str, list[Pat
     for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip() or (number == 1 and "PredictionString" in line):
             continue
-        name, said = _parted(line, files, stems)
+        name, label = _parted(line, files, stems)
         several = stems.get(name, []) if name not in files else [name]
-        if not said or len(several) != 1 or several[0] not in files:
+        if not label or len(several) != 1 or several[0] not in files:
             many = f"; {name} may be {' or '.join(several)}" if len(several) > 1 else ""
             raise ValueError(
-                f"{path} says {line!r} in line {number}; give a file of {place} and its class once"
+                f"{path} has {line!r} in line {number}; give a file of {place} and its class once"
                 f"{many}"
             )
-        by_class.setdefault(said, []).append(files.pop(several[0]))
+        by_class.setdefault(label, []).append(files.pop(several[0]))
     if files:
         some = ", ".join(printable(name) for name in sorted(files)[:3])
-        raise ValueError(f"{path} says no class of {len(files)} images of {place} ({some})")
+        raise ValueError(
+            f"{path} gives no class for {len(files)} images of {place} ({some}); add them"
+        )
     return {name: sorted(by_class[name]) for name in sorted(by_class)}
 
 
 def _parted(line: str, files: Mapping[str, Path], stems: Mapping[str, object]) -> tuple[str, str]:
-    """Part a line into the name of a file and its class."""
+    """Split a line into the name of a file and its class."""
     line = line.strip()
     for mark in "\t,;":
         if mark in line:
-            name, _, said = (part.strip().strip('"') for part in line.partition(mark))
-            said = said.split(mark)[0].strip()
-            boxes = _BOXES.fullmatch(said)
-            return name, boxes[1] if boxes else said
+            name, _, label = (part.strip().strip('"') for part in line.partition(mark))
+            label = label.split(mark)[0].strip()
+            boxes = _BOXES.fullmatch(label)
+            return name, boxes[1] if boxes else label
     words = line.split()
     for count in range(1, len(words)):
         name = " ".join(words[:count])
@@ -186,20 +188,20 @@ def _parted(line: str, files: Mapping[str, Path], stems: Mapping[str, object]) -
 
 
 def _compare(found: dict[str, dict[str, list[Path]]]) -> None:
-    """Refuse parts of different classes, and classes without an image."""
+    """Refuse parts with different classes, and classes without an image."""
     everyone = sorted(set().union(*found.values()))
     for part, by_class in found.items():
         absent = [name for name in everyone if not by_class.get(name)]
         if absent:
             where = ", ".join(other for other in found if set(absent) & set(found[other]))
             raise ValueError(
-                f"part {part} has no image of {', '.join(absent)}, which {where} has a folder of; "
+                f"part {part} has no image of {', '.join(absent)}, which {where} has a folder for; "
                 "every part needs every class"
             )
 
 
 def decode_all(root: Path, names: Sequence[str], card: ImageCard) -> list[tuple[Outcome, str]]:
-    """Decode images; a text in place of one says why it could not be. With the hash of each."""
+    """Decode images, or give the reason as a text; with the hash of each."""
     with quietly():
         return [_decoded(root, name, card) for name in names]
 
@@ -209,5 +211,5 @@ def _decoded(root: Path, name: str, card: ImageCard) -> tuple[Outcome, str]:
     if printable(name) != name:
         return "has a name that is not UTF-8: rename it", sha256
     if raw is None:
-        return "cannot be read, or is a link to nothing", sha256
+        return "cannot be read, or is a broken link", sha256
     return decode(io.BytesIO(raw), card), sha256

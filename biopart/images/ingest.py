@@ -1,4 +1,4 @@
-"""A collection of images into a store: packs of images, each whole or not at all."""
+"""Prepare an image collection into a store of packs, each written whole or not at all."""
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
@@ -29,37 +29,37 @@ def ingest_images(
     verify: bool = False,
     on_record: Callable[[str, str | None], None] = lambda name, reason: None,
 ) -> Report:
-    """Prepare a collection of images into a store; a stopped call goes on with the missing packs.
+    """Prepare an image collection into a store; a stopped call continues with the missing packs.
 
-    Packs whose images have changed since, or to which some have come, are written again.
+    Packs whose images have changed, or that have new images, are written again.
 
     Parameters
     ----------
     card : ImageCard
-        What to do with them.
+        How to prepare them.
     raw, out : Path
         Raw folder and store.
     jobs : int
-        Processes that decode.
+        Number of decoding processes.
     layout : "training" or "archive"
-        Of the packs written.
+        Layout of the written packs.
     verify : bool
         Compare the bytes of all images, not only of those whose size or time has changed.
     on_record : callable
-        Gets each pack's name, and None since none is refused alone.
+        Called with the name of each pack and None, since no pack is refused alone.
 
     Returns
     -------
     Report
-        ``left_out`` names the bad images of each pack, kept or written, with the reason.
+        ``left_out`` lists the bad images of each pack, kept or written, with the reason.
 
     Raises
     ------
     FileNotFoundError
-        If the folder is missing or has no images of the card's kind.
+        If the folder does not exist or has no images of the card's kind.
     ValueError
-        If parts have different classes, more images than ``max_bad`` are bad, or images that the
-        store holds are gone from the raw folder.
+        If parts have different classes, more than ``max_bad`` images are bad, or images of the
+        store are no longer in the raw folder.
     """
     collection = find_collection(card, raw)
     with one_writer(out):
@@ -68,16 +68,18 @@ def ingest_images(
 
 
 def find_collection(card: ImageCard, raw: Path) -> Collection:
-    """List the images of a raw folder by a card; errors as of ``ingest_images``."""
+    """List the images of a raw folder for a card; errors as in ``ingest_images``."""
     if not raw.is_dir():
-        raise FileNotFoundError(f"no folder {raw}; give the raw files of {card.name} by --raw")
+        raise FileNotFoundError(
+            f"raw folder {raw} does not exist; give the raw files of {card.name} by --raw"
+        )
     find = {"folders": find_folders, "shards": find_shards}.get(card.images, find_cifar)
     return find(card, raw)
 
 
 @dataclass(frozen=True)
 class _Work:
-    """How packs are made, and who is told."""
+    """How packs are written, and the callback for each."""
 
     jobs: int
     layout: Layout
@@ -94,11 +96,11 @@ def _fill(collection: Collection, card: ImageCard, out: Path, work: _Work) -> Re
     report.left_out.update(collection.left_out)
     for name, part, of, span in packs:
         read = _read_again(store, name, of, span, work=work)
-        mine = dict(store.about(name)["bad"] if read is None else read.bad)
-        bad |= mine
+        bad_here = dict(store.about(name)["bad"] if read is None else read.bad)
+        bad |= bad_here
         _count_bad(bad, card.max_bad)
-        if mine:
-            report.left_out[name] = [f"{image}: {reason}" for image, reason in mine.items()]
+        if bad_here:
+            report.left_out[name] = [f"{image}: {reason}" for image, reason in bad_here.items()]
         if read is None:
             report.kept.append(name)
             continue
@@ -116,7 +118,7 @@ def _fill(collection: Collection, card: ImageCard, out: Path, work: _Work) -> Re
 def _read_again(
     store: Store, name: str, of: Part, span: tuple[int, int], *, work: _Work
 ) -> Read | None:
-    """Read the images of a pack, unless the store holds it as they are now."""
+    """Read the images of a pack, unless the store has them unchanged."""
     if name in store.records:
         about = store.about(name)
         stamp = with_labels(of.stamp(*span), of, span)
@@ -127,15 +129,15 @@ def _read_again(
 
 
 def stale_packs(store: Store, card: ImageCard, raw: Path) -> list[str]:
-    """Say which packs of a store are no longer as the images of a raw folder, by their bytes."""
+    """List packs of a store that differ from the images of a raw folder, by their bytes."""
     collection = find_collection(card, raw)
     packs = {name: (of, span) for name, _, of, span in _packs(collection.parts)}
-    lines = [f"pack {name} is not of the raw folder" for name in store.records if name not in packs]
+    lines = [f"pack {name} is not in the raw folder" for name in store.records if name not in packs]
     for name, (of, span) in packs.items():
         if name not in store.records:
             lines.append(f"pack {name} is missing from the store")
         elif store.about(name)["raw_sha256"] != with_labels(of.digest(*span), of, span):
-            lines.append(f"pack {name} was made of other images than the raw folder has now")
+            lines.append(f"pack {name} has other images than the raw folder has now")
     if tuple(store.label_names) != collection.classes:
         lines.append("the classes differ")
     return lines
@@ -150,7 +152,7 @@ def _packs(parts: Mapping[str, Part]) -> Iterator[tuple[str, str, Part, tuple[in
 
 
 def _refuse_gone(store: Store, parts: Mapping[str, Part]) -> None:
-    """Refuse a raw folder that lacks images which a store holds."""
+    """Refuse a raw folder that lacks images of a store."""
     held: dict[str, set[str]] = {}
     for name in store.records:
         held.setdefault(str(store.about(name)["part"]), set()).update(store.names(name))
@@ -167,7 +169,7 @@ def _refuse_gone(store: Store, parts: Mapping[str, Part]) -> None:
 
 
 def _changes(store: Store, name: str, pack: Images) -> list[str]:
-    """Say how a pack differs from the one that a store holds."""
+    """Describe how a pack differs from the one in a store."""
     old = dict(zip(store.names(name), store.images(name), strict=True))
     edited = [
         image
@@ -176,31 +178,31 @@ def _changes(store: Store, name: str, pack: Images) -> list[str]:
     ]
     added = [image for image in pack.names if image not in old]
     gone = set(old) - set(pack.names)
-    told = {"changed": edited, "new here": added, "no longer here": sorted(gone)}
+    changes = {"changed": edited, "new here": added, "no longer here": sorted(gone)}
     return [
         f"{len(images)} images {what} ({', '.join(images[:3])}{', ...' if len(images) > 3 else ''})"
-        for what, images in told.items()
+        for what, images in changes.items()
         if images
-    ] or ["labels or files changed, no pixel did"]
+    ] or ["labels or files changed, but no pixels"]
 
 
 def _count_bad(bad: dict[str, str], most: int) -> None:
     if len(bad) > most:
         some = "; ".join(f"{name}: {reason}" for name, reason in list(bad.items())[:5])
         raise ValueError(
-            f"{len(bad)} images are bad, {most} may be ({some}); mend or remove them, or allow "
-            f"more by --set max_bad={len(bad)}"
+            f"{len(bad)} images are bad, more than the {most} allowed ({some}); repair or remove "
+            f"them, or allow more by --set max_bad={len(bad)}"
         )
 
 
 def with_labels(digest: str, of: Part, span: tuple[int, int]) -> str:
-    """Return the SHA-256 of what tells images apart and of their labels."""
+    """Return the SHA-256 of names, hashes and labels of images."""
     labels = np.ascontiguousarray(of.labels[slice(*span)], "<i2").tobytes()
     return hashlib.sha256(digest.encode() + labels).hexdigest()
 
 
 def _pack(of: Part, read: Read, part: str, span: tuple[int, int]) -> Images:
-    """Put together the images of a pack that could be read."""
+    """Combine the readable images of a pack."""
     names = tuple(of.names[number] for number in read.kept.tolist())
     about = {
         "part": part,

@@ -1,4 +1,4 @@
-"""Outlines of objects in COCO's forms, by faster-coco-eval."""
+"""Outlines of objects in COCO's formats, by faster-coco-eval."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What every reader of images gives: classes, and the images of each part by number."""
+"""The result of every image reader: classes, and the images of each part by number."""
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Read:
-    """Some images as they were read.
+    """Some images with the outcome of reading them.
 
     Attributes
     ----------
@@ -20,7 +20,7 @@ class Read:
     kept : int (read,)
         Their numbers.
     bad : mapping
-        Name to reason of those that could not.
+        Name to reason for those that could not be read.
     digest : str
         SHA-256 of the names and bytes of all of them.
     """
@@ -31,23 +31,23 @@ class Read:
     digest: str
 
 
-Outcome = NDArray[np.uint8] | str  # the pixels (channel, y, x), or why there are none
+Outcome = NDArray[np.uint8] | str  # the pixels (channel, y, x), or the reason without them
 MOST_CLASSES = int(np.iinfo(np.int16).max)
 
 
 def collected(
     outcomes: Iterable[tuple[int, Outcome, str]], names: Sequence[str], shape: Sequence[int]
 ) -> Read:
-    """Put together what came of images by number: pixels (channel, y, x) or a reason, and a hash.
+    """Combine the outcomes by image number: pixels (channel, y, x) or a reason, and a hash.
 
     Parameters
     ----------
     outcomes
         Number, pixels or reason, and SHA-256 of the bytes of each image.
     names
-        Of all images.
+        Names of all images.
     shape
-        Of the pixels of one.
+        Shape of the pixels of one image.
     """
     pixels, kept, bad, hashes = [], [], {}, {}
     for number, outcome, sha256 in outcomes:
@@ -62,18 +62,18 @@ def collected(
 
 
 def digest_of(hashes: Mapping[str, str]) -> str:
-    """Return the SHA-256 of names and the hashes of their bytes, or what else tells them apart."""
+    """Return the SHA-256 of names and of their hashes or other identifiers."""
     lines = (f"{name} {value}\n" for name, value in hashes.items())
     return hashlib.sha256("".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def printable(name: str) -> str:
-    """Return a name that can be written, also of a file whose name is not UTF-8."""
+    """Return a printable name, also for a file whose name is not UTF-8."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def skipped(others: Mapping[str, int]) -> str:
-    """Say how many files of each suffix are not images.
+    """Report how many files of each suffix are not images.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def skipped(others: Mapping[str, int]) -> str:
 
 
 def class_codes(labels: Sequence[int] | NDArray[np.int64]) -> NDArray[np.int16]:
-    """Return numbers of classes as the store holds them; ValueError where one is too large."""
+    """Return class numbers in the type of the store; ValueError if one is too large."""
     highest = max(labels, default=0)
     if highest > MOST_CLASSES or min(labels, default=0) < 0:
         raise ValueError(
@@ -107,18 +107,18 @@ class Part(Protocol):
         """Class of each image."""
 
     def stamp(self, start: int, stop: int) -> str:
-        """Return what tells at no cost that images may have changed: names, sizes, times."""
+        """Return a cheap indicator of changed images: names, sizes, times."""
 
     def digest(self, start: int, stop: int) -> str:
-        """Return the SHA-256 of names and bytes of the images of these numbers, as ``Read``'s."""
+        """Return the SHA-256 of names and bytes of the images of these numbers, as in ``Read``."""
 
     def read(self, start: int, stop: int, jobs: int) -> Read:
-        """Read the images of these numbers, in several processes where it decodes them."""
+        """Read the images of these numbers, in several processes if they are decoded."""
 
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection of images: the names of its classes, its parts, and what was not taken of each.
+    """An image collection: the names of its classes, its parts, and what was skipped in each.
 
     ``left_out`` has sentences by part.
     """

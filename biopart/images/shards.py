@@ -39,9 +39,9 @@ class ShardPart:
     shards : tuple of Path
         Its files, in order.
     first : tuple of int
-        Number of the first image of each, and at the end how many there are.
+        Number of the first image of each file, and the total at the end.
     hashes : tuple of str
-        SHA-256 of each image as it is packed.
+        SHA-256 of each image as packed.
     """
 
     shards: tuple[Path, ...]
@@ -61,7 +61,7 @@ class ShardPart:
         return digest_of(dict(zip(names, hashes, strict=True)))
 
     def read(self, start: int, stop: int, jobs: int) -> Read:
-        """Decode the images of these numbers, a shard at a time."""
+        """Decode the images of these numbers, one shard at a time."""
         wanted = [
             (shard, max(start, low) - low, min(stop, high) - low)
             for shard, low, high in zip(self.shards, self.first[:-1], self.first[1:], strict=True)
@@ -74,16 +74,16 @@ class ShardPart:
 
 
 def find_shards(card: ImageCard, raw: Path) -> Collection:
-    """List a collection in tar files; each is read once for it.
+    """List a collection in tar files; this reads each file once.
 
-    The classes are the lines of ``classes.txt`` in the raw folder, or else the numbers found.
+    The classes are the lines of ``classes.txt`` in the raw folder, else the numbers that occur.
 
     Raises
     ------
     FileNotFoundError
         If a part has no tar file.
     ValueError
-        If the extra ``shards`` is not installed, a file is damaged, an image has no class or one
+        If the extra ``shards`` is not installed, a file is damaged, or an image has no class or one
         beyond the classes.
     """
     if importlib.util.find_spec("webdataset") is None:
@@ -96,7 +96,9 @@ def find_shards(card: ImageCard, raw: Path) -> Collection:
     if text.is_file():
         classes = tuple(line.strip() for line in read_text(text).split("\n") if line.strip())
     if most >= len(classes):
-        raise ValueError(f"{text} has {len(classes)} classes; the shards have number {most}")
+        raise ValueError(
+            f"{text} has {len(classes)} classes, but the shards have number {most}; add classes"
+        )
     left_out = {part: [skipped(counts)] for part, counts in others.items() if counts}
     return Collection(classes, found, left_out)
 
@@ -105,7 +107,7 @@ def _listed(card: ImageCard, folder: Path, others: Counter[str]) -> ShardPart:
     """Read the names and classes of the shards of a part."""
     shards = tuple(sorted(folder.glob("*.tar")))
     if not shards:
-        raise FileNotFoundError(f"{folder} holds no tar file; {card.name} needs one")
+        raise FileNotFoundError(f"{folder} has no tar file; {card.name} needs one")
     names: list[str] = []
     labels: list[int] = []
     hashes, first = [], [0]
@@ -117,10 +119,10 @@ def _listed(card: ImageCard, folder: Path, others: Counter[str]) -> ShardPart:
             hashes.append(hashlib.sha256(image).hexdigest())
         first.append(len(names))
     if not names:
-        raise ValueError(f"the tar files of {folder} hold no image")
+        raise ValueError(f"the tar files of {folder} have no images; check the folder")
     if len(set(names)) < len(names):
         twice = next(name for name, n in Counter(names).items() if n > 1)
-        raise ValueError(f"{folder} holds two images called {twice}; give each a name of its own")
+        raise ValueError(f"{folder} has two images named {twice}; give each its own name")
     try:
         codes = class_codes(labels)
     except ValueError as error:
@@ -129,18 +131,18 @@ def _listed(card: ImageCard, folder: Path, others: Counter[str]) -> ShardPart:
 
 
 def check_whole(shard: Path) -> None:
-    """Refuse a tar file that is cut: one that does not end with two blocks of zeros."""
+    """Refuse a truncated tar file: one that does not end with two blocks of zeros."""
     size = shard.stat().st_size
     with shard.open("rb") as file:
         file.seek(max(0, size - 1024))
         if size % 512 or file.read() != bytes(1024):
-            raise ValueError(f"{shard} is damaged: it does not end as tar files do; copy it again")
+            raise ValueError(f"{shard} is damaged: it has no end of a tar file; copy it again")
 
 
 def samples(shard: Path, others: Counter[str] | None = None) -> Iterator[tuple[str, bytes, int]]:
-    """Yield key, packed image and class of a shard; ValueError names what is wrong with one.
+    """Yield key, packed image and class from a shard; ValueError names what is wrong with one.
 
-    ``others`` counts what of the samples is neither an image, a class nor known to go with one.
+    ``others`` counts parts of samples that are not an image, a class or a known companion.
     """
     try:
         for sample in _grouped(shard):
@@ -152,10 +154,10 @@ def samples(shard: Path, others: Counter[str] | None = None) -> Iterator[tuple[s
 def _of_sample(
     shard: Path, sample: dict[str, Any], others: Counter[str]
 ) -> Iterator[tuple[str, bytes, int]]:
-    """Yield the images of one sample, whose parts share the name before the first point.
+    """Yield the images of one sample, whose parts share the name up to the first point.
 
     ``1.png`` goes with ``1.cls``. Names with more points, ``1.left.png`` with ``1.left.cls``, are
-    images of their own where they have a class of their own; else they belong to the sample.
+    separate images if they have their own class; else they belong to the sample.
     """
     parts = {end: value for end, value in sample.items() if not end.startswith("__")}
     images = [end for end in parts if f".{end.lower().rpartition('.')[2]}" in suffixes()]
@@ -163,14 +165,16 @@ def _of_sample(
     labelled = [end for end in images if own[end] in parts]
     others.update(f".{end}" for end in parts if end not in images and end not in own.values())
     if images and not labelled:
-        raise ValueError(f"{shard}: {sample['__key__']} has no .cls beside it, a class's number")
+        raise ValueError(
+            f"{shard}: {sample['__key__']} has no .cls beside it; add one with the class number"
+        )
     plain = {own[end]: [one for one in labelled if own[one] == own[end]] for end in labelled}
     for label, ends in plain.items():
         stem = label.removesuffix("cls").rstrip(".")
         key = f"{sample['__key__']}.{stem}" if stem else str(sample["__key__"])
         text = parts[label].decode("ascii", "replace").strip()
         if len(ends) > 1:
-            raise ValueError(f"{shard}: {key} has several images, {', '.join(ends)}")
+            raise ValueError(f"{shard}: {key} has several images, {', '.join(ends)}; keep one")
         if not text.isdecimal():
             raise ValueError(f"{shard}: {key} has {text!r} in its .cls, not the number of a class")
         yield key, parts[ends[0]], int(text)
@@ -178,7 +182,7 @@ def _of_sample(
 
 
 def _grouped(shard: Path) -> Iterator[dict[str, Any]]:
-    """Yield the samples of a shard, whose file is closed at the end (webdataset leaves it open)."""
+    """Yield the samples of a shard and close its file at the end (webdataset leaves it open)."""
     from webdataset.tariterators import group_by_keys, tar_file_iterator
 
     with shard.open("rb") as file:

@@ -1,4 +1,4 @@
-"""An encoder with a linear layer on top, for grids of any number of axes."""
+"""An encoder with a linear layer on top, for grids with any number of axes."""
 
 from typing import Literal
 
@@ -48,12 +48,12 @@ class Classifier(nn.Module):
 
     @classmethod
     def on(cls, encoder: ViT, n_outputs: int, *, pool: Pool = "cls") -> "Classifier":
-        """Put a new linear layer on an encoder of any number of axes.
+        """Put a new linear layer on an encoder with any number of axes.
 
         Parameters
         ----------
         encoder : ViT
-            Kept as it is, not copied.
+            Used directly, not copied.
         n_outputs : int
             Number of classes.
         pool : "cls" or "mean"
@@ -65,7 +65,7 @@ class Classifier(nn.Module):
         return classifier
 
     def _build(self, encoder: ViT, n_outputs: int, pool: Pool = "cls") -> None:
-        """Hold the encoder and a linear layer that starts near zero (as MAE's fine-tuning)."""
+        """Set the encoder and a linear layer that starts near zero (as in MAE's fine-tuning)."""
         self.encoder, self.pool = encoder, pool
         self.final_layer = nn.Linear(encoder.dim, n_outputs)
         nn.init.trunc_normal_(self.final_layer.weight, std=0.01)

@@ -1,4 +1,4 @@
-"""Decoders: blocks of a width of their own on an encoder's tokens, then one linear layer."""
+"""Decoders: blocks with their own width on an encoder's tokens, then one linear layer."""
 
 from collections.abc import Sequence
 
@@ -10,10 +10,10 @@ from biopart.nn.vit import transformer_block, transformer_norm
 
 
 class Decoder(nn.Module):
-    """Linear to its width, pre-norm blocks, norm, linear to the outputs of each token.
+    """Linear layer to its width, pre-norm blocks, norm, linear layer to the outputs of each token.
 
     MAE's decoder (arXiv 2111.06377) and DropPos's, which has no positions (arXiv 2309.03576).
-    Xavier-uniform matrices and zero biases as in facebookresearch/mae, but for the last layer:
+    Xavier-uniform matrices and zero biases as in facebookresearch/mae, except in the last layer:
     ``start_at_chance``.
 
     Parameters
@@ -50,7 +50,7 @@ class Decoder(nn.Module):
         return self.decode(self.embed(tokens))
 
     def decode(self, embedded: Tensor) -> Tensor:
-        """Decode tokens that are embedded already, (B, T, width) -> (B, T, outputs)."""
+        """Decode tokens that are already embedded, (B, T, width) -> (B, T, outputs)."""
         for block in self.blocks:
             embedded = block(embedded)
         outputs: Tensor = self.head(self.norm(embedded))
@@ -60,7 +60,7 @@ class Decoder(nn.Module):
 def decoder_positions(counts: Sequence[int], width: int) -> Tensor:
     """Return fixed sine-cosine positions of [CLS] and all patches for a decoder, (1 + K, width).
 
-    [CLS] has position 0. Where 2 N does not divide the width, the features left over stay 0; N
+    [CLS] has position 0. If 2 N does not divide the width, the remaining features stay 0; N
     counts the axes with more than one patch.
 
     Examples
@@ -74,11 +74,11 @@ def decoder_positions(counts: Sequence[int], width: int) -> Tensor:
 
 
 def start_at_chance(layer: nn.Linear) -> None:
-    """Draw a last layer so small that its outputs deviate by 0.1 on normed tokens.
+    """Initialise a last layer with outputs that deviate by 0.1 on normalised tokens.
 
     A cross-entropy then starts at ln K and a normalised reconstruction at 1, to within a
-    hundredth: what a run has learnt is what it is below. (Xavier-uniform, as released for MAE,
-    starts 0.8 to 1.7 above.)
+    hundredth; any lower loss is learnt. (Xavier-uniform, as released for MAE, starts 0.8 to 1.7
+    above.)
     """
     nn.init.normal_(layer.weight, std=0.1 / layer.in_features**0.5)
     nn.init.zeros_(layer.bias)

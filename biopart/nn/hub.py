@@ -1,4 +1,4 @@
-"""A model that takes values as they are, in the layout of Hugging Face's hub."""
+"""A model on unnormalised values, in the layout of the Hugging Face hub."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,20 +18,20 @@ class HubModel(
     library_name="biopart",
     tags=["self-supervised-learning", "vision-transformer"],
 ):
-    """Normalise, encode and, where there are classes, classify.
+    """Normalise, encode and, if there are classes, classify.
 
-    ``HubModel.from_pretrained(FOLDER)`` reads what ``biopart export --to hub`` wrote.
+    ``HubModel.from_pretrained(FOLDER)`` reads the output of ``biopart export --to hub``.
 
     Parameters
     ----------
     encoder : mapping
         Arguments of the ViT.
     normalise : "window", "imagenet" or "none"
-        What is done to values before.
+        Normalisation of the values.
     classes : sequence of str
-        Names of the classes; none = the model gives tokens.
+        Names of the classes; none = the model returns tokens.
     pool : "cls" or "mean"
-        What is classified.
+        What to classify.
     channels : sequence of str
         Names of the channels, in order.
     sfreq_hz : float, optional

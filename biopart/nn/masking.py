@@ -14,7 +14,7 @@ def random_order(
 ) -> Tensor:
     """Draw an order of K patches for each grid by sorting uniform noise.
 
-    The first k of it are a uniform subset of k (facebookresearch/mae, ``random_masking``).
+    The first k of it are a uniform subset of size k (facebookresearch/mae, ``random_masking``).
 
     Parameters
     ----------
@@ -23,7 +23,7 @@ def random_order(
     generator : torch.Generator, optional
         Source of the noise, which is drawn on its device.
     device : torch.device or str, optional
-        Where the order goes; the generator's by default.
+        Device of the order; default: the generator's.
 
     Returns
     -------
@@ -40,7 +40,7 @@ def random_order(
 
 
 def choose(patches: Tensor, index: Tensor) -> Tensor:
-    """Choose patches (B, K, C, *P) by number (B, M) -> (B, M, C, *P).
+    """Select patches (B, K, C, *P) by number (B, M) -> (B, M, C, *P).
 
     Examples
     --------
@@ -51,7 +51,7 @@ def choose(patches: Tensor, index: Tensor) -> Tensor:
 
 
 def part_of(count: int, share: float) -> int:
-    """Return the whole part of a share of K patches, at least 1.
+    """Return a share of K patches, rounded down, at least 1.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""From stored integers to the values that a network sees."""
+"""Turn stored integers into the values that a network sees."""
 
 from typing import Literal, get_args
 
@@ -10,18 +10,18 @@ from biopart.codes import MISSING
 Normalisation = Literal["window", "imagenet", "none"]
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and deviation of red, green and blue over ImageNet, of 1 = white; timm's default."""
+"""Mean and deviation of red, green and blue over ImageNet, relative to white; timm's default."""
 
 
 class Normalise(nn.Module):
-    """Normalise grids (B, C, *S) to mean 0 and deviation 1, missing samples becoming 0.
+    """Normalise grids (B, C, *S) to mean 0 and deviation 1; missing samples become 0.
 
     Parameters
     ----------
     how : "window", "imagenet" or "none"
         "window": each channel by its own mean and standard deviation over the grid, whatever the
         scale of the stored integers. "imagenet": colours (B, 3, y, x) of 0 to 255 by ImageNet's
-        mean and deviation. "none": values as they are.
+        mean and deviation. "none": unchanged.
     """
 
     def __init__(self, how: Normalisation) -> None:
@@ -33,7 +33,7 @@ class Normalise(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Normalise integers or floats (B, C, *S) -> float32 of the same shape."""
         gaps = values.isnan() if values.is_floating_point() else values == MISSING
-        exact = torch.compiler.is_exporting()  # there no branch may depend on the values
+        exact = torch.compiler.is_exporting()  # then no branch may depend on the values
         if values.dtype == torch.uint8 or not (exact or bool(gaps.any())):
             floats, known = values.float(), None
         else:
@@ -56,13 +56,13 @@ class Normalise(nn.Module):
 def coloured(values: Tensor) -> Tensor:
     """Normalise colours (B, 3, *S) of 0 to 255 by ImageNet's mean and deviation.
 
-    Raises ValueError where there are not three channels.
+    Raises ValueError if there are not three channels.
     """
     if values.shape[1] != 3:
         raise ValueError(
-            f"normalise imagenet takes red, green and blue; there are {values.shape[1]} channels, "
+            f"normalise imagenet needs red, green and blue; there are {values.shape[1]} channels, "
             "so set data.normalise=window"
         )
     shape = (1, 3, *[1] * (values.dim() - 2))
-    mean, deviation = (values.new_tensor(figures).view(shape) for figures in IMAGENET)
+    mean, deviation = (values.new_tensor(statistics).view(shape) for statistics in IMAGENET)
     return (values / 255 - mean) / deviation

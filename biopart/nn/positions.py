@@ -1,4 +1,4 @@
-"""Position embeddings for patches anywhere on a grid with N axes, on the grid or off it."""
+"""Position embeddings for patches at any position of a grid with N axes."""
 
 from collections.abc import Sequence
 
@@ -20,7 +20,7 @@ def row_major(counts: Sequence[int]) -> Tensor:
 def longer_axes(counts: Sequence[int]) -> list[int]:
     """Return the axes with more than one patch: only they need positions.
 
-    So an image of height 1 has the positions of the signal that it is.
+    So an image of height 1 has the positions of the equivalent signal.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def sincos(coordinates: Tensor, dim: int) -> Tensor:
     Raises
     ------
     ValueError
-        If D is no multiple of 2 N.
+        If D is not a multiple of 2 N.
 
     Examples
     --------

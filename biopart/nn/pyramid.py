@@ -1,4 +1,4 @@
-"""A plain ViT as the trunk of a detector: window attention and a simple feature pyramid.
+"""A plain ViT as the backbone of a detector: window attention and a simple feature pyramid.
 
 ViTDet (Li et al. 2022, arXiv 2203.16527), on two axes.
 """
@@ -30,21 +30,21 @@ def evenly(depth: int, count: int = 4) -> tuple[int, ...]:
 
 
 class Trunk(nn.Module):
-    """The blocks of a ViT on a whole canvas, most of which look within windows only.
+    """The blocks of a ViT on a whole canvas, most of which attend within windows only.
 
     Parameters
     ----------
     encoder : ViT
-        On two axes; kept, not copied. Its [CLS] takes no part.
+        On two axes; used directly, not copied. Its [CLS] is not used.
     window : int
         Side of a window in patches.
     global_blocks : sequence of int
-        Blocks in which every patch looks at all; evenly spaced by default.
+        Blocks in which every patch attends to all; evenly spaced by default.
 
     Raises
     ------
     ValueError
-        If the encoder has another number of axes, or there is no such block.
+        If the encoder has another number of axes, or a block does not exist.
     """
 
     def __init__(
@@ -52,16 +52,16 @@ class Trunk(nn.Module):
     ) -> None:
         super().__init__()
         if len(encoder.patch) != 2:
-            raise ValueError(f"a trunk is of images; the encoder's grid is {encoder.shape}")
+            raise ValueError(f"a detector needs an encoder of images; the grid is {encoder.shape}")
         depth = len(encoder.blocks)
         chosen = evenly(depth) if global_blocks is None else tuple(global_blocks)
         if any(not 0 <= block < depth for block in chosen):
-            raise ValueError(f"global_blocks {list(chosen)} are not all among 0 to {depth - 1}")
+            raise ValueError(f"global_blocks {list(chosen)} must be among 0 to {depth - 1}")
         self.encoder, self.window, self.global_blocks = encoder, window, frozenset(chosen)
         encoder.cls_token.requires_grad_(False)
 
     def forward(self, values: Tensor) -> Tensor:
-        """Encode normalised canvases (B, C, *S) -> (B, D, y, x), a place per patch."""
+        """Encode normalised canvases (B, C, *S) -> (B, D, y, x), one position per patch."""
         encoder = self.encoder
         tokens = encoder.patch_embed(patchify(values, encoder.patch))
         if encoder.position != "none":
@@ -89,7 +89,7 @@ def into_windows(tokens: Tensor, counts: Sequence[int], window: int) -> Tensor:
 
 
 def out_of_windows(windows: Tensor, counts: Sequence[int], window: int) -> Tensor:
-    """Put windows together again, (B * n, window^2, D) -> (B, K, D); undoes ``into_windows``."""
+    """Join windows again, (B * n, window^2, D) -> (B, K, D); undoes ``into_windows``."""
     rows, columns = (math.ceil(count / window) for count in counts)
     dim = windows.shape[-1]
     parts = windows.reshape(-1, rows, columns, window, window, dim).transpose(2, 3)
@@ -98,19 +98,19 @@ def out_of_windows(windows: Tensor, counts: Sequence[int], window: int) -> Tenso
 
 
 class Pyramid(nn.Module):
-    """The trunk's one map at several strides.
+    """The map of the trunk at several strides.
 
     Parameters
     ----------
     trunk : Trunk
-        Gives a map of one place per patch.
+        Gives a map with one position per patch.
     channels : int
         Channels of every level.
 
     Attributes
     ----------
     out_channels : int
-        As torchvision's detectors want it.
+        Required by torchvision's detectors.
     """
 
     def __init__(self, trunk: Trunk, channels: int = 256) -> None:
@@ -125,13 +125,14 @@ class Pyramid(nn.Module):
         """Return maps of strides 4, 8, 16, 32 and 64 by name: canvases -> (B, channels, y, x)."""
         found = self.trunk(values)
         maps = OrderedDict((str(n), level(found)) for n, level in enumerate(self.levels))
-        # As in ViTDet, the coarsest level for proposals is every other place of the one before.
+        # As in ViTDet, the coarsest level for proposals is every other position of the previous
+        # one.
         maps["pool"] = F.max_pool2d(maps[str(len(self.levels) - 1)], 1, stride=2)
         return maps
 
 
 def _level(dim: int, channels: int, patch: int, stride: int) -> nn.Sequential:
-    """Build what takes a map of stride ``patch`` to another stride and number of channels."""
+    """Build layers that convert a map of stride ``patch`` to another stride and channel count."""
     parts: list[nn.Module] = []
     width = dim
     for number in range(round(math.log2(max(patch // stride, 1)))):

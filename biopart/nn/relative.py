@@ -2,7 +2,7 @@
 
 All three take tokens (B, K, D) and index pairs (B, M, 2) = (reference, target), and return
 (B, M, O) relations. A linear layer on the joined pair, ``W [z_r ; z_t] = W_r z_r + W_t z_t``, is
-computed as two projections of the K tokens, added per pair: its price does not grow with M.
+computed as two projections of the K tokens, added per pair: its cost does not grow with M.
 """
 
 from typing import Literal
@@ -15,7 +15,7 @@ Head = Literal["cross_attention", "pairwise_mlp", "joint_mlp"]
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:
-    """Take tokens (B, K, D) by index (B, M) -> (B, M, D).
+    """Select tokens (B, K, D) by index (B, M) -> (B, M, D).
 
     Examples
     --------
@@ -29,7 +29,7 @@ def take(tokens: Tensor, index: Tensor) -> Tensor:
 
 
 class PairProjection(nn.Module):
-    """Linear(2 D -> D_out) on joined pairs [z_r ; z_t], at the price of K tokens."""
+    """Linear(2 D -> D_out) on joined pairs [z_r ; z_t], at the cost of K tokens."""
 
     def __init__(self, dim: int, out: int) -> None:
         super().__init__()
@@ -56,11 +56,11 @@ class CrossAttention(nn.Module):
 
     Pre-norm, no residual on the query, and one linear layer from the joined heads to the
     relations: the output projection of usual attention would be a second linear layer before it.
-    Norm, heads and residual are stated nowhere in the paper.
+    The paper does not state norm, heads and residual.
 
-    Two more steps are linear and therefore done per token instead of per pair, with the same
+    Two more steps are linear and therefore computed per token instead of per pair, with the same
     result: the scores of a query are the sum of its reference's and its target's, and the
-    relations are a mean of values to which the last layer has been applied already.
+    relations are a mean of values to which the last layer has already been applied.
     """
 
     def __init__(self, dim: int, outputs: int, heads: int) -> None:
@@ -111,7 +111,7 @@ class CrossAttention(nn.Module):
 
 
 class PairwiseMlp(nn.Module):
-    """One hidden layer on the joined pair, blind to the other patches."""
+    """One hidden layer on the joined pair, without access to the other patches."""
 
     def __init__(self, dim: int, outputs: int) -> None:
         super().__init__()
@@ -141,8 +141,8 @@ class JointMlp(nn.Module):
         """Predict relations: tokens (B, K, D), pairs (B, M, 2) -> (B, M, O)."""
         if tokens.shape[1] != self.patches:
             raise ValueError(
-                f"the joint MLP was built for {self.patches} patches and got {tokens.shape[1]}; "
-                "another relative encoder takes any number"
+                f"the joint MLP was built for {self.patches} patches but got {tokens.shape[1]}; "
+                "the other relative encoders take any number"
             )
         every = self.out(F.gelu(self.hidden(self.norm(tokens).flatten(1))))
         every = every.reshape(-1, self.patches**2, self.outputs)
@@ -155,16 +155,16 @@ def relative_encoder(name: Head, dim: int, outputs: int, *, heads: int, patches:
     Parameters
     ----------
     name : "cross_attention", "pairwise_mlp" or "joint_mlp"
-        The paper's choice and the two that it compares with.
+        The paper's choice and the two alternatives it compares.
     dim, outputs : int
         D of the tokens and values O per pair (N, or 2 N with sizes).
     heads, patches : int
-        Attention heads; number of patches K that the joint MLP expects.
+        Attention heads; number of patches K for the joint MLP.
 
     Raises
     ------
     ValueError
-        For another name.
+        If the name is unknown.
     """
     if name == "cross_attention":
         return CrossAttention(dim, outputs, heads)
@@ -173,15 +173,15 @@ def relative_encoder(name: Head, dim: int, outputs: int, *, heads: int, patches:
     if name == "joint_mlp":
         return JointMlp(dim, outputs, patches)
     raise ValueError(
-        f"no relative encoder {name!r}; choose cross_attention, pairwise_mlp or joint_mlp"
+        f"there is no relative encoder {name!r}; choose cross_attention, pairwise_mlp or joint_mlp"
     )
 
 
 def _start_near_zero(layer: nn.Linear) -> None:
-    """Begin with predictions of some hundredths at any width, so that the loss begins at chance.
+    """Start with predictions of some hundredths at any width, so that the loss starts at chance.
 
     Scaled targets deviate by about 0.4 (1/6 is their variance). Weights that deviate by 0.02
-    whatever the width begin at 1.1 to 3.3 times chance at dim 512.
+    at any width start at 1.1 to 3.3 times chance for dim 512.
     """
     nn.init.trunc_normal_(layer.weight, std=0.03 / layer.in_features**0.5)
     nn.init.zeros_(layer.bias)

@@ -1,4 +1,4 @@
-"""A transformer over neighbouring windows: what a window is, told by those around it too."""
+"""A transformer over neighbouring windows, which classifies a window with its context."""
 
 from typing import Any
 
@@ -10,22 +10,22 @@ from biopart.nn.vit import transformer_block, transformer_norm
 
 
 class SequenceClassifier(nn.Module):
-    """Classify each window of a sequence by itself and by its neighbours.
+    """Classify each window of a sequence from itself and its neighbours.
 
-    The logits of a window are those of ``classifier``, which sees it alone, plus what a
-    transformer over the embeddings of all L windows adds; that starts near 0, so an untrained
-    context changes next to nothing.
+    The logits of a window are those of ``classifier``, which sees only this window, plus the output
+    of a transformer over the embeddings of all L windows; that starts near 0, so an untrained
+    context changes almost nothing.
 
     Parameters
     ----------
     classifier : Classifier
-        Kept as it is, not copied.
+        Used directly, not copied.
     context : int
         Windows L.
     depth, heads : int
         Blocks and attention heads of the transformer; it is as wide as the encoder.
     dropout : float
-        Of embeddings, in training.
+        Dropout of embeddings, in training.
     """
 
     def __init__(
@@ -59,12 +59,12 @@ class SequenceClassifier(nn.Module):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments of the transformer that build it again, ready for JSON."""
+        """Arguments that rebuild the transformer, ready for JSON."""
         return {"depth": len(self.blocks), "heads": self.heads, "dropout": self.dropout}
 
     @property
     def centre(self) -> int:
-        """Number of the window that the others are the neighbours of."""
+        """Number of the window whose neighbours the others are."""
         return (self.context - 1) // 2
 
     def forward(self, values: Tensor, present: Tensor | None = None) -> Tensor:
@@ -78,9 +78,9 @@ class SequenceClassifier(nn.Module):
         Parameters
         ----------
         embeddings : Tensor (B, L, D)
-            As of ``classifier.embed``.
+            As returned by ``classifier.embed``.
         present : Tensor (B, L), bool, optional
-            Windows that are there; the others are looked at by none. All by default.
+            Windows that exist; the others are not attended to. Default: all.
 
         Returns
         -------
@@ -93,8 +93,8 @@ class SequenceClassifier(nn.Module):
         """
         if embeddings.shape[1] != self.context:
             raise ValueError(
-                f"{embeddings.shape[1]} windows were given to a model of {self.context}; give each "
-                "window with its neighbours"
+                f"{embeddings.shape[1]} windows were given, but the model needs {self.context}; "
+                "give each window with its neighbours"
             )
         alone: Tensor = self.classifier.final_layer(embeddings)
         tokens = self.enter(embeddings) + self.place

@@ -1,4 +1,4 @@
-"""Exchange of two-axis weights with timm, whose parameter names our ViT carries."""
+"""Exchange of two-axis weights with timm, whose parameter names our ViT uses."""
 
 from collections.abc import Mapping
 
@@ -8,9 +8,9 @@ from torch import Tensor
 def from_timm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the part of a timm ViT's state dictionary that is the encoder.
 
-    Drops the classification head (``head.*``); every other name and shape is ours unchanged, so
-    that ``vit.load_state_dict(from_timm(state))`` is strict. Our ``vit.state_dict()`` loads into
-    ``timm.create_model(..., num_classes=0)`` as it is.
+    Drops the classification head (``head.*``); all other names and shapes are the same, so that
+    ``vit.load_state_dict(from_timm(state))`` is strict. Our ``vit.state_dict()`` loads into
+    ``timm.create_model(..., num_classes=0)`` unchanged.
 
     Examples
     --------

@@ -18,7 +18,7 @@ transformer_norm = partial(nn.LayerNorm, eps=1e-6)
 
 
 def transformer_block(dim: int, heads: int, drop_path: float = 0.0) -> nn.Module:
-    """Build a pre-norm block, as the encoder's, for tokens (B, T, D)."""
+    """Build a pre-norm block, like those of the encoder, for tokens (B, T, D)."""
     block: nn.Module = Block(
         dim, heads, qkv_bias=True, drop_path=drop_path, norm_layer=transformer_norm
     )
@@ -44,7 +44,7 @@ class PatchEmbed(nn.Module):
 class ViT(nn.Module):
     """Pre-norm vision transformer with [CLS] for patches on a grid with N axes.
 
-    On two axes its parameters carry timm's names and shapes, so that weights pass between the
+    On two axes its parameters have timm's names and shapes, so that weights pass between the
     two unchanged (``timm.create_model("vit_small_patch16_224", num_classes=0)``).
 
     Parameters
@@ -56,7 +56,7 @@ class ViT(nn.Module):
     channels, dim, depth, heads : int
         C, D, number of blocks, attention heads.
     position : "learned", "sincos" or "none"
-        Embedding of the place of a patch: trained, fixed, or absent.
+        Embedding of a patch's position: trained, fixed, or absent.
     drop_path : float
         Stochastic depth at the last block, rising linearly from 0.
 
@@ -105,7 +105,7 @@ class ViT(nn.Module):
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """Arguments that build this encoder again, ready for JSON."""
+        """Arguments that rebuild this encoder, ready for JSON."""
         return {
             "shape": list(self.shape),
             "patch": list(self.patch),
@@ -137,13 +137,13 @@ class ViT(nn.Module):
         patches : Tensor (B, K, C, *P)
             Normalised values.
         positions : Tensor (B, K, N), float, optional
-            Start of each patch in samples, off the grid too; NaN = this patch has no hint.
+            Start of each patch in samples, also off the grid; NaN = this patch has no hint.
             None = the row-major grid.
         context : Tensor (B, K), bool, optional
-            Keys and values of every layer come from these patches and [CLS] alone
+            Keys and values of every layer come only from these patches and [CLS]
             (MP3, arXiv 2207.07611).
         unknown : Tensor (D,), optional
-            What patches without a hint carry in place of a position (DropPos, arXiv 2309.03576);
+            Used in place of a position for patches without a hint (DropPos, arXiv 2309.03576);
             nothing by default.
 
         Returns
@@ -160,7 +160,7 @@ class ViT(nn.Module):
         cls: Tensor = self.cls_token
         if self.position == "none":
             if positions is not None and not positions.isnan().all():
-                raise ValueError("positions were given to an encoder with position='none'")
+                raise ValueError("an encoder with position='none' takes no positions; give it none")
         else:
             tokens = tokens + self._embed(positions, patches.shape[1])
             if unknown is not None and positions is not None:
@@ -192,7 +192,7 @@ class ViT(nn.Module):
         return embedding * known
 
     def _table(self) -> Tensor:
-        """Return the first position table (1, 1 + K, D); [CLS] has position zero."""
+        """Return the initial position table (1, 1 + K, D); [CLS] has position zero."""
         if self.position == "learned":
             return nn.init.trunc_normal_(torch.empty(1, 1 + self.n_patches, self.dim), std=0.02)
         places = row_major(self.counts)[:, longer_axes(self.counts)]

@@ -1,4 +1,4 @@
-"""Weights in safetensors files that say themselves which network they belong to."""
+"""Weights in safetensors files whose metadata describe their network."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -31,20 +31,20 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Read tensors and their description.
 
-    Raises FileNotFoundError where there is no file, ValueError where it is damaged.
+    Raises FileNotFoundError if the file does not exist, ValueError if it is damaged.
     """
     if not path.is_file():
-        raise FileNotFoundError(f"no weights at {path}")
+        raise FileNotFoundError(f"there are no weights at {path}; check the path")
     try:
         with safe_open(path, framework="pt") as file:
             about = json.loads((file.metadata() or {}).get("about", "{}"))
         return load_file(path), about
     except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); make it again") from error
+        raise ValueError(f"{path} is damaged ({error}); create it again") from error
 
 
 def save_encoder(path: Path, encoder: ViT, about: Mapping[str, Any]) -> None:
-    """Write an encoder with the arguments that build it."""
+    """Write an encoder with the arguments that rebuild it."""
     save_tensors(path, encoder.state_dict(), {**about, "encoder": encoder.arguments})
 
 
@@ -52,14 +52,14 @@ def load_encoder(path: Path) -> ViT:
     """Build the encoder of a file and load its weights."""
     tensors, about = load_tensors(path)
     if "encoder" not in about:
-        raise ValueError(f"{path} holds no encoder of biopart")
+        raise ValueError(f"{path} has no encoder of biopart; give the weights of a pretraining run")
     encoder = ViT(**about["encoder"])
     encoder.load_state_dict(tensors)
     return encoder
 
 
 def save_classifier(path: Path, model: Classifier, about: Mapping[str, Any]) -> None:
-    """Write a classifier with the arguments that build it."""
+    """Write a classifier with the arguments that rebuild it."""
     built = {
         "encoder": model.encoder.arguments,
         "n_outputs": model.final_layer.out_features,
@@ -72,14 +72,14 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     """Build the classifier of a file, load its weights, and return its description too."""
     tensors, about = load_tensors(path)
     if "n_outputs" not in about or "context" in about:
-        raise ValueError(f"{path} holds no classifier of single windows by biopart")
+        raise ValueError(f"{path} has no biopart classifier of single windows; give another file")
     model = Classifier.on(ViT(**about["encoder"]), about["n_outputs"], pool=about["pool"])
     model.load_state_dict(tensors)
     return model.eval(), about
 
 
 def save_sequence(path: Path, model: SequenceClassifier, about: Mapping[str, Any]) -> None:
-    """Write a classifier of windows by their neighbours, with the arguments that build it."""
+    """Write a classifier of windows with context, with the arguments that rebuild it."""
     single = model.classifier
     built = {
         "encoder": single.encoder.arguments,
@@ -92,7 +92,7 @@ def save_sequence(path: Path, model: SequenceClassifier, about: Mapping[str, Any
 
 
 def load_model(path: Path) -> tuple[Classifier | SequenceClassifier, dict[str, Any]]:
-    """Build the classifier of a file, of one window or of many, and return its description too."""
+    """Build the classifier of a file, with or without context, and return its description too."""
     tensors, about = load_tensors(path)
     if "context" not in about:
         return load_classifier(path)
@@ -103,19 +103,19 @@ def load_model(path: Path) -> tuple[Classifier | SequenceClassifier, dict[str, A
 
 
 def transfer(source: ViT, target: ViT, *, positions: bool = False) -> None:
-    """Copy an encoder's weights; grids may differ in extent.
+    """Copy an encoder's weights; the grids may differ in extent.
 
     Parameters
     ----------
     source, target : ViT
-        Alike but for their extents.
+        Equal except for their extents.
     positions : bool
-        Take the positions too, interpolated where the grids differ; else the target's stay.
+        Copy the positions too, interpolated if the grids differ; else the target's are kept.
 
     Raises
     ------
     ValueError
-        Naming what differs, where the encoders are not alike.
+        Names the differences, if the encoders are not equal.
     """
     if source.heads != target.heads:
         raise ValueError(
@@ -132,25 +132,25 @@ def take(
     positions: bool = False,
     counts: Sequence[int] | None = None,
 ) -> None:
-    """Load weights in timm's names into an encoder.
+    """Load weights with timm's names into an encoder.
 
     Parameters
     ----------
     state : mapping
-        Of one of our encoders, or of a timm ViT without its head.
+        From one of our encoders, or from a timm ViT without its head.
     encoder : ViT
-        Gets them.
+        Receives the weights.
     positions : bool
-        Take the positions too, where the encoder has learned ones, interpolated linearly where
-        the grids differ; else its own stay.
+        Load the positions too, if the encoder has learned ones, interpolated linearly if the
+        grids differ; else its own are kept.
     counts : sequence of int, optional
-        Patches per axis of the grid that the weights are of; of a square by default.
+        Patches per axis of the grid of the weights; by default a square.
 
     Raises
     ------
     ValueError
-        If patch, channels, dim or depth differ (both are named), there are weights that the
-        encoder has no place for, or positions are wanted that are not there.
+        If patch, channels, dim or depth differ (both are named), the encoder lacks some of the
+        weights' parameters, or requested positions do not exist.
     """
     wanted = described(encoder.state_dict())
     differing = [
@@ -168,7 +168,7 @@ def take(
             "the weights are not of a plain ViT with [CLS]: "
             + "; ".join(
                 f"{what} {', '.join(names[:3])}{' and more' if len(names) > 3 else ''}"
-                for what, names in (("there is no place for", surplus), ("they lack", absent))
+                for what, names in (("the encoder lacks", surplus), ("they lack", absent))
                 if names
             )
         )
@@ -182,13 +182,13 @@ def take(
         raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(shaped[:3])}")
     if positions and encoder.position == "learned":
         if "pos_embed" not in state:
-            raise ValueError("positions are to be kept, but the weights have none")
+            raise ValueError("the weights have no positions to keep; set keep_positions to false")
         weights["pos_embed"] = moved_positions(state["pos_embed"], encoder, counts)
     encoder.load_state_dict(weights, strict=False)
 
 
 def described(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Return patch, channels, dim and depth of an encoder's weights; ValueError if they are none.
+    """Return patch, channels, dim and depth of an encoder's weights; ValueError for others.
 
     Examples
     --------
@@ -198,22 +198,22 @@ def described(state: Mapping[str, Tensor]) -> dict[str, Any]:
     kernel = state.get("patch_embed.proj.weight")
     blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
     if kernel is None or not blocks:
-        raise ValueError("the weights are of no vision transformer in timm's names")
+        raise ValueError("the weights do not belong to a vision transformer with timm's names")
     dim, channels, *patch = kernel.shape
     return {"patch": patch, "channels": channels, "dim": dim, "depth": len(blocks)}
 
 
 def moved_positions(table: Tensor, encoder: ViT, counts: Sequence[int] | None) -> Tensor:
     """Return a table of positions (1, 1 + K, D) for an encoder's grid; [CLS] keeps its own."""
-    known = table.shape[1] - 1
+    n_positions = table.shape[1] - 1
     axes = len(encoder.patch)
     if counts is None:
-        side = round(known ** (1 / axes))
+        side = round(n_positions ** (1 / axes))
         counts = (side,) * axes
-    if prod(counts) != known:
+    if prod(counts) != n_positions:
         raise ValueError(
-            f"the weights have {known} positions, which fill no grid of {axes} equal axes; leave "
-            "their positions out"
+            f"the weights have {n_positions} positions, which fill no grid of {axes} equal axes; "
+            "do not keep them"
         )
     if tuple(counts) == encoder.counts:
         return table

@@ -1,4 +1,4 @@
-"""Objectives: what an encoder is trained to do, one file each."""
+"""Objectives: the training tasks of an encoder, one file each."""
 
 from biopart.objectives.classify import Classify, ClassifySettings
 from biopart.objectives.detect import Detect, DetectSettings
@@ -8,7 +8,7 @@ from biopart.objectives.mp3 import Mp3, Mp3Settings
 from biopart.objectives.part import Part, PartSettings
 from biopart.objectives.sequence import Sequence, SequenceSettings
 
-# The pretraining objective that each kind of settings belongs to.
+# The pretraining objective for each kind of settings.
 PRETRAINING = {
     DropPosSettings: DropPos,
     MaeSettings: Mae,

@@ -27,12 +27,12 @@ class ClassifySettings(Strict):
 
 
 class Classify(nn.Module):
-    """Cross-entropy of a linear layer on the encoder; label -1 takes no part.
+    """Cross-entropy of a linear layer on the encoder; label -1 is ignored.
 
     Parameters
     ----------
     encoder : ViT
-        All its weights train.
+        All its weights are trained.
     settings : ClassifySettings
         Classes, pooling, weights.
     """
@@ -43,7 +43,9 @@ class Classify(nn.Module):
         super().__init__()
         weights = settings.class_weights
         if weights is not None and len(weights) != settings.classes:
-            raise ValueError(f"{len(weights)} class weights for {settings.classes} classes")
+            raise ValueError(
+                f"{len(weights)} class weights for {settings.classes} classes; give one each"
+            )
         self.settings = settings
         self.model = Classifier.on(encoder, settings.classes, pool=settings.pool)
         weight = None if weights is None else torch.tensor(weights)
@@ -57,7 +59,7 @@ class Classify(nn.Module):
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
     ) -> StepOutput:
-        """Classify normalised values (B, C, *S); of mixed images the shares of classes."""
+        """Classify normalised values (B, C, *S); mixed images by their shares of classes."""
         logits: Tensor = self.model(batch.values).float()
         if batch.soft is None:
             loss = F.cross_entropy(logits, batch.label, weight=self.weight, ignore_index=-1)

@@ -29,11 +29,11 @@ class DetectSettings(Strict):
     classes: int = Field(80, ge=1, description="classes of objects")
     window: int = Field(14, ge=1, description="side of an attention window in patches")
     global_blocks: list[int] | None = Field(
-        None, description="blocks that look at the whole canvas; null = evenly spaced, four"
+        None, description="blocks that attend to the whole canvas; null = evenly spaced, four"
     )
     channels: int = Field(256, ge=8, description="channels of every level of the pyramid")
     box_dim: int = Field(1024, ge=8, description="width of the layers that classify a box")
-    proposals: int = Field(512, ge=4, description="proposals of an image that a step learns from")
+    proposals: int = Field(512, ge=4, description="number of proposals per image in training")
     anchor: int = Field(32, ge=1, description="side in pixels of the anchors at stride 4; doubles")
 
 
@@ -43,7 +43,7 @@ class Detect(nn.Module):
     Parameters
     ----------
     encoder : ViT
-        Of the canvas's shape, all its weights train but [CLS].
+        For the shape of the canvas; all its weights are trained except [CLS].
     settings : DetectSettings
         Classes, windows, pyramid, anchors.
     """
@@ -59,7 +59,7 @@ class Detect(nn.Module):
             Pyramid(trunk, width),
             min_size=min(encoder.shape),
             max_size=max(encoder.shape),
-            image_mean=[0.0] * encoder.channels,  # values come normalised
+            image_mean=[0.0] * encoder.channels,  # values are already normalised
             image_std=[1.0] * encoder.channels,
             _skip_resize=True,
             rpn_anchor_generator=AnchorGenerator(
@@ -83,9 +83,9 @@ class Detect(nn.Module):
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
     ) -> StepOutput:
-        """Compare with the objects of normalised canvases (B, C, *S)."""
+        """Compute the losses for the objects of normalised canvases (B, C, *S)."""
         if not isinstance(batch, SceneBatch):
-            raise ValueError("a detector learns from canvases with their objects (SceneSource)")
+            raise ValueError("a detector trains on canvases with their objects; give a SceneSource")
         losses: dict[str, Tensor] = self.model(list(batch.values.float()), batch.targets)
         metrics = {name.removeprefix("loss_"): loss.detach() for name, loss in losses.items()}
         return StepOutput(torch.stack(list(losses.values())).sum(), metrics)
@@ -97,7 +97,7 @@ class Detect(nn.Module):
         Returns
         -------
         list of dict
-            Of each canvas ``boxes`` (n, 4) as left, top, right, bottom, ``labels`` (n,) from 1 on,
+            For each canvas ``boxes`` (n, 4) as left, top, right, bottom, ``labels`` (n,) from 1 on,
             ``scores`` (n,) and ``masks`` (n, 1, S, S) from 0 to 1, best first.
         """
         found: list[dict[str, Tensor]] = self.model(list(values.float()))

@@ -1,4 +1,4 @@
-"""DropPos: find the positions that visible patches have lost (arXiv 2309.03576)."""
+"""DropPos: predict the dropped positions of visible patches (arXiv 2309.03576)."""
 
 import math
 from collections.abc import Sequence
@@ -23,9 +23,10 @@ __all__ = ["DropPos", "DropPosSettings"]
 class DropPosSettings(Strict):
     """Settings of DropPos; the defaults are the paper's.
 
-    The released code (Haochen-Wang409/DropPos) smooths over a 16 x 16 map whatever the grid and
-    normalises over its wrong axis; neither is wanted here. Sigma falls with every step, where the
-    paper's falls by epoch. Its clipping is the recipe's: ``clip: 5.0``, ``clip_each: true``.
+    The released code (Haochen-Wang409/DropPos) smooths over a 16 x 16 map for any grid and
+    normalises over the wrong axis; this implementation does neither. Sigma falls with every step,
+    in the paper with every epoch. Its clipping is set in the recipe: ``clip: 5.0``,
+    ``clip_each: true``.
     """
 
     name: Literal["droppos"] = Field("droppos", description="the objective")
@@ -40,25 +41,25 @@ class DropPosSettings(Strict):
         1.0, ge=0, description="smoothing of positions at the start, in patches; falls to 0"
     )
     attentive: bool = Field(
-        False, description="weigh patches by their likeness to [CLS]: attentive reconstruction"
+        False, description="weight patches by their similarity to [CLS]: attentive reconstruction"
     )
     attentive_temperature: float = Field(
-        0.1, gt=0, description="temperature of that likeness in the softmax over patches"
+        0.1, gt=0, description="temperature of that similarity in the softmax over patches"
     )
 
     @property
     def uses_positions(self) -> bool:
-        """Whether patches carry their positions in pretraining."""
+        """Whether patches have their positions in pretraining."""
         return True
 
 
 class DropPos(nn.Module):
-    """Classify the positions of visible patches that carry one learnable token instead.
+    """Classify the positions of visible patches that have one learnable token instead.
 
     Parameters
     ----------
     encoder : ViT
-        Has positions.
+        With positions.
     settings : DropPosSettings
         Ratios, decoder, smoothing.
 
@@ -76,8 +77,8 @@ class DropPos(nn.Module):
             raise ValueError("droppos needs an encoder with positions, e.g. position: sincos")
         if encoder.n_patches < 2:
             raise ValueError(
-                f"a patch of {encoder.patch} on a grid of {encoder.shape} is the only one and has "
-                "one position; choose smaller patches"
+                f"a patch of {encoder.patch} on a grid of {encoder.shape} leaves only one "
+                "position; choose smaller patches"
             )
         self.encoder, self.settings = encoder, settings
         self.visible = part_of(encoder.n_patches, 1 - settings.mask_ratio)
@@ -119,7 +120,7 @@ class DropPos(nn.Module):
 
     @torch.no_grad()
     def _attention(self, patches: Tensor, dropped: Tensor) -> Tensor:
-        """Return softmax(cos(cls, patch) / temperature) of dropped patches, all seen, (B, M)."""
+        """Return softmax(cos(cls, patch) / temperature) of dropped patches, all visible, (B, M)."""
         tokens = self.encoder(patches).float()
         likeness = F.cosine_similarity(tokens[:, :1], tokens[:, 1:], dim=-1)
         weight = (likeness / self.settings.attentive_temperature).softmax(-1)
@@ -148,7 +149,7 @@ def smoothing(counts: Sequence[int], sigma: float) -> Tensor:
     [[1.0, 0.0], [0.0, 1.0]]
     """
     places = row_major(counts)
-    if sigma < 1e-6:  # where sigma^2 would leave float32
+    if sigma < 1e-6:  # sigma^2 would underflow in float32
         return torch.eye(len(places))
     square = (places[:, None] - places).square().sum(-1)
     return (-square / sigma**2).softmax(-1)
@@ -160,7 +161,7 @@ def position_loss(logits: Tensor, target: Tensor, weight: Tensor | None = None) 
     Parameters
     ----------
     logits, target : Tensor (B, M, K)
-        Of the dropped patches alone; rows of the target sum to 1.
+        For the dropped patches only; rows of the target sum to 1.
     weight : Tensor (B, M), optional
         Of each patch; the mean over them is weighted.
     """

@@ -31,17 +31,17 @@ class MaeSettings(Strict):
 
     @property
     def uses_positions(self) -> bool:
-        """Whether patches carry their positions in pretraining."""
+        """Whether patches have their positions in pretraining."""
         return True
 
 
 class Mae(nn.Module):
-    """Encode the visible patches alone, and predict the values of the hidden ones.
+    """Encode only the visible patches, and predict the values of the hidden ones.
 
     Parameters
     ----------
     encoder : ViT
-        Has positions.
+        With positions.
     settings : MaeSettings
         Mask ratio, decoder, targets.
 
@@ -144,6 +144,6 @@ def normalised(target: Tensor) -> Tensor:
 def reconstruction_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """Return the mean squared error of hidden patches, (B, M, values) each.
 
-    The mean over a patch and then over patches is the mean over all, as all are of one size.
+    All patches have one size, so the mean over a patch and then over patches is the total mean.
     """
     return (predicted - target).square().mean()

@@ -1,4 +1,4 @@
-"""MP3: tell where each patch is, with a few of them as context (arXiv 2207.07611)."""
+"""MP3: predict the position of each patch, with some of them as context (arXiv 2207.07611)."""
 
 import math
 from typing import Literal
@@ -21,8 +21,8 @@ __all__ = ["Mp3", "Mp3Settings"]
 class Mp3Settings(Strict):
     """Settings of MP3.
 
-    Of the paper's three ways to give positions in fine-tuning, ``finetune.position`` has learned
-    ones and none; a relative bias that starts at zero is not offered.
+    Of the paper's three kinds of positions in fine-tuning, ``finetune.position`` offers learned
+    ones and none; a relative bias that starts at zero is not available.
     """
 
     name: Literal["mp3"] = Field("mp3", description="the objective")
@@ -33,20 +33,20 @@ class Mp3Settings(Strict):
         description="eta, share of patches outside the context: 0.5 CIFAR-100, 0.75 ImageNet",
     )
     position_hint: float = Field(
-        0.0, ge=0, le=1, description="share of patches told their position (speech: 0.05)"
+        0.0, ge=0, le=1, description="share of patches given their position (speech: 0.05)"
     )
 
     @property
     def uses_positions(self) -> bool:
-        """Whether patches carry their positions in pretraining."""
+        """Whether patches have their positions in pretraining."""
         return self.position_hint > 0
 
 
 class Mp3(nn.Module):
     """Classify the position of every patch of the grid.
 
-    In every layer queries come from all tokens, keys and values from the context patches and
-    [CLS] alone (whether [CLS] is a key the paper leaves open; it is here).
+    In every layer queries come from all tokens, keys and values only from the context patches and
+    [CLS] (the paper does not say whether [CLS] is a key; it is one here).
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ class Mp3(nn.Module):
     Raises
     ------
     ValueError
-        If hints are asked of an encoder without positions, or there is one patch.
+        If hints are requested for an encoder without positions, or there is one patch.
     """
 
     starts: Tensor
@@ -69,8 +69,8 @@ class Mp3(nn.Module):
             raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")
         if encoder.n_patches < 2:
             raise ValueError(
-                f"a patch of {encoder.patch} on a grid of {encoder.shape} is the only one and has "
-                "one position; choose smaller patches"
+                f"a patch of {encoder.patch} on a grid of {encoder.shape} leaves only one "
+                "position; choose smaller patches"
             )
         self.encoder, self.settings = encoder, settings
         self.context = part_of(encoder.n_patches, 1 - settings.masked)

@@ -27,7 +27,7 @@ __all__ = ["Part", "PartSettings"]
 
 
 class PartSettings(Strict):
-    """Settings of PART; those marked (?) are stated nowhere in the paper."""
+    """Settings of PART; the paper does not state those marked (?)."""
 
     name: Literal["part"] = Field("part", description="the objective")
     patches: int = Field(40, ge=2, description="patches K cut from each grid")
@@ -39,7 +39,7 @@ class PartSettings(Strict):
     position_hint: float = Field(
         0.0, ge=0, le=1, description="share of patches that keep their true position"
     )
-    on_grid: bool = Field(False, description="all patches of the tiling instead (PART-grid)")
+    on_grid: bool = Field(False, description="use all patches of the tiling (PART-grid)")
     scale: tuple[float, float] = Field(
         (1.0, 1.0), description="smallest and largest side, in patch sizes, drawn per axis"
     )
@@ -49,7 +49,7 @@ class PartSettings(Strict):
 
     @property
     def uses_positions(self) -> bool:
-        """Whether patches carry their positions in pretraining."""
+        """Whether patches have their positions in pretraining."""
         return self.position_hint > 0
 
     @model_validator(mode="after")
@@ -61,26 +61,26 @@ class PartSettings(Strict):
             )
         if self.focus != "none" and (self.on_grid or low != high):
             raise ValueError(
-                f"focus {self.focus} draws patches of one size off the grid; leave on_grid false "
-                "and scale at [1, 1]"
+                f"focus {self.focus} draws patches of one size off the grid; keep on_grid false "
+                "and scale [1, 1]"
             )
         return self
 
 
 class Part(nn.Module):
-    """Predict where patches lie relative to each other.
+    """Predict the relative positions of patches.
 
     Parameters
     ----------
     encoder : ViT
-        Tells shape, patch and number of axes; position "none" only without hints.
+        Sets shape, patch and number of axes; position "none" only without hints.
     settings : PartSettings
         Patches, pairs, relative encoder, hints, sizes.
 
     Raises
     ------
     ValueError
-        If hints are asked of an encoder without positions, or sizes on the grid.
+        If hints are requested for an encoder without positions, or sizes on the grid.
     """
 
     span: Tensor
@@ -91,11 +91,11 @@ class Part(nn.Module):
         if settings.position_hint > 0 and encoder.position == "none":
             raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")
         if settings.on_grid and settings.scale != (1.0, 1.0):
-            raise ValueError("on_grid patches have one size; leave scale at [1, 1]")
+            raise ValueError("on_grid patches have one size; keep scale [1, 1]")
         largest = [round(settings.scale[1] * side) for side in encoder.patch]
         if any(side > s > 1 for side, s in zip(largest, encoder.shape, strict=True)):
             raise ValueError(
-                f"scale {list(settings.scale)} makes patches of up to {tuple(largest)}, more than "
+                f"scale {list(settings.scale)} gives patches of up to {tuple(largest)}, more than "
                 f"the grid of {encoder.shape}; lower its upper end"
             )
         self.encoder, self.settings = encoder, settings
@@ -103,8 +103,8 @@ class Part(nn.Module):
         self.count = encoder.n_patches if settings.on_grid else settings.patches
         if self.count < 2:
             raise ValueError(
-                f"a patch of {encoder.patch} on a grid of {encoder.shape} is the only one and has "
-                "no relations; choose smaller patches"
+                f"a patch of {encoder.patch} on a grid of {encoder.shape} leaves only one patch, "
+                "without relations; choose smaller patches"
             )
         self.sized = settings.scale[0] != settings.scale[1]
         self.uniform = not self.sized and settings.focus == "none"
@@ -172,7 +172,7 @@ class Part(nn.Module):
         boxes : Boxes (B, K, N)
             Patches to relate.
         hinted : Tensor (B, K), bool, optional
-            Patches that keep their position; none by default.
+            Patches that keep their position; default: none.
 
         Returns
         -------
@@ -190,7 +190,7 @@ class Part(nn.Module):
         Returns
         -------
         tuple
-            Translations (B, K, K, N) in patch sizes, and of an encoder trained with sizes the logs
+            Translations (B, K, K, N) in patch sizes, and for an encoder trained with sizes the logs
             of relative sizes (B, K, K, N), else None; ``[b, r, t]`` from reference r to target t.
         """
         batch, count, _ = tokens.shape
@@ -204,14 +204,14 @@ class Part(nn.Module):
         return moved, self._on_every_axis(predicted[..., n:] * self.size_unit)
 
     def _on_every_axis(self, relations: Tensor) -> Tensor:
-        """Put 0 where an axis of extent 1 has no relations, (B, K, K, axes) -> (B, K, K, N)."""
+        """Insert 0 for axes of extent 1 without relations, (B, K, K, axes) -> (B, K, K, N)."""
         whole = relations.new_zeros(*relations.shape[:3], len(self.encoder.shape))
         whole[..., self.axes] = relations
         return whole
 
     @property
     def size_unit(self) -> float:
-        """Largest log of a relative size, by which the loss divides."""
+        """Largest log of a relative size, the divisor in the loss."""
         return math.log(self.settings.scale[1] / self.settings.scale[0])
 
     def draw_boxes(self, values: Tensor, generator: torch.Generator | None) -> Boxes:
@@ -233,7 +233,7 @@ class Part(nn.Module):
         return (noise.argsort(1).argsort(1) < hints).to(values.device)
 
     def _metrics(self, moved: Tensor, truth: Tensor, overlapping: Tensor) -> dict[str, Tensor]:
-        """Return errors in patch sizes, R2 against chance and shares of right signs."""
+        """Return errors in patch sizes, R2 against chance and shares of correct signs."""
         square = (moved - truth).square()
         chance = self._chance(truth)
         r2 = 1 - square.mean() / chance
@@ -241,27 +241,27 @@ class Part(nn.Module):
         right = (moved.sign() == truth.sign()).float()
         distance = square.sum(-1).sqrt()
         apart, near = truth != 0, overlapping[..., None]
-        figures = {
+        metrics = {
             "error": distance.mean(),
             "error_other": masked_mean(distance, ~overlapping),
             "before_after_other": masked_mean(right, apart & ~near),
         }
         if len(self.axes) > 1:
             away = (moved - truth).abs().mean((0, 1))
-            figures |= {f"error_axis_{axis}": away[n] for n, axis in enumerate(self.axes)}
-        if not self.settings.on_grid:  # where no two patches overlap
-            figures["error_overlapping"] = masked_mean(distance, overlapping)
-            figures["before_after_overlapping"] = masked_mean(right, apart & near)
+            metrics |= {f"error_axis_{axis}": away[n] for n, axis in enumerate(self.axes)}
+        if not self.settings.on_grid:  # on the grid no two patches overlap
+            metrics["error_overlapping"] = masked_mean(distance, overlapping)
+            metrics["before_after_overlapping"] = masked_mean(right, apart & near)
         return {
             "mse": square.mean(),
             "chance_mse": chance,
             "r2": r2,
             "r2_excess": r2 - share,
-            **figures,
+            **metrics,
         }
 
     def _by_hints(self, moved: Tensor, truth: Tensor, hinted: Tensor) -> dict[str, Tensor]:
-        """Return R2 by how many members of a pair had a hint; absent where no pair has."""
+        """Return R2 by how many members of a pair have a hint; absent if no pair has."""
         hints = round(self.settings.position_hint * self.count)
         free = self.count - hints
         possible = {0: free > 1, 1: hints > 0 and free > 0, 2: hints > 1}
@@ -291,12 +291,12 @@ def draw_pairs(
     batch, count, pairs : int
         Grids B, patches K and pairs M of each grid.
     generator : torch.Generator, optional
-        Source of randomness; the pairs lie on its device.
+        Source of randomness; the pairs are on its device.
 
     Returns
     -------
     Tensor (B, M, 2), int64
-        Reference and target; a patch with itself is left out (not stated in the paper).
+        Reference and target; a patch is not paired with itself (not stated in the paper).
 
     Examples
     --------
@@ -312,7 +312,7 @@ def draw_pairs(
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of values where mask holds, NaN where it holds nowhere; no device sync.
+    """Return the mean of values where mask is true, NaN if it never is; no device sync.
 
     Examples
     --------
@@ -323,12 +323,12 @@ def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
 
 
 def pick(boxes: Boxes, index: Tensor) -> Boxes:
-    """Take boxes (B, K, N) by index (B, M) -> (B, M, N)."""
+    """Select boxes (B, K, N) by index (B, M) -> (B, M, N)."""
     return Boxes(take(boxes.start, index), take(boxes.size, index))
 
 
 def overlap(reference: Boxes, target: Boxes) -> Tensor:
-    """Tell which boxes share a sample, (..., N) -> bool (...)."""
+    """Tell which pairs of boxes share a sample, (..., N) -> bool (...)."""
     first = torch.maximum(reference.start, target.start)
     last = torch.minimum(reference.start + reference.size, target.start + target.size)
     return (first < last).all(-1)

@@ -1,4 +1,4 @@
-"""Classify windows by their neighbours too: a transformer over the embeddings of L windows."""
+"""Classify windows with their neighbours: a transformer over the embeddings of L windows."""
 
 from typing import Literal
 
@@ -22,11 +22,11 @@ class SequenceSettings(Strict):
     name: Literal["sequence"] = Field("sequence", description="the objective")
     classes: int = Field(5, ge=2, description="number of classes")
     pool: Pool = Field("cls", description="embed a window by [CLS] or the mean of its tokens")
-    context: int = Field(21, ge=2, description="windows L that a decision looks at")
-    frozen: bool = Field(False, description="leave the encoder and the windows' own layer as is")
+    context: int = Field(21, ge=2, description="number of windows L per decision")
+    frozen: bool = Field(False, description="keep the encoder and the linear layer unchanged")
     depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
-    heads: int = Field(4, ge=1, description="attention heads of it")
-    dropout: float = Field(0.1, ge=0, lt=1, description="of the embeddings")
+    heads: int = Field(4, ge=1, description="attention heads of the transformer")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the embeddings")
 
 
 class Sequence(nn.Module):
@@ -35,7 +35,7 @@ class Sequence(nn.Module):
     Parameters
     ----------
     encoder : ViT
-        Embeds a window; trains unless frozen.
+        Embeds a window; trained unless frozen.
     settings : SequenceSettings
         Windows, transformer, classes.
     """
@@ -63,7 +63,7 @@ class Sequence(nn.Module):
     ) -> StepOutput:
         """Classify normalised windows (B, L, C, *S), or their embeddings (B, L, D).
 
-        Windows without a label take no part in the loss, those beyond a recording none at all.
+        Windows without a label do not count in the loss; those outside a recording are ignored.
         """
         if batch.context is None:
             raise ValueError("a sequence needs windows with their neighbours; give context=L")

@@ -1,4 +1,4 @@
-"""Recordings into windows: readers, montage, stages, preparation, simulation; no torch."""
+"""Turn recordings into windows: readers, montage, stages, preparation, simulation; no torch."""
 
 from biopart.signals.ingest import ingest
 from biopart.signals.prepare import prepare_recording

@@ -1,4 +1,4 @@
-"""Artefacts put into a recording, to measure what finds them."""
+"""Add artefacts to a recording, to measure which measures detect them."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -27,9 +27,9 @@ def with_artefacts(
     Parameters
     ----------
     recording : Recording
-        It is not changed.
+        Not modified.
     names : sequence of str
-        Channels that get them; the result has these alone.
+        Channels that get the artefacts; the result has only these channels.
     kind : str
         ``pop``: a step of ten deviations that decays with 0.5 s (an electrode that moves);
         ``flat``: the value at the onset stays; ``line``: a sine of 50 Hz with an amplitude of two
@@ -37,19 +37,19 @@ def with_artefacts(
         deviations; ``clipped``: what lies beyond half a deviation is cut off. The deviation is the
         channel's robust one, 1.4826 times the median distance from the median.
     onsets_s : sequence of float
-        Begin of each, in seconds.
+        Start of each artefact, in seconds.
     length_s : float
-        Of each.
+        Duration of each artefact.
     rng : numpy.random.Generator
         Draws phases, signs and noise.
 
     Raises
     ------
     ValueError
-        If the kind is none of these.
+        If the kind is unknown.
     """
     if kind not in KINDS:
-        raise ValueError(f"artefacts are {', '.join(KINDS)}; {kind!r} is none")
+        raise ValueError(f"{kind!r} is not a kind of artefact; choose one of {', '.join(KINDS)}")
     changed = []
     for name in names:
         channel = recording.channels[recording.names.index(name)]
@@ -75,7 +75,7 @@ def with_artefacts(
 def _maker(
     kind: str, sfreq_hz: float, deviation: float, *, middle: float, rng: np.random.Generator
 ) -> Callable[[Values], Values]:
-    """Return what turns a piece of signal into one with the artefact."""
+    """Return a function that adds the artefact to a piece of signal."""
 
     def pop(piece: Values) -> Values:
         decay = np.exp(-np.arange(len(piece)) / (0.5 * sfreq_hz))
@@ -93,7 +93,7 @@ def _maker(
         band = (20.0, min(45.0, 0.45 * sfreq_hz))
         sections = dsp.butter(4, band, "bandpass", fs=sfreq_hz, output="sos")
         noise = dsp.sosfilt(sections, rng.standard_normal(len(piece) + round(sfreq_hz)))
-        noise = noise[round(sfreq_hz) :]  # without the filter's start
+        noise = noise[round(sfreq_hz) :]  # without the filter's transient
         return np.asarray(piece + 2 * deviation * noise / noise.std())
 
     def clipped(piece: Values) -> Values:

@@ -1,4 +1,4 @@
-"""Stretches of a recording that hold no signal: missing, flat, clipped. Marked, never invented."""
+"""Bad segments of a recording: missing, flat or clipped. They are marked, never filled in."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ CLIPPED_S = 0.05
 
 @dataclass(frozen=True)
 class BadSamples:
-    """Per sample of one channel: missing; missing, flat or clipped; and how many are clipped.
+    """Bad samples of one channel: missing; missing, flat or clipped; and the number clipped.
 
-    ``stretches`` counts the marked samples by their reason; each has one: a flat stretch at a
-    limit of the converter is clipped.
+    ``stretches`` counts the marked samples by reason. Each sample has one reason: a flat segment
+    at a limit of the converter is clipped.
     """
 
     missing: NDArray[np.bool_]
@@ -27,7 +27,7 @@ class BadSamples:
 def bad_samples(
     digital: NDArray[np.integer], channel: Channel, *, flat_s: float | None = 1.0
 ) -> BadSamples:
-    """Find missing samples, flat stretches of over ``flat_s`` and clipped ones of over 0.05 s.
+    """Find missing samples, flat segments longer than ``flat_s`` and clipped ones over 0.05 s.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def bad_samples(
     channel : Channel
         Rate, limits of the converter, and the integer that means missing.
     flat_s
-        Seconds of one value that are flat if exceeded; None = nothing is, such as a heart rate.
+        A constant value for longer than this is flat, in seconds; None = never, as for heart rate.
     """
     missing = np.zeros(len(digital), dtype=bool)
     if channel.missing is not None:
@@ -61,14 +61,14 @@ def bad_samples(
 
 
 def flat_runs(digital: NDArray[np.integer], longer_than: int) -> NDArray[np.int64]:
-    """Return start and stop of runs of one value that are longer than so many samples, (R, 2).
+    """Return start and stop of runs of one value longer than a number of samples, (R, 2).
 
     Examples
     --------
     >>> flat_runs(np.array([1, 2, 2, 2, 3, 3]), 2).tolist()
     [[1, 4]]
     """
-    # A longer run holds a whole block of half its length; most signals have none.
+    # A longer run contains a whole block of half its length; most signals have none.
     block = max(1, longer_than // 2)
     whole = len(digital) // block * block
     blocks = digital[:whole].reshape(-1, block)
@@ -80,7 +80,7 @@ def flat_runs(digital: NDArray[np.integer], longer_than: int) -> NDArray[np.int6
 
 
 def segments(mask: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """Return start and stop of each stretch of True, (segment, 2).
+    """Return start and stop of each run of True, (segment, 2).
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Clocks of recordings and of their hypnograms: read, compared, brought together."""
+"""Clock times of recordings and of their hypnograms: parsing, comparison, alignment."""
 
 import re
 from collections.abc import Sequence
@@ -8,13 +8,13 @@ from itertools import pairwise
 from biopart.signals.recording import Start
 
 DAY_S = 86_400.0
-NEUTRAL = datetime(1985, 1, 1)  # what writers of EDF state where they know no start
+NEUTRAL = datetime(1985, 1, 1)  # what EDF writers state if they do not know the start
 _CLOCK = re.compile(r"(\d{1,2})[:.](\d\d)(?:[:.](\d\d)(?:[.,](\d+))?)?(?: ?([ap])\.?m\.?)?", re.I)
 _DATED = re.compile(r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}[T ,]+(.+)")
 
 
 def read_clock(text: str) -> Start | None:
-    """Read a clock time, with a date where that is in ISO form; None if the text is none.
+    """Parse a clock time, with a date if it is in ISO form; None if the text is not a time.
 
     Examples
     --------
@@ -54,10 +54,10 @@ def of_day_s(moment: Start) -> float:
 
 
 def seconds_after(moment: Start, start: Start) -> float:
-    """Return how long after a start a moment is, in seconds.
+    """Return how many seconds after a start a moment is.
 
-    Exact where both have a date and lie within a day of each other; else, since a date may have
-    been changed to protect a person, the nearest difference of the times of day.
+    Exact if both have a date and are within a day of each other. Otherwise the nearest difference
+    of the times of day, since dates may have been changed to protect a person.
 
     Examples
     --------
@@ -75,7 +75,7 @@ def seconds_after(moment: Start, start: Start) -> float:
 
 
 def onsets_after(moments: Sequence[Start], start: Start) -> list[float]:
-    """Return how long after a start rising moments are, over midnight too."""
+    """Return how long after a start increasing moments are, across midnight too."""
     onsets = [seconds_after(moments[0], start)] if moments else []
     for before, moment in pairwise(moments):
         if isinstance(before, datetime) and isinstance(moment, datetime):
@@ -87,7 +87,7 @@ def onsets_after(moments: Sequence[Start], start: Start) -> list[float]:
 
 
 def clock_text(moment: Start) -> str:
-    """Return the time of day for a sentence.
+    """Format the time of day for a message.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def clock_text(moment: Start) -> str:
 
 
 def read_start(text: str) -> datetime | None:
-    """Read the start that a staged night states; a time alone gets a neutral date.
+    """Parse the start that a staged night states; a time without a date gets a neutral date.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def read_start(text: str) -> datetime | None:
 
 
 def moved(moment: Start, seconds: float) -> Start:
-    """Return a moment some seconds later, a time of day over midnight."""
+    """Return a moment some seconds later; a time of day wraps at midnight."""
     if isinstance(moment, datetime):
         return moment + timedelta(seconds=seconds)
     return (datetime.combine(NEUTRAL, moment) + timedelta(seconds=seconds)).time()

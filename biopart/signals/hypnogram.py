@@ -1,4 +1,4 @@
-"""A staged night for other tools: MNE's annotations, YASA's hypnogram."""
+"""Convert a staged night for other tools: MNE annotations, YASA hypnogram."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ from biopart.signals.clock import read_start
 
 
 def to_annotations(night: xr.Dataset) -> mne.Annotations:
-    """Return the stages of a night as annotations, ``raw.set_annotations(...)``.
+    """Return the stages of a night as annotations for ``raw.set_annotations(...)``.
 
     Parameters
     ----------
     night : xarray.Dataset
-        As ``stage_night`` gives it.
+        The result of ``stage_night``.
 
     Returns
     -------
     mne.Annotations
-        One per epoch, onset and duration in seconds after the first sample, with EDF+'s texts:
+        One per epoch, onset and duration in seconds after the first sample, with the texts of EDF+:
         ``Sleep stage W``, ``N1``, ``N2``, ``N3``, ``R``; other classes by their name.
 
     Examples
@@ -41,28 +41,30 @@ def to_annotations(night: xr.Dataset) -> mne.Annotations:
 
 
 def to_yasa(night: xr.Dataset) -> Any:
-    """Return a night as YASA's hypnogram with its probabilities (extra ``clinical``).
+    """Return a night as a YASA hypnogram with its probabilities (extra ``clinical``).
 
     Parameters
     ----------
     night : xarray.Dataset
-        As ``stage_night`` gives it, of the five stages.
+        The result of ``stage_night`` with the five sleep stages.
 
     Returns
     -------
     yasa.Hypnogram
-        With the night's start, where it is known.
+        With the start of the night, if it is known.
 
     Raises
     ------
     ImportError
-        Without YASA.
+        If YASA is not installed.
     ValueError
         If the night has other classes.
     """
     names = [str(name) for name in night["class"].values]
     if names != list(STAGES):
-        raise ValueError(f"YASA knows W, N1, N2, N3 and R; the night has {', '.join(names)}")
+        raise ValueError(
+            f"YASA needs the classes W, N1, N2, N3 and R; the night has {', '.join(names)}"
+        )
     try:
         import pandas as pd
         import yasa

@@ -1,4 +1,4 @@
-"""A folder of recordings into a store: one record at a time, each whole or not at all."""
+"""Prepare a folder of recordings into a store. A record appears whole or not at all."""
 
 import csv
 import hashlib
@@ -30,30 +30,32 @@ from biopart.store.writing import Layout
 
 
 def find_recordings(raw: Path, card: Card) -> dict[str, Path]:
-    """Return the recordings of a raw folder by their names.
+    """Return the recordings of a raw folder by name.
 
     Raises
     ------
     FileNotFoundError
-        If the folder is missing or holds no recording of the card's kind.
+        If the folder is missing or has no recording that fits the card.
     """
     if not raw.is_dir():
-        raise FileNotFoundError(f"no folder {raw}; give the raw files of {card.name} by --raw")
+        raise FileNotFoundError(
+            f"raw folder {raw} does not exist; give the raw files of {card.name} by --raw"
+        )
     found = {path for glob in card.recordings for path in raw.glob(glob)}
     paths = sorted(path for path in found if not path.name.startswith("."))
     if not paths:
-        remedy = f"fetch some with: biopart fetch {card.name} --to {raw}"
+        remedy = f"download some with: biopart fetch {card.name} --to {raw}"
         if card.origin is None:
-            remedy = (
-                f"card {card.name} names no place to fetch from, so put its files there by hand"
-            )
+            remedy = f"card {card.name} has no download address, so put its files there yourself"
         raise FileNotFoundError(
-            f"{raw} holds no recording that fits {', '.join(card.recordings)}; {remedy}"
+            f"{raw} has no recording that fits {', '.join(card.recordings)}; {remedy}"
         )
     names = {path.stem: path for path in paths}
     if len(names) < len(paths):
         twice = sorted({p.stem for p in paths if names[p.stem] != p})
-        raise ValueError(f"several recordings are called {', '.join(twice)}")
+        raise ValueError(
+            f"several recordings have the name {', '.join(twice)}; rename or remove all but one"
+        )
     return names
 
 
@@ -67,28 +69,28 @@ def ingest(
     verify: bool = False,
     on_record: Callable[[str, str | None], None] = lambda name, reason: None,
 ) -> Report:
-    """Prepare every recording of a folder that the store does not hold as its sources are now.
+    """Prepare every recording that the store lacks or whose source files have changed.
 
     Parameters
     ----------
     card : Card
-        What to do with them.
+        How to prepare them.
     raw, out : Path
         Raw folder and store.
     jobs : int
-        Processes.
+        Number of processes.
     layout : "training" or "archive"
-        Of the records written.
+        Layout of the written records.
     verify : bool
-        Compare the bytes of all sources, not only of those whose size or time has changed.
+        Compare the bytes of all source files, not only of those whose size or time has changed.
     on_record : callable
-        Gets each record's name and, where it was refused, the reason.
+        Called with the name of each record and, if it was refused, the reason.
 
     Returns
     -------
     Report
-        A refused recording leaves the others alone; a second call tries it again, and writes
-        those again whose recording, labels or person have changed.
+        A refused recording does not affect the others and is tried again by the next call, which
+        also rewrites records whose recording, labels or person have changed.
     """
     paths = find_recordings(raw, card)
     people = read_persons(raw, card)
@@ -120,7 +122,7 @@ def ingest(
 
 
 def _note(report: Report, name: str, outcome: dict[str, Any] | str, twin: str) -> None:
-    """Enter what became of a recording."""
+    """Add the outcome of a recording to the report."""
     if isinstance(outcome, str):
         report.refused[name] = outcome
         report.updated.pop(name, None)
@@ -135,39 +137,39 @@ def _note(report: Report, name: str, outcome: dict[str, Any] | str, twin: str) -
 
 
 class Twins:
-    """Finds recordings of the same bytes that are said to be of two persons.
+    """Finds recordings with equal bytes that belong to two persons.
 
     Parameters
     ----------
     store : Store
-        Its records are known from the start.
+        Its records are compared from the start.
     skip : set of str
-        But for these, which are being written.
+        Except these, which are being rewritten.
     """
 
     def __init__(self, store: Store, skip: set[str]) -> None:
-        self.known: dict[str, tuple[str, str]] = {}
+        self.owners: dict[str, tuple[str, str]] = {}
         for name in store.records:
             if name not in skip:
                 self._add(name, store.about(name))
 
     def twin_of(self, name: str, outcome: dict[str, Any] | str) -> str:
-        """Say of which record a new one is a copy under another person; else enter it."""
+        """Return the reason if a new record is a copy of another person's; else register it."""
         if isinstance(outcome, str):
             return ""
-        other, person = self.known.get(outcome["source_sha256"], (name, outcome["person"]))
+        other, person = self.owners.get(outcome["source_sha256"], (name, outcome["person"]))
         if person != outcome["person"]:
             return (
-                f"it is the recording of {other}, byte for byte, but of {outcome['person']} and "
-                f"not of {person}: no training takes both; remove one, or state same_person in the "
-                "card"
+                f"its bytes equal those of {other}, but that belongs to {outcome['person']} and "
+                f"this to {person}: training refuses such a pair; remove one, or state same_person "
+                "in the card"
             )
         self._add(name, outcome)
         return ""
 
     def _add(self, name: str, about: dict[str, Any]) -> None:
         if "source_sha256" in about:
-            self.known.setdefault(about["source_sha256"], (name, str(about["person"])))
+            self.owners.setdefault(about["source_sha256"], (name, str(about["person"])))
 
 
 def ingest_one(
@@ -203,21 +205,21 @@ def ingest_one(
 def stale(
     store: Store, name: str, path: Path, people: dict[str, dict[str, Any]], *, verify: bool
 ) -> list[str]:
-    """Say how the sources of a record have changed since it was written; empty = they have not.
+    """List how the source files of a record have changed since it was written.
 
     Parameters
     ----------
     store : Store
-        Holds the record; the card of its attributes is what it was made by.
+        Holds the record; its attributes have the card that was used.
     name, path
-        Of the record and of its recording now.
+        Of the record and of its current recording.
     people : dict
-        As ``read_persons`` gives it now.
+        Current result of ``read_persons``.
     verify : bool
-        Compare bytes even where size and time are the same.
+        Compare bytes even if size and time are equal.
     """
     about = store.about(name)
-    if "sources" not in about:  # a record of an earlier version says too little
+    if "sources" not in about:  # written by an earlier version, without its sources
         return []
     card = Card.model_validate(store.attributes["card"])
     changes = []
@@ -226,11 +228,11 @@ def stale(
         person = card.person_of(path.stem)
     except ValueError as error:
         return [str(error)]
-    known = about["label_files"]
-    changes += [f"{file} is new" for file in labels if file not in known]
-    changes += [f"{file} is gone" for file in known if file not in labels]
+    recorded = about["label_files"]
+    changes += [f"{file} is new" for file in labels if file not in recorded]
+    changes += [f"{file} is gone" for file in recorded if file not in labels]
     for file, described in about["sources"].items():
-        if file in labels or file not in known:
+        if file in labels or file not in recorded:
             changes += _difference(path.parent / file, file, described, verify)
     now = {"person": person, **people.get(person, {})}
     for key in ("person", "age", "sex"):
@@ -239,18 +241,21 @@ def stale(
     return changes
 
 
-def _difference(path: Path, name: str, known: dict[str, Any], verify: bool) -> list[str]:
-    """Say that a file is no longer the one that was described."""
+def _difference(path: Path, name: str, recorded: dict[str, Any], verify: bool) -> list[str]:
+    """List the difference if a file no longer matches its description."""
     if not path.is_file():
         return [f"{name} is gone"]
     found = path.stat()
-    if not verify and [found.st_size, found.st_mtime_ns] == [known["size"], known["mtime_ns"]]:
+    if not verify and [found.st_size, found.st_mtime_ns] == [
+        recorded["size"],
+        recorded["mtime_ns"],
+    ]:
         return []
-    return [] if _described(path)["sha256"] == known["sha256"] else [f"{name} has changed"]
+    return [] if _described(path)["sha256"] == recorded["sha256"] else [f"{name} has changed"]
 
 
 def _described(path: Path) -> dict[str, Any]:
-    """Return size, time of change and SHA-256 of a file."""
+    """Return size, modification time and SHA-256 of a file."""
     found = path.stat()
     with path.open("rb") as stream:
         sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
@@ -258,12 +263,12 @@ def _described(path: Path) -> dict[str, Any]:
 
 
 def joined_sha256(hashes: Iterable[str]) -> str:
-    """Return the SHA-256 over the hashes of the files of one recording, in their order."""
+    """Return the SHA-256 of the hashes of one recording's files, in order."""
     return hashlib.sha256(b"".join(bytes.fromhex(one) for one in hashes)).hexdigest()
 
 
 def stale_records(store: Store, raw: Path) -> list[str]:
-    """Say where the recordings of a raw folder and the records of a store disagree, by bytes."""
+    """List differences between the recordings of a raw folder and a store, by bytes."""
     card = Card.model_validate(store.attributes["card"])
     paths, people = find_recordings(raw, card), read_persons(raw, card)
     lines = [f"{name}: its recording is not in {raw}" for name in store if name not in paths]
@@ -272,13 +277,13 @@ def stale_records(store: Store, raw: Path) -> list[str]:
             lines.append(f"{name}: {path.name} is not in the store")
             continue
         if "sources" not in store.about(name):
-            lines.append(f"{name}: the store does not say what it was made of; prepare it anew")
+            lines.append(f"{name}: the store does not record its source files; prepare it again")
         lines += [f"{name}: {change}" for change in stale(store, name, path, people, verify=True)]
     return lines
 
 
 def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:
-    """Read age and sex of each person from the card's table, where there is one."""
+    """Read age and sex of each person from the card's table, if there is one."""
     table = card.persons
     if table is None or not (raw / table.file).is_file():
         return {}
@@ -298,14 +303,14 @@ def read_persons(raw: Path, card: Card) -> dict[str, dict[str, Any]]:
             about["age"] = number_or_text(cells["age"])
         if people.setdefault(person, about) != about:
             raise ValueError(
-                f"{table.file}, line {reader.line_num} says of {person} something else than a line "
-                "before; keep one"
+                f"{table.file}, line {reader.line_num} contradicts an earlier line about {person}; "
+                "keep one"
             )
     return people
 
 
 def number_or_text(text: str) -> int | float | str:
-    """Return the finite number that a text is, else the text.
+    """Return the finite number that a text represents, else the text.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Labels of epochs, by the rule of a card: stages, codes of a table, one per file, or beats."""
+"""Label epochs by the rule of a card: stages, codes of a table, one label per file, or beats."""
 
 import glob
 import re
@@ -31,23 +31,23 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
     Parameters
     ----------
     recording : Recording
-        Its marks, or the files beside it, hold the labels.
+        Its marks, or files in its folder, have the labels.
     card : Card
         The rule.
     samples : int
-        Length of the signal at the card's rate.
+        Length of the signal at the rate of the card.
     warnings : list of str
-        Gets a sentence where the hypnogram is missing or shorter than the signal.
+        Gets a sentence if the hypnogram is missing or shorter than the signal.
 
     Returns
     -------
     int8 (epoch,)
-        Codes of the card's label names, -1 = unknown.
+        Codes of the card's label names; -1 = unknown.
 
     Raises
     ------
     ValueError
-        If marks lie beyond the signal, or a file fits none or several of the rules.
+        If marks lie beyond the signal, or a file fits no pattern or several.
     """
     rule, rate = card.labels, card.sfreq_hz
     epoch = round(card.epoch_s * rate)
@@ -67,7 +67,9 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
         stem = recording.path.stem
         codes = [c for c, pattern in enumerate(rule.patterns.values()) if re.search(pattern, stem)]
         if len(codes) != 1:
-            raise ValueError(f"{stem} fits {len(codes)} of the label patterns; it must fit one")
+            raise ValueError(
+                f"{stem} fits {len(codes)} of the label patterns; it must fit exactly one"
+            )
         return np.full(samples // epoch, codes[0], np.int8)
     if isinstance(rule, BeatLabels):
         return beat_labels(recording.path, rule, samples // epoch, epoch, sfreq_hz=rate)
@@ -77,12 +79,12 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
 def label_stages(
     scoring: Scoring, samples: int, epoch: int, *, sfreq_hz: float
 ) -> NDArray[np.int8]:
-    """Label epochs by a hypnogram: int8 (epoch,), -1 = unscored.
+    """Label epochs from a hypnogram: int8 (epoch,), -1 = unscored.
 
     Parameters
     ----------
     scoring : Scoring
-        On the recording's clock.
+        On the clock of the recording.
     samples, epoch : int
         Of the recording and of an epoch, at the store's rate.
     sfreq_hz : float
@@ -109,18 +111,18 @@ def scoring_of(
     *,
     folder: Path | None = None,
 ) -> Scoring:
-    """Read the stages of a recording: in it, or in the file that the card's rule names.
+    """Read the stages of a recording, from the recording or from the file that the card names.
 
-    That file lies beside the recording, or in another folder. Where there are none, or no known
-    one among the annotations of the recording itself, the scoring is empty and ``warnings`` gets
-    a sentence, unless the rule says that the recording has no labels. Raises ValueError where
-    several files fit the rule, or the file makes no sense.
+    That file lies in the folder of the recording or elsewhere. If there is none, or no
+    annotation of the recording is a known stage, the scoring is empty and ``warnings`` gets a
+    sentence, unless the rule says that the recording has no labels. Raises ValueError if several
+    files fit the rule, or the file cannot be interpreted.
     """
     path = recording.path
     unlabelled = any(re.search(pattern, path.stem) for pattern in rule.unlabelled)
     if rule.annotation is None and rule.hypnogram is None:
         if not recording.marks:
-            sentence = f"{path.name} has no annotations, no epoch is labelled"
+            sentence = f"{path.name} has no annotations; no epoch is labelled"
             warnings += [] if unlabelled else [sentence]
             return Scoring(())
         try:
@@ -131,7 +133,7 @@ def scoring_of(
     else:
         file = stage_file(path, rule, folder)
         if file is None:
-            sentence = f"no hypnogram fits {wanted_file(path, rule)}, no epoch is labelled"
+            sentence = f"no hypnogram fits {wanted_file(path, rule)}; no epoch is labelled"
             warnings += [] if unlabelled else [sentence]
             return Scoring(())
         scoring = read_scoring(file, rule, night)
@@ -140,14 +142,14 @@ def scoring_of(
 
 
 def wanted_file(path: Path, rule: StageLabels) -> str:
-    """Return the name, or the glob, of the file that holds the stages of a recording."""
+    """Return the name, or the glob, of the file with the stages of a recording."""
     if rule.annotation is not None:
         return f"{path.stem}.{rule.annotation}"
     return (rule.hypnogram or "").format(stem=_Stem(path.stem))
 
 
 def stage_file(path: Path, rule: StageLabels, folder: Path | None = None) -> Path | None:
-    """Return the file that holds the stages of a recording; ValueError where several fit."""
+    """Return the file with the stages of a recording; ValueError if several fit."""
     folder = path.parent if folder is None else folder
     wanted = wanted_file(path, rule)
     if rule.annotation is not None:
@@ -156,14 +158,16 @@ def stage_file(path: Path, rule: StageLabels, folder: Path | None = None) -> Pat
 
 
 def only_one(found: Sequence[Path], path: Path, what: str) -> Path | None:
-    """Return the only file of several, None of none; ValueError names them where they are more."""
+    """Return the only file of a list, None if it is empty; ValueError lists several."""
     if len(found) > 1:
-        raise ValueError(f"{path.name} has several {what}: {', '.join(f.name for f in found)}")
+        raise ValueError(
+            f"{path.name} has several {what}: {', '.join(f.name for f in found)}; keep one"
+        )
     return found[0] if found else None
 
 
 def label_files(path: Path, card: Card) -> list[Path]:
-    """Return the files beside a recording that its labels are read from, those that are there."""
+    """Return the existing label files of a recording."""
     rule = card.labels
     if isinstance(rule, StageLabels):
         named = rule.annotation is not None or rule.hypnogram is not None
@@ -178,7 +182,7 @@ def label_files(path: Path, card: Card) -> list[Path]:
 
 
 def table_file(path: Path, rule: TableLabels, person: str) -> Path | None:
-    """Return the table that holds the labels of a recording; ValueError where several fit."""
+    """Return the table with the labels of a recording; ValueError if several fit."""
     wanted = rule.file.format(stem=_Stem(path.stem), person=_Stem(person))
     return only_one(sorted(path.parent.glob(wanted)), path, "tables of labels")
 
@@ -186,7 +190,7 @@ def table_file(path: Path, rule: TableLabels, person: str) -> Path | None:
 def table_marks(
     recording: Recording, rule: TableLabels, person: str, warnings: list[str]
 ) -> Sequence[Mark]:
-    """Return the rows of the table that a card's rule names as marks on the recording's clock.
+    """Return the rows of the card's table as marks on the clock of the recording.
 
     Parameters
     ----------
@@ -195,20 +199,20 @@ def table_marks(
     rule : TableLabels
         The table, its columns and codes.
     person : str
-        Stands for ``{person}`` in the table's name.
+        Replaces ``{person}`` in the name of the table.
     warnings : list of str
-        Gets a sentence where there is no table, and where codes are not in the rule.
+        Gets a sentence if there is no table, or if it has codes that the rule lacks.
 
     Returns
     -------
     sequence of Mark
-        Label names, "" where the code has none.
+        Label names; "" if the code has none.
     """
     path = recording.path
     file = table_file(path, rule, person)
     if file is None:
         wanted = rule.file.format(stem=path.stem, person=person)
-        warnings.append(f"no table of labels fits {wanted}, no epoch is labelled")
+        warnings.append(f"no table of labels fits {wanted}; no epoch is labelled")
         return ()
     rows = read_rows(file, delimiter=rule.delimiter, header=rule.header)
     onsets = rows.numbers(rows.column(rule.time), absent=False) - recording.clock_s
@@ -217,8 +221,8 @@ def table_marks(
     unknown = [code for code in codes if code not in rule.codes]
     if unknown:
         warnings.append(
-            f"{len(unknown)} rows of {file.name} have codes that the card does not name, "
-            f"{', '.join(sorted(set(unknown)))}: unlabelled"
+            f"{len(unknown)} rows of {file.name} have codes that the card does not define, "
+            f"{', '.join(sorted(set(unknown)))}; their epochs are unlabelled"
         )
     names = [rule.codes.get(code) or "" for code in codes]
     return [
@@ -227,7 +231,7 @@ def table_marks(
 
 
 def far_wake(label: NDArray[np.int8], card: Card, rule: StageLabels) -> NDArray[np.int8]:
-    """Take the label off wake that lies further from sleep than the card's margin."""
+    """Remove the label of wake further from sleep than the margin of the card."""
     asleep = np.flatnonzero(label > 0)
     if not len(asleep) or rule.wake_margin_min is None:
         return label
@@ -241,7 +245,7 @@ def far_wake(label: NDArray[np.int8], card: Card, rule: StageLabels) -> NDArray[
 def beat_labels(
     path: Path, rule: BeatLabels, epochs: int, epoch: int, *, sfreq_hz: float
 ) -> NDArray[np.int8]:
-    """Label each epoch with the last class of the rule's list that has a beat in it, else -1.
+    """Label each epoch with the last class of the rule that has a beat in it, else -1.
 
     Parameters
     ----------
@@ -264,7 +268,7 @@ def beat_labels(
 
 
 class _Stem(str):
-    """A file's stem that a glob takes literally, once a format has cut it."""
+    """The stem of a file, escaped for use in a glob after formatting."""
 
     def __format__(self, spec: str) -> str:
         return glob.escape(format(str(self), spec))

@@ -1,8 +1,8 @@
-"""From the channels that a file has to those that are wanted, saying which rule gave each.
+"""Match the channels of a file to the wanted channels, and report the rule for each.
 
-The rules of a name, in their order: exact; ignoring case, spaces, a kind in front (``EEG C3``) and
-the sort of separator; synonyms of electrodes. A derivation ``A-B`` that no channel is becomes the
-difference of channels ``A`` and ``B``, or of ``A-X`` and ``B-X``. Aliases come before all of them.
+The rules, in order: exact name; name without case, spaces, a leading kind (``EEG C3``) and the
+type of separator; synonyms of electrodes. A derivation ``A-B`` that is not a channel becomes the
+difference of channels ``A`` and ``B``, or of ``A-X`` and ``B-X``. Aliases precede all of these.
 
 Sources: AASM manual for the names; Nuwer et al. 1998 for T3, T4, T5, T6 = T7, T8, P7, P8.
 """
@@ -21,7 +21,7 @@ _SYNONYMS = {
 
 @dataclass(frozen=True)
 class Derivation:
-    """A wanted channel: ``plus`` minus ``minus`` (None = as it is), and the rule that gave it."""
+    """A wanted channel: ``plus`` minus ``minus`` (None = nothing), and the rule that matched."""
 
     name: str
     plus: str
@@ -35,23 +35,23 @@ def montage(
     aliases: Mapping[str, Sequence[str]] | None = None,
     sources: Mapping[str, str] | None = None,
 ) -> tuple[Derivation, ...]:
-    """Find every wanted channel among those of a file.
+    """Derive every wanted channel from those of a file.
 
     Parameters
     ----------
     available
-        Channel names of the file, each unique; of several that fit, the first is taken.
+        Channel names of the file, each unique; the first match is used.
     wanted
-        Names of the channels to be had, in their order.
+        Names of the wanted channels, in order.
     aliases
-        For a wanted name, what to take for it, best first; tried before its own name.
+        Alternatives for a wanted name, best first; tried before the name itself.
     sources
-        For a wanted name, the only one to take for it: its aliases and its own name are not tried.
+        The only source for a wanted name: neither its aliases nor its name are tried.
 
     Raises
     ------
     ValueError
-        If a channel cannot be had: lists what the file has and what each rule tried.
+        If a channel cannot be derived: lists the channels of the file and what each rule tried.
 
     >>> montage(["F3", "A2"], ["F3-M2"])[0].rule
     "'F3' (exact name) minus 'A2' (synonym of the electrodes)"
@@ -71,7 +71,7 @@ def montage(
 
 
 def _stated(available: Sequence[str], name: str, source: str) -> Derivation | None:
-    """Take the one source that was stated for a name; None = it cannot be had."""
+    """Match the one source that was stated for a name; None = no match."""
     found = _single(available, source) or _difference(available, source)
     if found is None:
         return None
@@ -80,7 +80,7 @@ def _stated(available: Sequence[str], name: str, source: str) -> Derivation | No
 
 
 def _derive(available: Sequence[str], name: str, aliases: Sequence[str]) -> Derivation | None:
-    """Try the aliases of a name, then the name itself; None = it cannot be had."""
+    """Try the aliases of a name, then the name itself; None = no match."""
     for candidate in (*aliases, name):
         found = _single(available, candidate) or _difference(available, candidate)
         if found is None:
@@ -95,7 +95,7 @@ def _derive(available: Sequence[str], name: str, aliases: Sequence[str]) -> Deri
 
 
 def _single(available: Sequence[str], name: str) -> tuple[str, None, str] | None:
-    """Find a channel that is this name, with the rule in words."""
+    """Find a channel with this name, and describe the rule."""
     found = _channel(available, name)
     if found is None:
         return None
@@ -104,7 +104,7 @@ def _single(available: Sequence[str], name: str) -> tuple[str, None, str] | None
 
 
 def _difference(available: Sequence[str], name: str) -> tuple[str, str, str] | None:
-    """Find two channels whose difference is the derivation, with the rule in words."""
+    """Find two channels whose difference is the derivation, and describe the rule."""
     parts = [part.strip() for part in _SEPARATOR.split(name)]
     if len(parts) != 2 or not all(parts):
         return None
@@ -120,15 +120,15 @@ def _difference(available: Sequence[str], name: str) -> tuple[str, str, str] | N
 
 
 def _channel(available: Sequence[str], name: str) -> tuple[str, str] | None:
-    """Find the first channel that a rule takes for this name, and the rule."""
+    """Find the first channel that a rule accepts for this name, and the rule."""
     if name in available:
         return name, "exact name"
     kind, plain = _plain(name)
-    known = [(channel, *_plain(channel)) for channel in available]
-    same_kind = [(c, other) for c, own, other in known if kind is None or own in (kind, None)]
+    channels = [(channel, *_plain(channel)) for channel in available]
+    same_kind = [(c, other) for c, own, other in channels if kind is None or own in (kind, None)]
     for channel, other in same_kind:
         if other == plain:
-            return channel, "same but for case, spaces, kind or separator"
+            return channel, "same except for case, spaces, kind or separator"
     for channel, other in same_kind:
         if _canonical(other) == _canonical(plain):
             return channel, "synonym of the electrodes"
@@ -136,7 +136,7 @@ def _channel(available: Sequence[str], name: str) -> tuple[str, str] | None:
 
 
 def _plain(name: str) -> tuple[str | None, str]:
-    """Split a name into its kind, if it has one in front, and the rest without case and spaces.
+    """Split a name into its leading kind, if any, and the rest without case and spaces.
 
     >>> _plain(" EEG C3:A2"), _plain("Chin 1-Chin 2")
     (('eeg', 'c3-a2'), (None, 'chin1-chin2'))
@@ -148,7 +148,7 @@ def _plain(name: str) -> tuple[str | None, str]:
 
 
 def _canonical(plain: str) -> str:
-    """Replace every electrode of a plain name by the synonym that stands for all of them."""
+    """Replace every electrode of a plain name by the synonym that represents all of them."""
     return "-".join(_SYNONYMS.get(part, part) for part in plain.split("-"))
 
 
@@ -158,7 +158,7 @@ def _refusal(
     aliases: Mapping[str, Sequence[str]],
     sources: Mapping[str, str],
 ) -> str:
-    """Say what was tried for each channel that cannot be had, and what the file has."""
+    """List what was tried for each channel that cannot be derived, and the file's channels."""
     tried = []
     for name in absent:
         wanted = sources.get(name, name)
@@ -171,8 +171,8 @@ def _refusal(
         if plain.count("-") == 1:
             plus, minus = plain.split("-")
             attempts.append(f"{plus!r} minus {minus!r}, alone or with a common reference")
-        tried.append(f"{name} cannot be had (tried {', '.join(attempts)})")
+        tried.append(f"{name} cannot be derived (tried {', '.join(attempts)})")
     return (
         f"Channel {'; channel '.join(tried)}; the file has "
-        f"{', '.join(map(repr, available)) or 'no channels'}: name one of these for it."
+        f"{', '.join(map(repr, available)) or 'no channels'}: name one of these as its source."
     )

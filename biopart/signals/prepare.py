@@ -1,8 +1,8 @@
-"""From an opened recording to what a store holds: montage, resampling, band-pass, labels.
+"""Prepare an opened recording for a store: montage, resampling, band-pass, labels.
 
 Order: the source's integers -> physical values -> resample (soxr, HQ) -> band-pass (Butterworth
 as second-order sections, forward-backward) -> epochs -> int16. The whole recording is filtered
-before it is cut: filtered per window, edge transients tell a network where the edge is.
+before it is cut: filtered per window, edge transients would tell a network where the edge is.
 """
 
 from collections.abc import Sequence
@@ -25,14 +25,14 @@ from biopart.store.contents import Record
 
 PLAUSIBLE_UV = (0.5, 1000.0)
 NORMAL_99 = 2.5758
-"""Deviations from the mean within which 99 % of a normal distribution lie."""
+"""Range around the mean, in deviations, with 99 % of a normal distribution."""
 ROBUST_RANGE = 600.0
-"""Values beyond this many robust deviations are clipped rather than coarsening all others."""
+"""Values beyond this many robust deviations are clipped, so that others keep resolution."""
 
 
 @dataclass
 class Notes:
-    """What was done to a recording and what is worth knowing of it."""
+    """What was done to a recording, and its warnings."""
 
     montage: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -46,20 +46,20 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
     Parameters
     ----------
     recording : Recording
-        As its reader opened it.
+        As opened by its reader.
     card : Card
         Channels, rate, filter, epochs and label rules.
 
     Returns
     -------
     Record
-        signal int16 (channel, time), label int8 (epoch), bad (segment, 2), attributes with what
-        the montage did, warnings, what was left out and the number of clipped samples.
+        signal int16 (channel, time), label int8 (epoch), bad (segment, 2); attributes with the
+        montage, warnings, what was excluded and the number of clipped samples.
 
     Raises
     ------
     ValueError
-        If a wanted channel cannot be had, marks lie beyond the signal, or no epoch is complete.
+        If a wanted channel cannot be derived, marks lie beyond the signal, or no epoch is complete.
     """
     notes = Notes(warnings=list(recording.warnings), left_out=list(recording.left_out))
     derivations = montage(recording.names, card.channels, card.aliases, card.sources)
@@ -72,13 +72,16 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
     if samples < epoch:
         raise ValueError(
             f"{recording.path.name} is {samples / card.sfreq_hz:g} s long, shorter than one epoch "
-            f"of {card.epoch_s:g} s"
+            f"of {card.epoch_s:g} s; set pad_to_epoch in the card, or a shorter epoch_s"
         )
     label = labels(recording, card, samples, notes.warnings)
     values = _padded(_filtered(values, card, epoch), padding)
     bad = _padded(bad[0], padding), _padded(bad[1], padding)
     if not all(np.isfinite(row).all() for row in values):
-        raise ValueError(f"{recording.path.name}: the filter gave values that are not finite")
+        raise ValueError(
+            f"{recording.path.name}: the filter produced values that are not finite; "
+            "check its channels and the band of the card"
+        )
     keep = _kept(values.shape[1], card, epoch)
     values, missing, marked = values[:, keep], bad[0][:, keep], bad[1][keep]
     tail = samples % epoch
@@ -116,17 +119,17 @@ def _derive(
         _check_rate(channel, card, notes)
         _check_unit(channel, card, notes)
     digital = dict(zip(names, recording.digital(names), strict=True))
-    marks: dict[str, BadSamples] = {}  # of channels in use: two bytes a sample
-    told: dict[str, str] = {}
+    marks: dict[str, BadSamples] = {}  # of the channels in use: two bytes per sample
+    bad_seconds: dict[str, str] = {}
     units = {_unit(channels[d.plus], card) for d in derivations}
     length = min(_resampled_length(channels[d.plus], card) for d in derivations)
-    # One array that every step fills: the first touch of a night's memory costs as much as a step.
+    # One array for every step: the first write to a night's memory costs as much as a step.
     values = np.empty((len(derivations), length), dtype=np.float32)
     absent, bad = np.zeros(values.shape, dtype=bool), np.zeros(length, dtype=bool)
     for place, d in enumerate(derivations):
         for name in {d.plus, d.minus or d.plus} - set(marks):
             marks[name] = bad_samples(digital[name], channels[name], flat_s=card.flat_s)
-            told[name] = _seconds_bad(channels[name], marks[name])
+            bad_seconds[name] = _seconds_bad(channels[name], marks[name])
             notes.clipped += marks[name].clipped
         row = _microvolt(recording, d.plus, digital[d.plus], card)
         gone, poor = marks[d.plus].missing, marks[d.plus].marked
@@ -138,23 +141,26 @@ def _derive(
         _mark_resampled(absent[place], gone, rate, card.sfreq_hz)
         _mark_resampled(bad, poor, rate, card.sfreq_hz)
         later = {n for other in derivations[place + 1 :] for n in (other.plus, other.minus)}
-        for name in {d.plus, d.minus or d.plus} - later:  # a night's channel is tens of megabytes
+        for name in {
+            d.plus,
+            d.minus or d.plus,
+        } - later:  # a night of one channel is tens of megabytes
             del digital[name], marks[name]
-    notes.warnings += [f"{name}: {told[name]}" for name in names if told[name]]
+    notes.warnings += [f"{name}: {bad_seconds[name]}" for name in names if bad_seconds[name]]
     electrical = units <= set(MICROVOLT)
     unit = "uV" if electrical else units.pop() if len(units) == 1 else "mixed"
     return values, (absent, bad), unit
 
 
 def _seconds_bad(channel: Channel, marks: BadSamples) -> str:
-    """Say how many seconds of a channel are flat, missing or clipped; empty where none are."""
+    """State how many seconds of a channel are flat, missing or clipped; empty if none."""
     seconds = {reason: count / channel.sfreq_hz for reason, count in marks.stretches.items()}
     parts = [f"{round(s, 1 if s >= 1 else 4):g} s {reason}" for reason, s in seconds.items() if s]
     return ", ".join(parts)
 
 
 def _check_pair(name: str, plus: Channel, minus: Channel, card: Card) -> None:
-    """Refuse a difference of channels of different rates or incomparable units."""
+    """Refuse a difference of channels with different rates or incomparable units."""
     units = {_unit(plus, card), _unit(minus, card)}
     if plus.sfreq_hz != minus.sfreq_hz:
         kind, values = "sampling rates", f"{plus.sfreq_hz:g} and {minus.sfreq_hz:g} Hz"
@@ -163,15 +169,15 @@ def _check_pair(name: str, plus: Channel, minus: Channel, card: Card) -> None:
     else:
         return
     raise ValueError(
-        f"{name}: {plus.name} and {minus.name} have different {kind}, {values}; their difference "
-        "means nothing, so choose another channel or alias"
+        f"{name}: {plus.name} and {minus.name} have different {kind}, {values}, so they cannot "
+        "be subtracted; choose another channel or alias"
     )
 
 
 def _microvolt(
     recording: Recording, name: str, digital: NDArray[np.integer], card: Card
 ) -> NDArray[np.float32]:
-    """Return physical values as float32, electrical ones in microvolt."""
+    """Return physical values as float32, voltages in microvolts."""
     channel = recording.channels[recording.names.index(name)]
     values = to_physical(digital, channel).astype(np.float32, copy=False)
     factor = MICROVOLT.get(_unit(channel, card), 1.0)
@@ -179,48 +185,47 @@ def _microvolt(
 
 
 def _unit(channel: Channel, card: Card) -> str:
-    """Return the unit of a channel: the card's where that is forced, the file's, the card's."""
+    """Return the unit of a channel: the card's if forced, else the file's, else the card's."""
     if isinstance(card.unit, ForcedUnit):
         return unit_name(card.unit.force)
     return channel.unit or unit_name(card.unit or "")
 
 
 def _check_rate(channel: Channel, card: Card, notes: Notes) -> None:
-    """Refuse a channel whose rate cannot carry the card's band, or take it with a warning."""
+    """Refuse a channel whose rate is too low for the card's band, or accept it with a warning."""
     name, rate, (low, high) = channel.name, channel.sfreq_hz, card.band_hz
     if rate >= card.sfreq_hz:
         return
     if high is None or rate >= 2 * high:
         notes.warnings.append(
-            f"{name} is sampled at {rate:g} Hz and was upsampled to {card.sfreq_hz:g} Hz: above "
-            f"{rate / 2:g} Hz there is nothing in it"
+            f"{name} is sampled at {rate:g} Hz and was upsampled to {card.sfreq_hz:g} Hz: it has "
+            f"no content above {rate / 2:g} Hz"
         )
         return
     sentence = (
-        f"{name} is sampled at {rate:g} Hz, which cannot carry the band of {low or 0:g} to "
-        f"{high:g} Hz"
+        f"{name} is sampled at {rate:g} Hz, too low for the band of {low or 0:g} to {high:g} Hz"
     )
     if card.low_rate == "refuse":
-        raise ValueError(f"{sentence}; choose another channel, or take it by low_rate: keep")
-    notes.warnings.append(f"{sentence}: above {rate / 2:g} Hz there is nothing in it")
+        raise ValueError(f"{sentence}; choose another channel, or accept it with low_rate: keep")
+    notes.warnings.append(f"{sentence}: it has no content above {rate / 2:g} Hz")
 
 
 def _check_unit(channel: Channel, card: Card, notes: Notes) -> None:
-    """Say that a unit is not known, or that electrodes have none."""
+    """Warn if a unit is unknown, or if an electrode has none."""
     unit = _unit(channel, card)
     if not is_known_unit(unit):
         notes.warnings.append(
-            f"{channel.name} has the unit {unit!r}, which is not known: its values were not "
-            "changed; state what it is by unit: {force: uV}"
+            f"{channel.name} has the unknown unit {unit!r}; its values were kept, state the "
+            "correct unit with unit: {force: uV}"
         )
     elif not unit and is_electrode(channel.name):
         notes.warnings.append(
-            f"{channel.name} states no unit: its values were not changed; state one by unit: uV"
+            f"{channel.name} states no unit; its values were kept, state one with unit: uV"
         )
 
 
 def _judged_unit(recording: Recording, derivation: Derivation, card: Card) -> str | None:
-    """Return the unit in which a channel's amplitude is judged as a voltage; None = it is none."""
+    """Return the unit to judge a channel's amplitude as a voltage; None = not a voltage."""
     unit = _unit(recording.channels[recording.names.index(derivation.plus)], card)
     if unit in MICROVOLT:
         return "uV"
@@ -229,7 +234,7 @@ def _judged_unit(recording: Recording, derivation: Derivation, card: Card) -> st
 
 
 def bridged(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """Bridge missing samples by straight lines, so that filters do not spread them.
+    """Interpolate missing samples linearly, so that filters do not spread them.
 
     Examples
     --------
@@ -247,7 +252,7 @@ def bridged(values: NDArray[np.float32], missing: NDArray[np.bool_]) -> NDArray[
 
 
 def resample(values: NDArray[np.float32], from_hz: float, to_hz: float) -> NDArray[np.float32]:
-    """Resample a signal (time,) with soxr's HQ filter; the same rate returns it unchanged.
+    """Resample a signal (time,) with soxr's HQ filter; an equal rate returns it unchanged.
 
     Examples
     --------
@@ -268,7 +273,7 @@ def _resampled_length(channel: Channel, card: Card) -> int:
 def _mark_resampled(
     result: NDArray[np.bool_], mask: NDArray[np.bool_], from_hz: float, to_hz: float
 ) -> None:
-    """Carry marked samples to another rate; a sample is marked if any it stands for is."""
+    """Transfer marked samples to another rate; a sample is marked if any source sample is."""
     for start, stop in segments(mask):
         first = int(np.floor(start * to_hz / from_hz))
         result[first : int(np.ceil(stop * to_hz / from_hz))] = True
@@ -277,10 +282,10 @@ def _mark_resampled(
 def band_pass(
     values: NDArray[np.float32], card: Card, *, out: NDArray[np.float32] | None = None
 ) -> NDArray[np.float32]:
-    """Filter signals (..., time) forward and backward by the card's Butterworth sections.
+    """Filter signals (..., time) forward and backward with the card's Butterworth sections.
 
-    Sections, not (b, a): at 0.1 Hz the latter is unstable and gives NaN. ``out`` is where the
-    result goes, ``values`` itself for instance.
+    Sections, not (b, a): at 0.1 Hz the latter is unstable and gives NaN. ``out`` receives the
+    result and may be ``values`` itself.
     """
     low, high = card.band_hz
     if low is None and high is None:
@@ -301,7 +306,7 @@ def band_pass(
 
 
 def _filtered(values: NDArray[np.float32], card: Card, epoch: int) -> NDArray[np.float32]:
-    """Filter the recording, or each epoch by itself where the card says so."""
+    """Filter the recording, or each epoch separately if the card says so."""
     if card.filter_scope == "recording" or values.shape[1] < epoch:
         return band_pass(values, card, out=values)
     whole = values.shape[1] // epoch * epoch
@@ -310,12 +315,12 @@ def _filtered(values: NDArray[np.float32], card: Card, epoch: int) -> NDArray[np
 
 
 def _padded(values: NDArray[Any], padding: int) -> NDArray[Any]:
-    """Append zeros (False) to the last axis: silence, which is not marked bad."""
+    """Append zeros (False) to the last axis: silence that is not marked bad."""
     return np.pad(values, [(0, 0)] * (values.ndim - 1) + [(0, padding)]) if padding else values
 
 
 def _kept(samples: int, card: Card, epoch: int) -> slice | NDArray[np.int64]:
-    """Return which samples stay: all, or each epoch without its ends where the card says so."""
+    """Return which samples are kept: all, or each epoch without its ends if the card says so."""
     cut = round(card.trim_s * card.sfreq_hz)
     if cut == 0:
         return slice(0, samples)
@@ -328,10 +333,10 @@ def quantise(
 ) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
     """Store values as int16 with a scale per channel.
 
-    One scale for all channels where theirs are within a factor of four. A scale reaches 600
-    robust deviations beyond the median; what lies further is clipped. The deviation is that of a
-    normal distribution with the same 99th percentile: a channel that was unplugged for most of
-    the night has a median deviation near 0 and would be clipped where it lives.
+    One scale for all channels if theirs are within a factor of four. A scale covers 600 robust
+    deviations around the median; values beyond are clipped. The deviation is that of a normal
+    distribution with the same 99th percentile: a channel that was unplugged for most of the night
+    has a median deviation near 0, and its real signal would be clipped.
 
     Parameters
     ----------
@@ -367,7 +372,7 @@ def quantise(
 def _check_amplitude(
     values: NDArray[np.float32], card: Card, units: Sequence[str | None], notes: Notes
 ) -> None:
-    """Warn where the deviation of a voltage, or of what may be one, is not one of a body."""
+    """Warn if the deviation of a voltage, or of a likely voltage, is not physiological."""
     low, high = PLAUSIBLE_UV
     for name, unit, row in zip(card.channels, units, values, strict=True):
         deviation = float(row.std())

@@ -1,7 +1,7 @@
-"""A recording as its file holds it: integers, a scale per channel, own rates, marks.
+"""A recording as stored in its file: integers, a scale per channel, its own rates, marks.
 
 Nothing is resampled, filtered or renamed here. Opening reads the header; samples are read on
-demand, so that a file of 13 channels costs no more than the channels that are wanted.
+demand, so that a file of 13 channels costs no more than the wanted channels.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 QUANTISED_MISSING = -(2**31)
 Start = datetime | time
-"""When sample 0 was taken: a time of day alone where the date is not stated."""
+"""Time of sample 0: a time of day if the date is not stated."""
 _FLOAT32_STEPS = 2**20  # an offset of more steps than this would round float32 values
 
 
@@ -23,7 +23,7 @@ class Channel:
     """One signal of a recording; physical value = digital * scale + offset, in ``unit``.
 
     ``digital_min`` and ``digital_max`` are the limits that the file states (clipping starts
-    there); ``missing`` is the integer that stands for "no sample"; ``fault`` says why the channel
+    there); ``missing`` is the integer for "no sample"; ``fault`` is the reason why the channel
     cannot be read, None = it can.
     """
 
@@ -41,7 +41,7 @@ class Channel:
 
 @dataclass(frozen=True)
 class Mark:
-    """An annotation on the recording's own clock; ``duration_s`` None = holds until the next."""
+    """An annotation on the recording's own clock; ``duration_s`` None = until the next one."""
 
     onset_s: float
     text: str
@@ -50,10 +50,10 @@ class Mark:
 
 @dataclass(frozen=True)
 class Recording:
-    """An opened recording; ``load`` reads the digital samples of channels by their index.
+    """An opened recording; ``load`` reads the digital samples of channels by index.
 
-    ``clock_s`` is what a clock that files beside the recording share shows at sample 0; ``files``
-    are those that hold it, the one that was opened first.
+    ``clock_s`` is the time at sample 0 on a clock shared with other files of the folder; ``files``
+    are the files of the recording, the one that was opened first.
     """
 
     path: Path
@@ -68,7 +68,7 @@ class Recording:
 
     @property
     def sources(self) -> tuple[Path, ...]:
-        """The files that hold it, the one that was opened first."""
+        """The files of the recording, the one that was opened first."""
         return self.files or (self.path,)
 
     @property
@@ -82,7 +82,7 @@ class Recording:
         return max((channel.n_samples / channel.sfreq_hz for channel in self.channels), default=0.0)
 
     def indices(self, names: Sequence[str]) -> list[int]:
-        """Return the positions of the named channels; ValueError lists what there is."""
+        """Return the positions of the named channels; ValueError lists the existing ones."""
         absent = [name for name in names if name not in self.names]
         if absent:
             raise ValueError(
@@ -97,14 +97,14 @@ class Recording:
         return [self.names.index(name) for name in names]
 
     def digital(self, names: Sequence[str]) -> list[NDArray[np.integer]]:
-        """Read the source's integers of the named channels, each (time,)."""
+        """Read the integers of the source for the named channels, each (time,)."""
         return self.load(self.indices(names))
 
     def physical(self, names: Sequence[str]) -> list[NDArray[np.floating]]:
         """Read physical values of the named channels, each (time,), missing samples as NaN.
 
-        float32, or float64 where float32 could not hold a quantisation step of the source: more
-        than 16 bits, or an offset far away from the values.
+        float32, or float64 if float32 could not represent a quantisation step of the source: more
+        than 16 bits, or an offset far from the values.
         """
         channels = [self.channels[index] for index in self.indices(names)]
         return [
@@ -130,7 +130,7 @@ def to_physical(digital: NDArray[np.integer], channel: Channel) -> NDArray[np.fl
 
 
 def quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.int32], float]:
-    """Turn floats into integers and a scale: 2**-30 of the largest; NaN is QUANTISED_MISSING.
+    """Turn floats into integers and a scale: 2**-30 of the maximum; NaN is QUANTISED_MISSING.
 
     >>> quantised(np.array([2.0, -1.0, np.nan]))[0].tolist()
     [1073741824, -536870912, -2147483648]
@@ -144,9 +144,9 @@ def quantised(values: NDArray[np.float64]) -> tuple[NDArray[np.int32], float]:
 
 
 def unique_names(names: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Make channel names unique and say what was changed.
+    """Make channel names unique and report the changes.
 
-    The first of several equal names stays, the others become ``name-1``, ``name-2``, ...; an
+    The first of several equal names is kept, the others become ``name-1``, ``name-2``, ...; an
     empty name becomes ``unnamed``.
 
     Returns

@@ -1,8 +1,8 @@
-"""Write cohorts of simulated nights: PhysioNet/CinC 2018's own layout, or EDF+ pairs.
+"""Write cohorts of simulated nights: the layout of PhysioNet/CinC 2018, or EDF+ pairs.
 
-The files are the real formats, so that everything from fetching on can be tried without a
-download; ``SIMULATED.txt`` at the root and a line in every header say what they are. A night is
-written beside and renamed, and one that is there already is not made again.
+The files have the real formats, so that everything from fetching on can be tested without a
+download; ``SIMULATED.txt`` at the root and a line in every header mark them as simulated. A night
+is written to a temporary path and renamed; an existing night is not simulated again.
 """
 
 import struct
@@ -29,10 +29,10 @@ from biopart.signals.simulate_tracks import SFREQ_HZ
 __all__ = ["MARKER", "SimulatedNight", "simulate_cohort", "simulate_night"]
 
 MARKER = "SIMULATED.txt"
-_VERSION = 1  # of the simulated values; a change of them is a change of this number
+_VERSION = 1  # of the simulated values; increase it when they change
 
 # Digital = physical * gain + baseline, within +-30,000: +-1 mV EEG, 0-100 % SaO2. Baselines
-# differ in the WFDB files, as in real ones, so that a reader that forgets them is found out.
+# differ in the WFDB files, as in real ones, so that a reader that ignores them fails.
 _LIMIT = 30_000
 _GAINS = (30, 30, 30, 30, 30, 30, 30, 30, 20, 20, 20, 300, 8000)
 _BASELINES = (0, -40, 25, 0, 110, -75, 0, 15, 0, -200, 60, 0, 350)
@@ -48,16 +48,17 @@ def simulate_cohort(
     channels: Sequence[str] | None = None,
     report: Callable[[str], None] = lambda message: None,
 ) -> list[Path]:
-    """Write one simulated night per person and return the files that name them.
+    """Write one simulated night per person and return their header files.
 
     Parameters
     ----------
     folder
-        New, empty, or begun by the same call before (finished nights stay as they are).
+        New, empty, or started by an earlier call with the same arguments; finished nights are
+        kept.
     persons
-        Number of nights, at least 1; a person's night does not depend on it.
+        Number of nights, at least 1; does not affect the night of a person.
     hours
-        Length of each night, 0.2 to 24, with its unscored lead-in of 6 to 9 minutes.
+        Length of each night, 0.2 to 24, including its unscored lead-in of 6 to 9 minutes.
     seed
         Non-negative; the same seed gives the same bytes.
     kind
@@ -77,7 +78,7 @@ def simulate_cohort(
     Raises
     ------
     ValueError
-        For an unknown channel or kind, no person, or a folder that holds something else.
+        For an unknown channel or kind, fewer than one person, or a folder with other files.
     """
     rows = _rows(channels)
     if persons < 1:
@@ -122,10 +123,10 @@ def _mark(folder: Path, settings: str) -> None:
     marker = folder / MARKER
     if marker.is_file():
         if marker.read_text() != text:
-            raise ValueError(f"{folder} holds other simulated nights; choose another folder")
+            raise ValueError(f"{folder} has other simulated nights; choose another folder")
         return
     if folder.is_dir() and any(folder.iterdir()):
-        raise ValueError(f"{folder} holds files that are not simulated; choose an empty folder")
+        raise ValueError(f"{folder} has files that are not simulated; choose an empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     marker.write_text(text)
 
@@ -155,7 +156,7 @@ def _write_wfdb(file: Path, record: str, night: SimulatedNight, rows: list[int])
 
 
 def _signal_line(record: str, row: int, values: NDArray[np.int16]) -> str:
-    """Describe one signal as header(5) of WFDB does; 16+24 skips the MATLAB header."""
+    """Describe one signal in the form of WFDB's header(5); 16+24 skips the MATLAB header."""
     total = int(values.sum(dtype=np.int64)) & 0xFFFF
     checksum = total - 0x10000 if total & 0x8000 else total
     scale = f"{_GAINS[row]}({_BASELINES[row]})/{UNITS[row]}"
@@ -174,7 +175,7 @@ def _write_mat(path: Path, digital: NDArray[np.int16]) -> None:
 
 
 def _write_annotations(folder: Path, record: str, night: SimulatedNight) -> None:
-    """Write stage changes and event pairs in the order of time as notes of ``.arousal``."""
+    """Write stage changes and event pairs in order of time as notes of ``.arousal``."""
     notes = [(float(onset), STAGES[stage]) for onset, _, stage in _stage_runs(night)]
     for event in night.events:
         notes += [(event.start_s, f"({event.kind}"), (event.stop_s, f"{event.kind})")]

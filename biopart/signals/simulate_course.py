@@ -1,8 +1,8 @@
-"""What happens in a simulated night: the person, the hypnogram, arousals and breathing events.
+"""The course of a simulated night: the person, the hypnogram, arousals and breathing events.
 
-No signal is made here; ``simulate_night`` turns this course into samples. The figures are rounded
+No signal is made here; ``simulate_night`` turns this course into samples. The values are rounded
 textbook values for adults (AASM scoring manual; Ohayon et al., Sleep 2004), chosen so that stages
-overlap as they do in real nights: simulated data shall test a pipeline, not replace recordings.
+overlap as in real nights: simulated data test a pipeline, they do not replace recordings.
 """
 
 from dataclasses import dataclass
@@ -65,7 +65,7 @@ class Course:
 
 
 def draw_course(rng: np.random.Generator, duration_s: int) -> Course:
-    """Draw a person and what happens in their night of ``duration_s`` seconds."""
+    """Draw a person and the course of their night of ``duration_s`` seconds."""
     person = draw_person(rng)
     lead_in_s = int(rng.integers(6 * 60, 9 * 60 + 1))
     stages = draw_stages(rng, ceil((duration_s - lead_in_s) / EPOCH_S))
@@ -97,8 +97,8 @@ def draw_person(rng: np.random.Generator) -> Person:
 def draw_stages(rng: np.random.Generator, n_epochs: int) -> NDArray[np.int8]:
     """Draw a Markov hypnogram, (n_epochs,) int8, W=0 N1=1 N2=2 N3=3 R=4.
 
-    Per epoch the chain either stays or draws anew among the stages that may follow, weighted by
-    the place in the sleep cycle: W and N1 at its start, N3 early in the night, R late in the
+    In each epoch the chain either stays or draws a new stage among those that may follow, weighted
+    by the position in the sleep cycle: W and N1 at its start, N3 early in the night, R late in the
     cycle and in the night. Cycles are about 95 minutes; a short night has two compressed ones.
     """
     n_cycles = int(np.clip(round(n_epochs / 190), 2, 7))
@@ -120,7 +120,7 @@ def draw_stages(rng: np.random.Generator, n_epochs: int) -> NDArray[np.int8]:
 def _pull(
     night: NDArray[np.float64], cycle: NDArray[np.float64], n_cycles: int
 ) -> NDArray[np.float64]:
-    """Weight the five stages by the place in the night and in the cycle, (n_epochs, 5)."""
+    """Weight the five stages by the position in the night and in the cycle, (n_epochs, 5)."""
     latency = np.exp(-night * n_cycles / 0.08)
     wake = 0.25 + 4.0 * latency + 0.8 * np.exp(-cycle / 0.05)
     light = 0.7 + 0.5 * np.exp(-cycle / 0.08)
@@ -176,7 +176,7 @@ def _draw_breathing(
 
 
 def _apart(events: list[Event], duration_s: int, gap_s: float) -> list[Event]:
-    """Keep the events that end before the recording does and ``gap_s`` after one another."""
+    """Keep events that end within the recording and start ``gap_s`` after the previous one."""
     kept: list[Event] = []
     for event in sorted(events, key=lambda event: event.start_s):
         free = not kept or event.start_s >= kept[-1].stop_s + gap_s

@@ -1,8 +1,8 @@
-"""Turn the course of a simulated night into 13 signals, as PhysioNet 2018 names them.
+"""Turn the course of a simulated night into 13 signals, named as in PhysioNet 2018.
 
 Every rhythm is Gaussian noise shaped in the frequency domain once for the whole night, times a
 gain that follows the stages smoothly (about 1 s), so that neither an epoch nor a window has an
-edge of its own. Spindles, K-complexes, eye movements and beats are waves added where they occur.
+edge in the signal. Spindles, K-complexes, eye movements and beats are added where they occur.
 """
 
 from dataclasses import dataclass
@@ -111,7 +111,7 @@ def simulate_night(seed: int, person: int, hours: float) -> SimulatedNight:
 
 
 def begin_night(seed: int, person: int, hours: float) -> tuple[np.random.Generator, Course]:
-    """Draw who sleeps and what happens, and return the generator that draws the signals.
+    """Draw the person and the course, and return the generator that draws the signals.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Building blocks of simulated signals: shaped noise, gains that follow the stages, waves.
 
 A *track* is one float32 array over the whole night at 200 Hz; a *gain* is an array at 20 Hz with
-one point more than the night has steps, interpolated linearly when it meets a track.
+one point more than the night has steps, interpolated linearly when applied to a track.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def shaped_noise(
 def stage_gain(
     rng: np.random.Generator, course: Course, levels: Sequence[float], spread: float = 0.25
 ) -> Floats:
-    """Draw a gain over the night at the coarse rate: the stage's level, wandering, smooth."""
+    """Draw a gain over the night at the coarse rate: the level of the stage, varying smoothly."""
     stages = np.concatenate([np.zeros(_lead_epochs(course), np.int8), course.stages])
     wander = uniform_filter1d(rng.standard_normal(len(stages)), 3, mode="nearest") * 3**0.5
     gain = np.asarray(levels, np.float64)[stages] * np.exp(spread * wander - spread**2 / 2)
@@ -63,7 +63,7 @@ def _lead_epochs(course: Course) -> int:
 
 
 def _coarse_epochs(course: Course) -> NDArray[np.int64]:
-    """Index of the epoch, lead-in epochs counted first, that each coarse sample lies in."""
+    """Index of the epoch, counting lead-in epochs, that contains each coarse sample."""
     coarse = np.arange(course.duration_s * COARSE_HZ + 1) - course.lead_in_s * COARSE_HZ
     epochs = coarse // (EPOCH_S * COARSE_HZ) + _lead_epochs(course)
     return np.minimum(epochs, _lead_epochs(course) + len(course.stages) - 1)
@@ -108,7 +108,7 @@ def draw_starts(
 
 
 def add_waves(track: Floats, starts: NDArray[np.int64], waves: NDArray[np.float64]) -> None:
-    """Add waves (count, length) at their start samples; one that does not fit is left out."""
+    """Add waves (count, length) at their start samples; a wave that does not fit is skipped."""
     inside = (starts >= 0) & (starts + waves.shape[1] <= len(track))
     samples = starts[inside, None] + np.arange(waves.shape[1])
     np.add.at(track, samples.ravel(), waves[inside].astype(np.float32).ravel())

@@ -1,12 +1,12 @@
-"""Units as files spell them: voltages in every usual form, other known ones, unknown ones."""
+"""Spellings of units: voltages in every common form, other known units, unknown units."""
 
 import re
 import unicodedata
 
 MICROVOLT = {"uV": 1.0, "mV": 1e3, "V": 1e6, "nV": 1e-3}
-"""Microvolt in each unit of voltage."""
-# Micro signs: u, the Greek letter (to which NFKC takes the micro sign), UTF-8 read as Latin-1, and
-# what is left of one that was lost: a point, a question mark, the replacement character.
+"""Microvolts per unit of voltage."""
+# Micro signs: u, the Greek letter (to which NFKC maps the micro sign), UTF-8 read as Latin-1, and
+# remains of a lost one: a point, a question mark, the replacement character.
 _MICRO = "(?:u|\u03bc|\u00e2?\u03bc|\u00e2|\\.|\\?|\ufffd|_|mk|\u043c\u043a|\u00e6|micro ?)"
 _VOLTS = tuple(
     (re.compile(rf"{prefix}(?:v|volts?|\u0432)"), unit)
@@ -41,7 +41,7 @@ def unit_name(text: str) -> str:
 
 
 def is_known_unit(unit: str) -> bool:
-    """Tell a unit whose meaning is known, or none at all, from a spelling that is not known.
+    """Tell whether the meaning of a unit is known, or whether it is empty.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def is_known_unit(unit: str) -> bool:
 
 
 def is_electrode(name: str) -> bool:
-    """Tell a channel that is of electrodes by its name, so that its values are a voltage.
+    """Tell from its name whether a channel is an electrode, so that its values are a voltage.
 
     Examples
     --------

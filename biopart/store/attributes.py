@@ -1,4 +1,4 @@
-"""What a store's attributes say: whether two stores are made alike, and whether of sleep."""
+"""Attributes of a store: whether two stores are prepared alike, and whether of sleep."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 from biopart.codes import STAGES
 from biopart.store.label_rules import StageLabels
 
-# Of a card; they change no value.
+# Keys of a card that change no value.
 NAMES = {"title", "licence", "citation", "origin", "baseline", "max_bad"}
-# What a store meant whose card lacks these keys.
+# What a store whose card lacks these keys was prepared with.
 ADDED: dict[str, Any] = {"pad_to_epoch": False, "flat_s": 1.0, "sources": {}, "low_rate": "refuse"}
 ROOT_KEYS = (
     "format_version",
@@ -23,7 +23,7 @@ ROOT_KEYS = (
 
 
 def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Name the attributes of a store that differ, keys of its card one by one."""
+    """Name the attributes of a store that differ, with each key of its card separately."""
     changed = [key for key in ROOT_KEYS if found.get(key) != wanted.get(key)]
     old, new = found.get("card"), wanted.get("card")
     if "card" in changed and isinstance(old, dict) and isinstance(new, dict):
@@ -35,7 +35,7 @@ def differences(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str
 
 
 def completed(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a card with the keys that have been added since it was written, as they were meant."""
+    """Return a card with defaults for the keys that were added after it was written."""
     whole = ADDED | dict(card)
     labels = whole.get("labels")
     if isinstance(labels, dict) and labels.get("kind") == "stages":
@@ -44,7 +44,7 @@ def completed(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_values(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what of a card a store's values depend on."""
+    """Return the part of a card that affects the values in a store."""
     kept = {key: value for key, value in completed(card).items() if key not in NAMES}
     if isinstance(kept.get("labels"), dict):  # ``unlabelled`` only silences a warning
         kept["labels"] = {k: v for k, v in kept["labels"].items() if k != "unlabelled"}
@@ -52,7 +52,7 @@ def _of_values(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def holds_stages(attributes: Mapping[str, Any]) -> bool:
-    """Tell a sleep cohort by its card's rule for labels, or by their names where it has none."""
+    """Recognise a sleep cohort by the label rule of its card, or by label names without one."""
     rule = attributes.get("card", {}).get("labels")
     if isinstance(rule, dict) and "kind" in rule:
         of_stages = rule["kind"] == "table" and tuple(attributes["label_names"]) == STAGES

@@ -1,4 +1,4 @@
-"""Data set cards: what a data set is, where its files lie, and how it becomes a store.
+"""Data set cards: what a data set is, where its files are, and how it becomes a store.
 
 A card owns rate, filter, montage, epoch length, trimming and label rules; a recipe owns the
 window, the normalisation and everything after.
@@ -23,10 +23,10 @@ class Origin(Strict):
     records_file: str | list[str] | None = Field(
         None, description="list of records below url, or several of them"
     )
-    files: str = Field("*.edf", description="glob of the records' files where there is no list")
-    extra: list[str] = Field(default_factory=list, description="globs of files always wanted")
+    files: str = Field("*.edf", description="glob of the records' files if there is no list")
+    extra: list[str] = Field(default_factory=list, description="globs of files to always fetch")
     match: int | None = Field(
-        None, description="leading characters of a record's file name that its files share"
+        None, description="number of leading characters of a file name that files of a record share"
     )
 
 
@@ -34,7 +34,7 @@ class PersonTable(Strict):
     """A CSV file with age and sex of each person."""
 
     file: str
-    person: str = Field(description="column that holds the person or the record")
+    person: str = Field(description="column with the person or the record")
     age: str | None = Field(None, description="column of the age in years")
     sex: str | None = Field(None, description="column of the sex")
 
@@ -49,31 +49,31 @@ class Table(Strict):
     )
     units: dict[str, str] = Field(default_factory=dict, description="channel -> unit")
     delimiter: str | None = Field(
-        None, description="between cells; null = the first of tab, ; and , in line 1, else spaces"
+        None, description="separator; null = the first of tab, ; and , in line 1, else spaces"
     )
     header: bool | None = Field(
-        None, description="line 1 holds names; null = if no number is in it"
+        None, description="whether line 1 has names; null = yes if it has no number"
     )
     sfreq_hz: float | None = Field(
         None, gt=0, description="regular rate to interpolate to; null = 1 / median step"
     )
     max_gap_s: float | None = Field(
-        None, gt=0, description="longer steps are missing, not bridged; null = 5 median steps"
+        None, gt=0, description="longer steps count as missing; null = 5 median steps"
     )
     start_s: float | None = Field(
-        None, description="time of sample 0; earlier rows are left out; null = the first row's"
+        None, description="time of sample 0; earlier rows are dropped; null = the first row's"
     )
-    stop_s: float | None = Field(None, description="rows after this time are left out")
+    stop_s: float | None = Field(None, description="rows after this time are dropped")
     repeated: Literal["mean", "last"] = Field(
-        "mean", description="what to keep of rows at the same time"
+        "mean", description="what to do with rows at the same time"
     )
 
     @model_validator(mode="after")
     def _check(self) -> "Table":
         if None not in (self.start_s, self.stop_s) and not self.start_s < self.stop_s:  # type: ignore[operator]
             raise ValueError(
-                f"start_s {self.start_s:g} is not before stop_s {self.stop_s:g}: give the part of "
-                "the clock that is wanted"
+                f"start_s {self.start_s:g} is not before stop_s {self.stop_s:g}: give the wanted "
+                "part of the clock"
             )
         numbers = [n for n in (self.time, *self.columns.values()) if isinstance(n, int)]
         if any(number < 1 for number in numbers):
@@ -82,9 +82,9 @@ class Table(Strict):
 
 
 class ForcedUnit(Strict):
-    """A unit that holds whatever the files state."""
+    """A unit that overrides what the files state."""
 
-    force: str = Field(description="unit of the values, for instance uV")
+    force: str = Field(description="unit of the values, for example uV")
 
 
 class Baseline(Strict):
@@ -93,9 +93,9 @@ class Baseline(Strict):
     bands_hz: dict[str, tuple[float, float]] | None = Field(
         None, description="name -> low and high end of a band; null = those of sleep EEG"
     )
-    level: bool = Field(False, description="the mean of a window is a feature too")
+    level: bool = Field(False, description="whether the mean of a window is a feature too")
     floor: float = Field(
-        1e-6, gt=0, description="powers are raised to it, in squared units of the store"
+        1e-6, gt=0, description="lower limit of the powers, in squared units of the store"
     )
 
     @model_validator(mode="after")
@@ -128,13 +128,13 @@ class Card(Strict):
     persons: PersonTable | None = None
     table: Table | None = Field(None, description="how to read recordings that are tables")
     labels: Labels = Field(default_factory=NoLabels)
-    channels: list[str] = Field(min_length=1, description="channels wanted, in order")
+    channels: list[str] = Field(min_length=1, description="wanted channels, in order")
     aliases: dict[str, list[str]] = Field(
         default_factory=dict, description="wanted channel -> names that a file may use for it"
     )
     sources: dict[str, str] = Field(
         default_factory=dict,
-        description="wanted channel -> the only name to take for it; it is there or refused",
+        description="wanted channel -> its only source; refused if the file does not have it",
     )
     sfreq_hz: float = Field(100.0, gt=0, description="sampling rate of the store")
     band_hz: tuple[float | None, float | None] = Field(
@@ -142,7 +142,7 @@ class Card(Strict):
     )
     filter_order: int = Field(4, ge=1, le=8, description="order of the Butterworth filter")
     filter_scope: Literal["recording", "epoch"] = Field(
-        "recording", description="filter the whole recording, or each epoch by itself (leaks)"
+        "recording", description="filter the whole recording, or each epoch separately (leaks)"
     )
     epoch_s: float = Field(30.0, gt=0, description="length of an epoch in seconds")
     trim_s: float = Field(0.0, ge=0, description="seconds cut from both ends of every epoch")
@@ -150,7 +150,9 @@ class Card(Strict):
         False, description="fill a recording shorter than one epoch with zeros, after filtering"
     )
     flat_s: float | None = Field(
-        1.0, gt=0, description="seconds of one value that are marked bad if exceeded; null = never"
+        1.0,
+        gt=0,
+        description="a constant value is marked bad after this many seconds; null = never",
     )
     unit: str | ForcedUnit | None = Field(
         None,
@@ -159,7 +161,7 @@ class Card(Strict):
     )
     low_rate: Literal["refuse", "keep"] = Field(
         "refuse",
-        description="what becomes of a channel whose rate is below twice the upper end of band_hz",
+        description="what to do with a channel whose rate is below twice the upper end of band_hz",
     )
     baseline: Baseline = Field(default_factory=Baseline)
 
@@ -176,12 +178,13 @@ class Card(Strict):
             )
         if not is_whole(self.epoch_s * self.sfreq_hz) or self.epoch_s * self.sfreq_hz < 0.5:
             raise ValueError(
-                f"epoch_s {self.epoch_s:g} at {self.sfreq_hz:g} Hz is no whole number of samples"
+                f"epoch_s {self.epoch_s:g} at {self.sfreq_hz:g} Hz is not a whole number of "
+                "samples; change one of them"
             )
         if not is_whole(self.trim_s * self.sfreq_hz) or 2 * self.trim_s >= self.epoch_s:
             raise ValueError(
                 f"trim_s is {self.trim_s:g}; it must be a whole number of samples and leave "
-                f"something of an epoch of {self.epoch_s:g} s"
+                f"part of an epoch of {self.epoch_s:g} s"
             )
         if compiled(self.person, "person").groups < 1:
             raise ValueError(f"person is {self.person!r}; give a group, e.g. '(tr\\d+)'")
@@ -190,14 +193,14 @@ class Card(Strict):
         return self
 
     def person_in(self, stem: str) -> str:
-        """Return the person that a file's stem names; ValueError where the rule does not fit."""
+        """Return the person in the stem of a file; ValueError if the rule does not fit."""
         found = re.search(self.person, stem)
         if found is None or not found.group(1):
             raise ValueError(f"{stem} does not fit the card's rule for persons, {self.person!r}")
         return found.group(1)
 
     def person_of(self, stem: str) -> str:
-        """Return the person that a file's stem names, or who that person really is."""
+        """Return the person in the stem of a file, or the person it really is."""
         person = self.person_in(stem)
         return self.same_person.get(person, person)
 
@@ -207,7 +210,7 @@ class Card(Strict):
         return self.epoch_s - 2 * self.trim_s
 
     def store_attributes(self, *, simulated: bool) -> dict[str, Any]:
-        """Return the attributes of a store that this card makes."""
+        """Return the attributes of a store prepared by this card."""
         return {
             "card": self.model_dump(mode="json"),
             "epoch_s": self.stored_epoch_s,
@@ -219,7 +222,7 @@ class Card(Strict):
 
 
 def is_whole(samples: float) -> bool:
-    """Tell whether a product of seconds and hertz means a whole number of samples.
+    """Tell whether a product of seconds and hertz is a whole number of samples.
 
     Examples
     --------
@@ -230,7 +233,7 @@ def is_whole(samples: float) -> bool:
 
 
 def load_card(name: str | Path, changes: Sequence[str] = ()) -> Card:
-    """Load a card by its path or by the name of a shipped one.
+    """Load a card by its path or by the name of a shipped card.
 
     Parameters
     ----------
@@ -242,7 +245,7 @@ def load_card(name: str | Path, changes: Sequence[str] = ()) -> Card:
     Raises
     ------
     FileNotFoundError
-        If there is no such card.
+        If the card does not exist.
     ValueError
         If a key is unknown or a value has the wrong type.
     """

@@ -1,4 +1,4 @@
-"""What a store holds under one name: a recording, or a pack of images."""
+"""The content of one record in a store: a recording, or a pack of images."""
 
 import hashlib
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ Arrays = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
 
 @dataclass(frozen=True)
 class Record:
-    """What a store holds of one recording.
+    """The stored form of one recording.
 
     Attributes
     ----------
@@ -26,9 +26,9 @@ class Record:
     label : int8 (epoch,)
         Codes of the cohort's label names, -1 = unknown.
     bad : int64 (segment, 2)
-        Start and stop sample of NaN, flat or clipped stretches.
+        Start and stop sample of missing, flat or clipped segments.
     attributes : dict
-        person, age, sex, source file's name and hash, what the montage did, what was left out.
+        person, age, sex, name and hash of the source file, montage, what was excluded.
     units : str
         Unit of the physical values.
     """
@@ -51,7 +51,7 @@ class Record:
         return len(set(self.scale.tolist())) > 1
 
     def arrays(self) -> Arrays:
-        """Return its arrays by name, with the names of their axes; the grid comes first."""
+        """Return its arrays by name, with the names of their axes; the grid is first."""
         arrays: Arrays = {"signal": (("channel", "time"), self.signal)}
         if self.varied:
             arrays["scale"] = (("channel",), self.scale)
@@ -60,7 +60,7 @@ class Record:
         return arrays
 
     def attributes_of_grid(self) -> dict[str, Any]:
-        """Return the attributes by which xarray decodes the signal."""
+        """Return the attributes that xarray needs to decode the signal."""
         factor = 1.0 if self.varied else float(self.scale[0])
         return {"scale_factor": factor, "_FillValue": MISSING, "units": self.units}
 
@@ -76,7 +76,7 @@ class Record:
             )
 
     def own_attributes(self) -> dict[str, str]:
-        """Return the hash of the signal alone, which tells one recording under two names."""
+        """Return the hash of the signal alone, which reveals one recording under two names."""
         digest = hashlib.sha256(repr(self.signal.shape).encode())
         digest.update(np.ascontiguousarray(self.signal, "<i2").data)
         return {"signal_sha256": digest.hexdigest()}
@@ -92,7 +92,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Images:
-    """What a store holds of one pack of images of one size.
+    """The stored form of a pack of images of one size.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Images:
     names : tuple of str
         Name of each image, unique in the store.
     attributes : dict
-        part (train, test), source, what was left out.
+        part (train, test), source, what was skipped.
     """
 
     grid: ClassVar = "image"
@@ -117,7 +117,7 @@ class Images:
     attributes: dict[str, Any] = field(default_factory=dict)
 
     def arrays(self) -> Arrays:
-        """Return its arrays by name, with the names of their axes; the grid comes first."""
+        """Return its arrays by name, with the names of their axes; the grid is first."""
         return {
             "image": (("image", "channel", "y", "x"), self.image),
             "label": (("image",), self.label),
@@ -144,7 +144,7 @@ class Images:
             )
 
     def own_attributes(self) -> dict[str, str]:
-        """Return nothing: no image is known by its pixels."""
+        """Return nothing: images are not recognised by their pixels."""
         return {}
 
     def digest(self) -> str:
@@ -156,9 +156,9 @@ class Images:
 
 
 def packed(names: Sequence[str]) -> NDArray[np.uint8]:
-    """Write names as UTF-8 in rows of bytes, filled up with zeros: (name, byte).
+    """Encode names as UTF-8 in rows of bytes, padded with zeros: (name, byte).
 
-    zarr v3 has no settled type for text yet; bytes are read by everything.
+    zarr v3 has no settled text type yet; every reader supports bytes.
 
     Examples
     --------
@@ -170,7 +170,7 @@ def packed(names: Sequence[str]) -> NDArray[np.uint8]:
 
 
 def unpacked(rows: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Read names that ``packed`` wrote.
+    """Decode the names that ``packed`` encoded.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Fetch the files of a data set: resumed after a break, checked, never outside their folder.
+"""Fetch the files of a data set: resumable, checked, never outside their folder.
 
-A file is received as ``<name>.part``, checked against its published SHA-256 and only then
-renamed; what is there and agrees is not fetched again. The space it needs is looked at first.
+A file is downloaded as ``<name>.part``, checked against its published SHA-256 and only then
+renamed; a valid local file is not fetched again. The free disk space is checked first.
 """
 
 import hashlib
@@ -53,17 +53,17 @@ def fetch_card(
     report: Callable[[str], None] = _silent,
     pause: Callable[[float], object] = time.sleep,
 ) -> list[Path]:
-    """Fetch the first records of a data set with the lists and extra files that go with them.
+    """Fetch the first records of a data set with the lists and extra files they need.
 
     Parameters
     ----------
     remote
-        Where the data set is and how its files are named.
+        Address of the data set and naming of its files.
     folder
         Root of the copy; paths below it are those of the data set.
     records
-        Number of records, counted over the lists in their order, None for all; more than there
-        are takes all and says so.
+        Number of records, counted over the lists in order, None for all; a number larger than the
+        data set fetches all and reports it.
     report
         Called with one line per step.
     pause
@@ -72,7 +72,7 @@ def fetch_card(
     Returns
     -------
     list of Path
-        The files wanted, there and checked, in the order of the published list.
+        The requested local files, checked, in the order of the published list.
 
     Raises
     ------
@@ -87,7 +87,7 @@ def fetch_card(
         path = _fresh(source, name, folder, pause, checksum=sums.get(name))
         listed += read_records(path.read_text(encoding="utf-8"), name)
     if records is not None and records > len(listed):
-        report(f"{records} records wanted, there are {len(listed)}: all are taken")
+        report(f"{records} records requested, {len(listed)} exist: fetching all")
     wanted = pick_files(list(sums), select_records(listed, records), remote)
     return fetch_files(
         remote.url,
@@ -110,7 +110,7 @@ def fetch_files(
     pause: Callable[[float], object] = time.sleep,
     options: Mapping[str, object] | None = None,
 ) -> list[Path]:
-    """Fetch files below an address into a folder, going on where a broken call stopped.
+    """Fetch files below an address into a folder; resume an interrupted call.
 
     Parameters
     ----------
@@ -119,10 +119,10 @@ def fetch_files(
     names
         Paths below it, with forward slashes.
     folder
-        Where they go, under the same paths.
+        Target folder; the paths below it are the same.
     checksums
-        SHA-256 in hexadecimal by name. A file without one counts as there when its size is
-        right, and its ``.part`` of an earlier call is not trusted.
+        SHA-256 in hexadecimal by name. A file without one is complete if its size is correct, and
+        its ``.part`` of an earlier call is not reused.
     report, pause, options
         As in ``fetch_card`` and ``Remote``.
 
@@ -134,7 +134,7 @@ def fetch_files(
     Raises
     ------
     ValueError
-        If a name leaves the folder, the disk is too small, or a checksum does not agree.
+        If a name leaves the folder, the disk is too small, or a checksum differs.
     FileNotFoundError
         If the source has no such file.
     ConnectionError
@@ -162,27 +162,29 @@ def safe_path(folder: Path, name: str) -> Path:
     Raises
     ------
     ValueError
-        If it would lie elsewhere: by "..", an absolute path, a drive, or a symbolic link.
+        If it would be elsewhere: through "..", an absolute path, a drive, or a symbolic link.
     """
     path = folder / check_name(name)
     for end in (path, _part(path)):
         if not end.resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{name!r} leaves {folder} by a symbolic link; nothing is fetched")
+            raise ValueError(
+                f"{name!r} leaves {folder} through a symbolic link; nothing is fetched"
+            )
     return path
 
 
 def check_space(folder: Path, needed: int) -> None:
-    """Refuse to begin if the disk of ``folder`` has fewer than ``needed`` bytes free.
+    """Refuse to start if the disk of ``folder`` has fewer than ``needed`` bytes free.
 
     Raises
     ------
     ValueError
-        With both figures.
+        With both numbers.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise ValueError(
-            f"{needed / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free in {folder}; "
+            f"{needed / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free in {folder}; "
             "choose another disk or fewer records"
         )
 
@@ -195,7 +197,7 @@ def _fresh(
     *,
     checksum: str | None = None,
 ) -> Path:
-    """Fetch one list anew, since a list of the same size may have changed."""
+    """Fetch one list again, since a list of the same size may have changed."""
     folder.mkdir(parents=True, exist_ok=True)
     target = safe_path(folder, name)
     if checksum is None or not _agrees(target, checksum):
@@ -206,7 +208,7 @@ def _fresh(
 def _sizes(
     source: Source, names: Sequence[str], pause: Callable[[float], object]
 ) -> dict[str, int | None]:
-    """Ask the sizes of files, eight at a time."""
+    """Request the sizes of files, eight at a time."""
     with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda name: _insist(lambda: source.size(name), name, pause), names)
         return dict(zip(names, found, strict=True))
@@ -223,20 +225,20 @@ def _fetch(
     part = _part(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     if checksum is None:
-        part.unlink(missing_ok=True)  # nothing could tell a mixture of two versions
+        part.unlink(missing_ok=True)  # a mixture of two versions could not be detected
     _insist(lambda: _receive(source, name, part), name, pause)
     if checksum is not None and not _agrees(part, checksum):
         found = _sha256(part)
         part.unlink()
         raise ValueError(
-            f"{name} has SHA-256 {found}, the published one is {checksum.lower()}; the part was "
-            "deleted, fetch it again"
+            f"{name} has SHA-256 {found}, but the published one is {checksum.lower()}; the partial "
+            "file was deleted, fetch it again"
         )
     part.replace(target)
 
 
 def _receive(source: Source, name: str, part: Path) -> None:
-    """Append what is missing of a file, or write all of it where the source starts over."""
+    """Append the missing bytes of a file, or write all of it if the source starts over."""
     start = part.stat().st_size if part.exists() else 0
     with source.open(name, start) as stream:
         with part.open("ab" if stream.start else "wb") as file:
@@ -258,7 +260,7 @@ def _insist(action: Callable[[], T], name: str, pause: Callable[[float], object]
             reason = error
     raise ConnectionError(
         f"{name}: the connection broke {ATTEMPTS} times ({reason}); "
-        "run the same again later to go on from here"
+        "run the same command later to continue from here"
     ) from reason
 
 

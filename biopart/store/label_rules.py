@@ -1,4 +1,4 @@
-"""How recordings of a data set get their labels: the kinds of rule that a card may hold."""
+"""Label rules of a card: how recordings of a data set get their labels."""
 
 import re
 from pathlib import PurePosixPath, PureWindowsPath
@@ -23,7 +23,7 @@ CODES: dict[str, dict[int, str]] = {
     # DREAMS database (University of Mons): -1 movement, -2 and -3 unknown.
     "dreams": {5: "W", 4: "R", 3: "N1", 2: "N2", 1: "N3", 0: "N3"},
 }
-"""What the numbers of a hypnogram mean, by the name of a convention; negative = unscored."""
+"""Meaning of the numbers of a hypnogram by the name of a convention; negative = unscored."""
 
 
 class StageColumns(Strict):
@@ -38,17 +38,17 @@ class StageColumns(Strict):
 
 
 class StageLabels(Strict):
-    """Sleep stages, as annotations of the recording or in a file beside it."""
+    """Sleep stages, as annotations of the recording or in a separate file."""
 
     kind: Literal["stages"] = "stages"
     annotation: str | None = Field(None, description="extension of a WFDB annotation file")
     hypnogram: str | None = Field(
-        None, description="glob of a hypnogram beside the recording; {stem} is the file's stem"
+        None, description="glob of a hypnogram relative to the recording; {stem} is the file's stem"
     )
     codes: str | dict[int, str | None] | None = Field(
         None,
-        description="what numbers mean: " + ", ".join(CODES) + ", or {0: W, 1: R, ...} with null "
-        "= unscored; null = refused where it is not certain",
+        description="meaning of numbers: " + ", ".join(CODES) + ", or {0: W, 1: R, ...} with null "
+        "= unscored; null = refused if ambiguous",
     )
     words: dict[str, str | None] = Field(
         default_factory=dict,
@@ -61,18 +61,18 @@ class StageLabels(Strict):
     epoch_s: float | None = Field(
         None,
         gt=0,
-        description="length of a scored epoch in seconds, where the hypnogram gives no times; "
-        "null = that which fits the recording",
+        description="length of a scored epoch in seconds, if the hypnogram gives no times; "
+        "null = the length that fits the recording",
     )
     clock: Literal["compare", "ignore"] = Field(
         "compare",
-        description="whether the start of a hypnogram is compared with that of its recording",
+        description="whether to compare the start of a hypnogram with that of its recording",
     )
     first_epoch: Literal[0, 1] | None = Field(
-        None, description="number of the first epoch; null = that which fits the recording"
+        None, description="number of the first epoch; null = the number that fits the recording"
     )
     wake_margin_min: float | None = Field(
-        None, description="wake further than this from sleep is left unlabelled, in minutes"
+        None, description="wake further than this from sleep is unlabelled, in minutes"
     )
     unlabelled: list[str] = Field(
         default_factory=list,
@@ -82,7 +82,7 @@ class StageLabels(Strict):
     @field_validator("words", mode="before")
     @classmethod
     def _as_text(cls, words: object) -> object:
-        """Take the numbers that YAML makes of words as the text that they are in a file."""
+        """Convert numbers that YAML made from words back to their text in a file."""
         return {str(k): v for k, v in words.items()} if isinstance(words, dict) else words
 
     @model_validator(mode="after")
@@ -91,8 +91,8 @@ class StageLabels(Strict):
             (self.hypnogram or "").format(stem="")
         except (LookupError, AttributeError, ValueError):
             raise ValueError(
-                f"hypnogram is {self.hypnogram!r}; only {{stem}} may stand in braces, for "
-                "instance '{stem:.7}?-Hypnogram.edf'"
+                f"hypnogram is {self.hypnogram!r}; only {{stem}} may be in braces, for example "
+                "'{stem:.7}?-Hypnogram.edf'"
             ) from None
         if self.hypnogram is not None:
             check_glob(self.hypnogram, "hypnogram")
@@ -101,7 +101,7 @@ class StageLabels(Strict):
         if isinstance(self.codes, str) and self.codes not in CODES:
             raise ValueError(
                 f"codes is {self.codes!r}; give one of {', '.join(CODES)}, or each number's stage, "
-                "for instance {0: W, 1: R, 2: N1}"
+                "for example {0: W, 1: R, 2: N1}"
             )
         meanings = {} if self.codes is None or isinstance(self.codes, str) else self.codes
         for key, allowed, given in (
@@ -148,7 +148,7 @@ class FileLabels(Strict):
 
 
 class BeatLabels(Strict):
-    """Beat annotations: an epoch takes the last class of the list that occurs in it."""
+    """Beat annotations: an epoch gets the last class of the list that occurs in it."""
 
     kind: Literal["beats"]
     annotation: str = Field(description="extension of the WFDB annotation file")
@@ -161,30 +161,30 @@ class BeatLabels(Strict):
 
 
 class TableLabels(Strict):
-    """Codes at times, in a table beside the recording; its times are on the recording's clock."""
+    """Codes at times, in a separate table on the clock of the recording."""
 
     kind: Literal["table"]
     file: str = Field(
-        description="glob of the table beside the recording; {stem} is the recording's stem, "
+        description="glob of the table relative to the recording; {stem} is the recording's stem, "
         "{person} the group of the card's rule for persons"
     )
     codes: dict[str, str | None] = Field(
         min_length=1, description="code in the table -> label name; null = unlabelled"
     )
-    duration_s: float = Field(30.0, gt=0, description="seconds that a row's code holds for")
+    duration_s: float = Field(30.0, gt=0, description="duration of a row's code in seconds")
     time: int | str = Field(1, description="column of the onset in seconds: name, or number from 1")
     code: int | str = Field(2, description="column of the code: name, or number from 1")
     delimiter: str | None = Field(
-        None, description="between cells; null = the first of tab, ; and , in line 1, else spaces"
+        None, description="separator; null = the first of tab, ; and , in line 1, else spaces"
     )
     header: bool | None = Field(
-        None, description="line 1 holds names; null = if no number is in it"
+        None, description="whether line 1 has names; null = yes if it has no number"
     )
 
     @field_validator("codes", mode="before")
     @classmethod
     def _as_text(cls, codes: object) -> object:
-        """Take the numbers that YAML makes of codes as the text that they are in a table."""
+        """Convert numbers that YAML made from codes back to their text in a table."""
         return (
             {str(code): name for code, name in codes.items()} if isinstance(codes, dict) else codes
         )
@@ -195,17 +195,17 @@ class TableLabels(Strict):
             self.file.format(stem="", person="")
         except (LookupError, AttributeError, ValueError):
             raise ValueError(
-                f"file is {self.file!r}; only {{stem}} and {{person}} may stand in braces, for "
-                "instance '{person}_stages.txt'"
+                f"file is {self.file!r}; only {{stem}} and {{person}} may be in braces, for "
+                "example '{person}_stages.txt'"
             ) from None
         check_glob(self.file, "file")
         if not self.names:
-            raise ValueError("codes gives no label a name; give one, for instance {0: W}")
+            raise ValueError("codes names no label; give one, for example {0: W}")
         return self
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Label names by code: all stages where each is one, else in the order of ``codes``."""
+        """Label names by code: all stages if each is one, else in the order of ``codes``."""
         given = tuple(dict.fromkeys(name for name in self.codes.values() if name is not None))
         return STAGES if given and set(given) <= set(STAGES) else given
 
@@ -227,19 +227,21 @@ Labels = Annotated[
 
 
 def compiled(pattern: str, what: str) -> re.Pattern[str]:
-    """Compile a regular expression; ValueError says what is wrong with it."""
+    """Compile a regular expression; ValueError states what is wrong with it."""
     try:
         return re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"{what} is {pattern!r}, no regular expression: {error}") from None
+        raise ValueError(
+            f"{what} is {pattern!r}, which is not a regular expression: {error}"
+        ) from None
 
 
 def check_glob(glob: str, what: str) -> None:
-    """Refuse a glob that is empty or leads out of the folder that it is for."""
+    """Refuse a glob that is empty or leaves its folder."""
     path = PurePosixPath(glob)
     outside = path.is_absolute() or PureWindowsPath(glob).anchor or ".." in path.parts
     if outside or not path.parts:
         raise ValueError(
-            f"{what} holds the glob {glob!r}; give one below the folder, without a leading / and "
-            "without '..', for instance 'training/*/*.hea'"
+            f"{what} has the glob {glob!r}; give one below the folder, without a leading / and "
+            "without '..', for example 'training/*/*.hea'"
         )

@@ -1,7 +1,7 @@
-"""Read the lists that a data set publishes and choose the files of its first records.
+"""Read the published lists of a data set and choose the files of its first records.
 
 PhysioNet's layouts differ: a list of folders (2018), of records (mitdb), of files whose labels
-have other names (sleep-edfx), or no list at all. ``Remote`` says which, one per data set card.
+have other names (sleep-edfx), or no list. ``Remote`` describes the layout, one per data set card.
 """
 
 import fnmatch
@@ -13,26 +13,26 @@ from pathlib import PurePosixPath
 
 @dataclass(frozen=True)
 class Remote:
-    """Where a data set lies and which of its files make up a record.
+    """Address of a data set and the files that make up a record.
 
     Attributes
     ----------
     url
-        Folder of the data set: ``https://...`` or whatever fsspec knows (``s3://bucket/x``).
+        Folder of the data set: ``https://...`` or any address for fsspec (``s3://bucket/x``).
     records_file
-        List of records, one a line, relative to its own folder ("training/RECORDS"); a line
-        names a folder ("tr03-0005/"), a record ("100") or a file ("SC4001E0-PSG.edf").
-        Several such lists count in their order. None: every file that fits ``files`` belongs to
-        a record.
+        List of records, one per line, relative to its own folder ("training/RECORDS"); a line
+        names a folder ("tr03-0005/"), a record ("100") or a file ("SC4001E0-PSG.edf"). Several
+        lists count in order. None: every file that fits ``files`` belongs to a
+        record.
     files
-        Glob of the records' files where there is no list.
+        Glob of the records' files if there is no list.
     extra
-        Globs of files fetched whatever the records are ("age-sex.csv").
+        Globs of files to fetch for any choice of records ("age-sex.csv").
     match
-        Leading characters of a record's file name that all its files share; None: the whole
-        name without its extension.
+        Number of leading characters of a file name that all files of a record share; None: the
+        whole name without its extension.
     sums_file
-        The published list of SHA-256 sums, which is also the list of what there is.
+        The published list of SHA-256 sums, which also lists all files.
     options
         Settings for fsspec, such as ``{"anon": True}`` for a public bucket.
     """
@@ -53,12 +53,12 @@ class Remote:
 
 
 def read_sha256sums(text: str) -> dict[str, str]:
-    r"""Read a list of SHA-256 sums, ``<sum> <path>`` a line, as {path: sum}.
+    r"""Read a list of SHA-256 sums, ``<sum> <path>`` per line, as {path: sum}.
 
     Raises
     ------
     ValueError
-        If a line is something else, or its path leaves the folder.
+        If a line has another form, or its path leaves the folder.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def read_sha256sums(text: str) -> dict[str, str]:
 
 
 def read_records(text: str, records_file: str) -> list[str]:
-    r"""Read a list of records as paths below the data set's own root.
+    r"""Read a list of records as paths below the root of the data set.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def read_records(text: str, records_file: str) -> list[str]:
 
 
 def select_records(records: Sequence[str], count: int | None) -> list[str]:
-    """Take the first ``count`` records, all for None or where there are fewer.
+    """Select the first ``count`` records; all for None or if there are fewer.
 
     Examples
     --------
@@ -100,7 +100,7 @@ def select_records(records: Sequence[str], count: int | None) -> list[str]:
     ['100', '101']
     """
     if count is not None and count < 1:
-        raise ValueError(f"records is {count}; fetch at least 1, or leave it out for all")
+        raise ValueError(f"records is {count}; fetch at least 1, or omit it for all")
     return list(records[:count])
 
 
@@ -128,7 +128,7 @@ def pick_files(names: Sequence[str], records: Sequence[str], remote: Remote) -> 
 
 
 def derive_records(names: Sequence[str], remote: Remote) -> list[str]:
-    """List the records of a data set without a list: what its files' names begin with.
+    """Derive the records of a data set without a list from its file names.
 
     Raises
     ------
@@ -151,7 +151,7 @@ def derive_records(names: Sequence[str], remote: Remote) -> list[str]:
 
 
 def check_name(name: str) -> str:
-    """Return a path of a list if it is plainly below its folder.
+    """Return a path of a list if it is inside its folder.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def check_name(name: str) -> str:
     parts = name.split("/")
     bad = name.startswith("/") or ".." in parts or "\\" in name or "\0" in name
     if bad or re.match(r"[A-Za-z]:", name) or name in ("", "."):
-        raise ValueError(f"{name!r} is no path inside the data set's folder; nothing is fetched")
+        raise ValueError(f"{name!r} is not a path inside the data set's folder; nothing is fetched")
     return name
 
 

@@ -1,7 +1,7 @@
-"""Who a person is: one of a data set, also in other spellings and under other names.
+"""Identity of persons: across data sets, spellings and names.
 
-A name alone says little: persons of two data sets may be named alike, and one person may be
-spelled in two ways or stand under two names with the same recording.
+A name alone is not enough: persons of two data sets may share a name, and one person may have two
+spellings or two names with the same recording.
 """
 
 import re
@@ -11,11 +11,11 @@ from typing import Any
 
 from biopart.store.records import Store
 
-_HASH = 16  # hexadecimal digits of a hash that are kept with weights
+_HASH = 16  # hexadecimal digits of a hash that are stored with weights
 
 
 def canonical(person: str) -> str:
-    """Return what is the same of all spellings of a person.
+    """Return what all spellings of a person have in common.
 
     Examples
     --------
@@ -28,20 +28,20 @@ def canonical(person: str) -> str:
 
 @dataclass(frozen=True)
 class Met:
-    """Whom a model has met in its training.
+    """The persons that a model was trained on.
 
     Attributes
     ----------
     dataset : str
         Name of the card of its data.
     persons : frozenset of str
-        Persons of that data set, images by their names.
+        Persons of that data set; images are persons by their names.
     elsewhere : mapping
-        Data set -> its persons, where weights came from other data sets.
+        Data set -> its persons, if weights came from other data sets.
     recordings : frozenset of str
-        Beginnings of the hashes of the recordings' files.
+        First digits of the hashes of the recordings' files.
     images : bool
-        Whether the persons are names of images, which have one spelling.
+        Whether the persons are names of images, which have only one spelling.
     """
 
     dataset: str = ""
@@ -52,7 +52,7 @@ class Met:
 
     @classmethod
     def of(cls, about: Mapping[str, Any]) -> "Met":
-        """Read what weights say of themselves; those that say nothing have met nobody."""
+        """Read the persons from the metadata of weights; none without metadata."""
         return cls(
             str(about.get("dataset") or (about.get("card") or {}).get("name") or ""),
             frozenset(map(str, about.get("seen") or ())),
@@ -62,7 +62,7 @@ class Met:
         )
 
     def __or__(self, other: "Met") -> "Met":
-        """Return whom either has met, as a model of the first one's data set."""
+        """Return the persons of both, as a model of the first one's data set."""
         elsewhere = {name: set(persons) for name, persons in self.elsewhere.items()}
         given = [(other.dataset, other.persons), *other.elsewhere.items()]
         persons = set(self.persons)
@@ -81,7 +81,7 @@ class Met:
         )
 
     def about(self) -> dict[str, Any]:
-        """Return what weights say of themselves."""
+        """Return the persons as metadata for weights."""
         return {
             "dataset": self.dataset,
             "seen": sorted(self.persons),
@@ -90,10 +90,10 @@ class Met:
         }
 
     def among(self, dataset: str, persons: Iterable[str], store: Store | None = None) -> list[str]:
-        """Return which persons of a data set have been met, sorted.
+        """Return which persons of a data set were in the training, sorted.
 
-        By their names in any spelling where it is the same data set, and by the bytes of their
-        recordings whatever they are called.
+        Compared by name in any spelling if the data set is the same, and by the bytes of their
+        recordings under any name.
         """
         spelled = str if self.images else canonical
         own = self.persons if dataset == self.dataset else self.elsewhere.get(dataset, frozenset())
@@ -105,7 +105,7 @@ class Met:
 
 
 def hashes_by_person(store: Store) -> dict[str, set[str]]:
-    """Return the beginnings of the hashes of each person's recordings, of files and of signals."""
+    """Return the first digits of the hashes of each person's recordings, files and signals."""
     found: dict[str, set[str]] = {}
     for record, person in store.persons.items():
         about = store.about(record)
@@ -115,7 +115,7 @@ def hashes_by_person(store: Store) -> dict[str, set[str]]:
 
 
 def recordings_of(store: Store, persons: Collection[str]) -> frozenset[str]:
-    """Return the beginnings of the hashes of persons' recordings; of images there are none."""
+    """Return the first digits of the hashes of persons' recordings; none for images."""
     if store.holds_images:
         return frozenset()
     wanted = set(persons)
@@ -124,7 +124,7 @@ def recordings_of(store: Store, persons: Collection[str]) -> frozenset[str]:
 
 
 def doubtful_persons(store: Store) -> list[str]:
-    """Say which recordings are of two persons, and which persons differ in spelling alone."""
+    """List recordings that belong to two persons, and persons that differ only in spelling."""
     if store.holds_images:
         return []
     holders: dict[str, set[str]] = {}
@@ -133,11 +133,11 @@ def doubtful_persons(store: Store) -> list[str]:
         spellings.setdefault(canonical(person), set()).add(person)
         for one in hashes:
             holders.setdefault(one, set()).add(person)
-    remedy = "prepare the store anew with same_person in the card, or without one of them"
+    remedy = "prepare the store again with same_person in the card, or without one of them"
     several = sorted({tuple(sorted(some)) for some in holders.values() if len(some) > 1})
-    lines = [f"one recording is of the persons {' and '.join(some)}: {remedy}" for some in several]
+    lines = [f"the persons {' and '.join(some)} share one recording: {remedy}" for some in several]
     for some in spellings.values():
         if len(some) > 1:
             names = " and ".join(sorted(some))
-            lines.append(f"the persons {names} differ in their spelling alone: {remedy}")
+            lines.append(f"the persons {names} differ only in spelling: {remedy}")
     return lines

@@ -1,4 +1,4 @@
-"""A cohort of recordings, or a collection of images, as one zarr v3 group in two layouts.
+"""A cohort of recordings, or an image collection, as one zarr v3 group in two layouts.
 
 ``training``: one uncompressed chunk per record, memory-mapped. ``archive``: sharded and
 compressed (blosc lz4 with bitshuffle), for object stores. One class reads both.
@@ -22,10 +22,10 @@ from biopart.store.contents import Images, Record, unpacked
 FORMAT_VERSION = 1
 _OF_A_RECORDING = ("signal", "label", "bad")
 _READ: dict[str, Any] = {"mode": "r", "zarr_format": 3}
-# Codecs that unpack numbers and do nothing else.
+# Codecs that decode numbers and do nothing else.
 CODECS = {"bytes", "blosc", "sharding_indexed", "crc32c", "zstd", "gzip", "transpose"}
 IMAGE_AXES = ("channel", "y", "x")
-# What zarr, xarray, numpy and json raise on files that are damaged or gone.
+# What zarr, xarray, numpy and json raise on damaged or missing files.
 _UNREADABLE = (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError)
 
 
@@ -56,23 +56,23 @@ class Store:
     Raises
     ------
     FileNotFoundError
-        If there is nothing at ``path``.
+        If ``path`` does not exist.
     ValueError
-        If it is no store of ours or has another format version.
+        If it is not a biopart store or has another format version.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = path if "://" in str(path) else Path(path)
         if isinstance(self.path, Path) and not self.path.is_dir():
             raise FileNotFoundError(
-                f"no store at {path}; make one with: biopart prepare CARD --raw DIR --out {path}"
+                f"store {path} does not exist; make it: biopart prepare CARD --raw DIR --out {path}"
             )
         try:
             self.group = zarr.open_group(self.path, mode="r", zarr_format=3, use_consolidated=False)
         except (FileNotFoundError, ValueError, TypeError) as error:
-            raise ValueError(f"{path} is not a store, a zarr v3 group: {error}") from error
+            raise ValueError(f"{path} is not a store (a zarr v3 group): {error}") from error
         self.attributes: dict[str, Any] = dict(self.group.attrs)
-        self._whole: set[str] = set()  # records whose missing chunks were found to be right
+        self._whole: set[str] = set()  # records whose missing chunks were verified
         version = self.attributes.get("format_version")
         if version is None:
             raise ValueError(f"{path} is not a store: its zarr group has no format_version")
@@ -98,14 +98,14 @@ class Store:
         return len(self.records)
 
     def __getitem__(self, record: str) -> xarray.Dataset:
-        """Open one record as an xarray.Dataset in physical units, lazily where one scale will do.
+        """Open one record as an xarray.Dataset in physical units, lazily if it has one scale.
 
-        A ``scale`` per channel is multiplied in, and is not among the variables. A pack of images
+        A ``scale`` per channel is multiplied in and is not among the variables. A pack of images
         has their names as a coordinate.
         """
         with self._named(record):
             for name in ("image", "label", "name") if self.holds_images else _OF_A_RECORDING:
-                self._array(record, name)  # refuses what is damaged or not of this format
+                self._array(record, name)  # refuses damaged or foreign arrays
             data: xarray.Dataset = xarray.open_zarr(
                 self.path, group=record, chunks=None, consolidated=False, zarr_format=3
             )
@@ -118,7 +118,7 @@ class Store:
 
     @property
     def holds_images(self) -> bool:
-        """Whether the store's records are packs of images."""
+        """Whether the records of the store are packs of images."""
         return tuple(self.attributes.get("axes", ())) == IMAGE_AXES
 
     @property
@@ -150,14 +150,14 @@ class Store:
 
     @cached_property
     def persons(self) -> dict[str, str]:
-        """Person of each record; of a pack of images, whose units are its images, nobody."""
+        """Person of each record; packs of images have none, since each image is its own unit."""
         if self.holds_images:
             return {}
         return {record: str(self.about(record)["person"]) for record in self.records}
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the store's attributes and each record's name, person and arrays' hash."""
+        """SHA-256 of the store's attributes and of each record's name, person and array hash."""
         parts = [repr(sorted((k, repr(v)) for k, v in self.attributes.items()))]
         for record in self.records:
             about = self.about(record)
@@ -170,7 +170,7 @@ class Store:
             return dict(zarr.open_group(self.group.store, path=record, **_READ).attrs)
 
     def digest(self, record: str) -> str:
-        """Return the SHA-256 of a record's arrays as they are; ``about`` has the written one's."""
+        """Return the SHA-256 of a record's current arrays; ``about`` has the one at writing."""
         if self.holds_images:
             return Images(self.images(record), self.label(record), self.names(record)).digest()
         arrays = self.signal(record), self.scale(record), self.label(record), self.bad(record)
@@ -192,7 +192,7 @@ class Store:
             return unpacked(np.asarray(self._array(record, "name")[:], dtype=np.uint8))
 
     def _grid(self, record: str, name: str, dtype: str) -> NDArray[Any]:
-        """Return signal or images, mapped where they are one raw chunk of a local folder."""
+        """Return signal or images, memory-mapped if they are one raw chunk of a local folder."""
         with self._named(record):
             array = self._array(record, name)
             raw = self._raw_chunk(record, name)
@@ -224,13 +224,13 @@ class Store:
             return np.asarray(self._array(record, "label")[:])
 
     def bad(self, record: str) -> NDArray[np.int64]:
-        """Return start and stop of bad stretches in samples, (segment, 2)."""
+        """Return start and stop of bad segments in samples, (segment, 2)."""
         with self._named(record):
             return np.asarray(self._array(record, "bad")[...], dtype=np.int64).reshape(-1, 2)
 
     @contextmanager
     def _named(self, record: str) -> Iterator[None]:
-        """Say which record could not be read, whatever zarr, numpy or the disk says of it."""
+        """Name the record that could not be read, for any error of zarr, numpy or the disk."""
         if record not in self.records:
             raise ValueError(
                 f"no record {record!r} in {self.path}; it has {', '.join(self.records)}"
@@ -244,18 +244,18 @@ class Store:
             ) from error
 
     def _array(self, record: str, name: str) -> zarr.Array[Any]:
-        """Open an array of a record, of zarr v3 alone, with plain numbers and none of it lost."""
+        """Open an array of a record: zarr v3 only, plain numbers, no missing chunks."""
         array = zarr.open_array(self.group.store, path=f"{record}/{name}", **_READ)
         strange = codecs_of(array.metadata.to_dict()["codecs"]) - CODECS
         if strange or array.dtype.kind not in "iuf":
-            raise ValueError(f"{name} is packed by {', '.join(strange) or array.dtype}")
+            raise ValueError(f"{name} is encoded by {', '.join(strange) or array.dtype}")
         self._check_chunks(record, name, array)
         return array
 
     def _check_chunks(self, record: str, name: str, array: zarr.Array[Any]) -> None:
-        """Refuse an array that has lost chunks, which zarr would fill with one value.
+        """Refuse an array with missing chunks, which zarr would fill with one value.
 
-        A chunk of nothing but that value may not have been written; then the record's hash agrees.
+        A chunk with only that value may never have been written; then the record's hash agrees.
         """
         if not isinstance(self.path, Path) or record in self._whole:
             return
@@ -263,13 +263,13 @@ class Store:
         wanted = prod(-(-extent // side) for extent, side in sides)
         held = sum(1 for file in self.path.joinpath(record, name, "c").rglob("*") if file.is_file())
         if held < wanted:
-            self._whole.add(record)  # so that its arrays can be read to be compared
+            self._whole.add(record)  # so that its arrays can be read for comparison
             if self.about(record).get("sha256") != self.digest(record):
                 self._whole.discard(record)
                 raise ValueError(f"{name} has lost {wanted - held} of its {wanted} chunks")
 
     def _raw_chunk(self, record: str, name: str) -> Path | None:
-        """Return the file of an array's single raw chunk, where the store is a local folder."""
+        """Return the file of an array's single raw chunk, if the store is a local folder."""
         if not isinstance(self.path, Path):
             return None
         first = ["0"] * len(self._array(record, name).shape)

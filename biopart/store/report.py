@@ -1,4 +1,4 @@
-"""What preparing raw files into a store came to."""
+"""The outcome of preparing raw files into a store."""
 
 from dataclasses import dataclass, field
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 class Report:
     """What an ingest did with each record.
 
-    ``written`` are new, ``updated`` were written again with what had changed in their sources,
-    ``kept`` were there before and are as their sources, ``refused`` have the reason.
+    ``written`` are new, ``updated`` were written again because their sources changed, ``kept`` are
+    unchanged since an earlier call, ``refused`` have the reason.
     """
 
     written: list[str] = field(default_factory=list)

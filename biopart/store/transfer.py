@@ -1,7 +1,7 @@
-"""Open remote files at a byte: HTTP(S) by the standard library, any other scheme by fsspec.
+"""Open remote files at a byte offset: HTTP(S) by the standard library, others by fsspec.
 
-Both kinds of source answer two questions: how large a file is, and what its bytes are from a
-position on. Retrying, resuming and checking are the business of ``fetch``.
+Both kinds of source answer two questions: the size of a file, and its bytes from an offset on.
+Retrying, resuming and checking are up to ``fetch``.
 """
 
 import http.client
@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 from urllib.request import Request, urlopen
 
 TIMEOUT_S = 60.0
-# What a second attempt may cure; a full disk or a missing file is not among it.
+# Errors that a second attempt may cure; a full disk or a missing file is not one of them.
 BROKEN = (ConnectionError, TimeoutError, ssl.SSLError, URLError, http.client.HTTPException)
 
 
@@ -34,14 +34,14 @@ class Source(Protocol):
     """A remote folder."""
 
     def size(self, name: str) -> int | None:
-        """Return the size of a file in bytes, None where the source does not tell."""
+        """Return the size of a file in bytes, None if the source does not state it."""
 
     def open(self, name: str, start: int) -> AbstractContextManager[Stream]:
-        """Open a file at ``start``; the stream says where it really begins."""
+        """Open a file at ``start``; the stream states its actual start."""
 
 
 def open_source(url: str, options: Mapping[str, object]) -> Source:
-    """Choose how the folder ``url`` is read; ``options`` go to fsspec.
+    """Choose how to read the folder ``url``; ``options`` go to fsspec.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def open_source(url: str, options: Mapping[str, object]) -> Source:
     """
     scheme = urlsplit(url).scheme
     if not scheme:
-        raise ValueError(f"{url!r} is no address; give one such as https://... or s3://...")
+        raise ValueError(f"{url!r} is not an address; give one such as https://... or s3://...")
     base = url.rstrip("/") + "/"
     return _Http(base) if scheme in ("http", "https") else _Fsspec(base, scheme, options)
 
@@ -77,12 +77,12 @@ class _Http:
             if error.code != 416:
                 raise _refusal(error, name) from error
             total = _span(error.headers.get("Content-Range"))[1]
-            if total == start:  # the broken attempt had in fact got everything
+            if total == start:  # the interrupted attempt had received everything
                 yield Stream(io.BytesIO(), start, total)
                 return
             answer = self._ask(name, "GET")
         if answer.status == 206 and _span(answer.headers.get("Content-Range"))[0] != start:
-            answer.close()  # not the range asked for: begin anew
+            answer.close()  # not the requested range: start over
             answer = self._ask(name, "GET")
         with answer:
             yield _stream(answer)
@@ -98,7 +98,7 @@ class _Http:
 
 class _Fsspec:
     def __init__(self, base: str, scheme: str, options: Mapping[str, object]) -> None:
-        import fsspec  # here, since only addresses of other schemes need it
+        import fsspec  # here, since only other schemes need it
 
         try:
             self._files, self._base = fsspec.core.url_to_fs(base, **options)
@@ -112,7 +112,9 @@ class _Fsspec:
         try:
             size: int | None = self._files.size(self._path(name))
         except FileNotFoundError as error:
-            raise FileNotFoundError(f"{name}: {self._base} has no such file") from error
+            raise FileNotFoundError(
+                f"{name}: {self._base} has no such file; check the address in the card"
+            ) from error
         return size
 
     @contextmanager
@@ -128,7 +130,7 @@ class _Fsspec:
 
 
 def _stream(answer: Any) -> Stream:
-    """Read from the answer's status and headers which bytes it holds."""
+    """Read from status and headers which bytes the answer has."""
     if answer.status == 206:
         start, total = _span(answer.headers.get("Content-Range"))
         return Stream(answer, start or 0, total)
@@ -137,7 +139,7 @@ def _stream(answer: Any) -> Stream:
 
 
 def _span(content_range: str | None) -> tuple[int | None, int | None]:
-    """Return first byte and total of a Content-Range (RFC 9110, 14.4), None where it has none."""
+    """Return first byte and total of a Content-Range (RFC 9110, 14.4), None without one."""
     found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", content_range or "")
     if not found:
         return None, None
@@ -146,13 +148,13 @@ def _span(content_range: str | None) -> tuple[int | None, int | None]:
 
 
 def _refusal(error: HTTPError, name: str) -> Exception:
-    """Turn a status into an error of ours: absent, forbidden, to be tried again, or refused."""
+    """Turn a status into one of our errors: missing, forbidden, temporary, or refused."""
     sentence = f"{name}: the server answered {error.code} {error.reason}"
     error.close()
     if error.code in (404, 410):
-        return FileNotFoundError(f"{sentence}; look whether the address of the card is right")
+        return FileNotFoundError(f"{sentence}; check the address in the card")
     if error.code in (408, 425, 429) or error.code >= 500:
         return ConnectionError(sentence)
     if error.code in (401, 403):
-        return ValueError(f"{sentence}; this data set asks for a login or an agreement first")
-    return ValueError(f"{sentence}; look whether the address of the card is right")
+        return ValueError(f"{sentence}; this data set needs a login or an agreement first")
+    return ValueError(f"{sentence}; check the address in the card")

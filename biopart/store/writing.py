@@ -1,4 +1,4 @@
-"""Writing a store: a record appears whole or not at all, since it is written beside and renamed."""
+"""Write a store: a record is written to a temporary folder and renamed, so it appears whole."""
 
 import json
 import re
@@ -24,9 +24,9 @@ Layout = Literal["training", "archive"]
 
 @contextmanager
 def one_writer(path: Path) -> Iterator[None]:
-    """Keep a store to one writer: two cards that fill a new one at once would mix.
+    """Allow one writer per store: two cards that fill a new one at once would mix.
 
-    Raises ValueError where another process is writing it.
+    Raises ValueError if another process is writing it.
     """
     busy = f"another process is writing {path}; wait until it is done"
     with held(path.with_name(f".{path.name}.lock"), busy):
@@ -34,21 +34,21 @@ def one_writer(path: Path) -> Iterator[None]:
 
 
 def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
-    """Create an empty store, or check that an existing one was made the same way.
+    """Create an empty store, or check that an existing one was prepared in the same way.
 
-    A store that holds no record yet takes the new attributes.
+    A store without records takes the new attributes.
 
     Parameters
     ----------
     path : Path
         Folder of the store.
     attributes : mapping
-        card, label_names, channels; of recordings epoch_s and sfreq_hz, of images axes and shape.
+        card, label_names, channels; for recordings epoch_s and sfreq_hz, for images axes and shape.
 
     Raises
     ------
     ValueError
-        If the folder holds a store made by another card or format, or something else.
+        If the folder has a store of another card or format, or other files.
     """
     wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
     if path.is_file():
@@ -67,15 +67,15 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     changed = differences(store.attributes, wanted)
     if changed:
         raise ValueError(
-            f"{path} is a store that was made with another {', '.join(changed)}; "
-            "give another --out or remove it"
+            f"{path} was prepared with another {', '.join(changed)}; give another --out or remove "
+            "the store"
         )
 
 
 def write_record(
     path: Path, name: str, record: Record | Images, *, layout: Layout = "training"
 ) -> None:
-    """Write one record into a store, whole or not at all, replacing one of its name.
+    """Write one record into a store, whole or not at all, replacing one with the same name.
 
     Parameters
     ----------
@@ -84,14 +84,14 @@ def write_record(
     name : str
         Name of the record: one folder name.
     record : Record or Images
-        Arrays and attributes; the hash of the arrays is added to these.
+        Arrays and attributes; the hash of the arrays is added to the latter.
     layout : "training" or "archive"
         One raw chunk, or compressed shards.
 
     Raises
     ------
     ValueError
-        If the name is no folder name, or the arrays do not fit the store's channels.
+        If the name is not a folder name, or the arrays do not fit the store's channels.
     """
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"a record's name must be a plain folder name; got {name!r}")
@@ -115,18 +115,18 @@ def write_record(
 def finish_store(path: Path) -> None:
     """Gather all metadata at the root, so that xarray and object stores open it in one read.
 
-    Records written later are seen by Store at once, and by xarray after the next call. What a
-    writer that was stopped left behind is removed, so nobody else may be writing.
+    Records written later are seen by Store at once, and by xarray after the next call. Leftovers of
+    interrupted writers are removed, so no other process may be writing.
     """
     _remove_leftovers(path, "*")
     with warnings.catch_warnings():
-        # zarr notes that v3 has no standard for this yet; xarray.open_zarr warns without it.
+        # zarr warns that v3 has no standard for this yet; xarray.open_zarr warns without it.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
         zarr.consolidate_metadata(path, zarr_format=3)
 
 
 def _remove_leftovers(path: Path, name: str) -> None:
-    """Remove what writers of a record (``*`` = of any) that were stopped left in a store."""
+    """Remove leftovers of interrupted writers of a record (``*`` = any) from a store."""
     writers = re.compile(rf"\.{'.+' if name == '*' else re.escape(name)}\.(\d+|replaced)\.part")
     for leftover in path.glob(".*.part"):
         if writers.fullmatch(leftover.name):
@@ -156,15 +156,15 @@ def _write(
     dimensions: Sequence[str],
     **options: Any,
 ) -> None:
-    """Write an array, as one chunk unless options say how."""
+    """Write an array, as one chunk unless options state otherwise."""
     if name in ("label", "stage"):
-        options = {"fill_value": -1, **options}  # what is lost is unknown, not the first label
+        options = {"fill_value": -1, **options}  # lost values are unknown, not the first label
     array = group.create_array(
         name,
         shape=values.shape,
         dtype=values.dtype,
         dimension_names=dimensions,
-        config={"write_empty_chunks": True},  # so that a chunk that is not there was lost
+        config={"write_empty_chunks": True},  # so that a missing chunk means a lost one
         **options,
     )
     array[...] = values

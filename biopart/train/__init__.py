@@ -1,4 +1,4 @@
-"""The one training loop: pretraining, fine-tuning, detection and probes all run through ``fit``."""
+"""The training loop: pretraining, fine-tuning, detection and probes all run through ``fit``."""
 
 from biopart.train.loop import fit
 from biopart.train.measuring import measure, predict

@@ -13,10 +13,10 @@ class Average:
     Parameters
     ----------
     objective : nn.Module
-        What is trained, on its device.
+        The trained module, on its device.
     decay : float, optional
-        Share of the average that a step keeps, lower at the beginning
-        (1 - steps^(-2/3), so that a short training averages over its own length); None = none.
+        Share of the average that a step keeps, lower at the start (1 - steps^(-2/3), so that a
+        short training averages over its own length); None = no average.
     """
 
     def __init__(self, objective: nn.Module, decay: float | None) -> None:
@@ -24,27 +24,27 @@ class Average:
         self._ema = None if decay is None else ModelEmaV3(objective, decay, use_warmup=True)
 
     def after_step(self, step: int) -> None:
-        """Take up the weights after so many steps."""
+        """Update the average after a number of steps."""
         if self._ema is not None:
             self._ema.update(self.objective, step)
 
     def state(self) -> dict[str, Tensor]:
-        """Return the averaged weights; nothing where there is no average."""
+        """Return the averaged weights; empty without an average."""
         return {} if self._ema is None else dict(self._ema.module.state_dict())
 
     def load(self, state: Mapping[str, Tensor]) -> None:
-        """Take up averaged weights."""
+        """Load averaged weights."""
         if self._ema is not None:
             self._ema.module.load_state_dict(dict(state))
 
     def settle(self) -> None:
-        """Give the objective the averaged weights for good."""
+        """Replace the objective's weights by the averaged ones permanently."""
         if self._ema is not None:
             self.objective.load_state_dict(self.state())
 
     @contextmanager
     def shown(self) -> Iterator[None]:
-        """Give the objective the averaged weights while something looks at it."""
+        """Use the averaged weights while the context is open."""
         if self._ema is None:
             yield
             return

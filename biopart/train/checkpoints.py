@@ -1,4 +1,4 @@
-"""All that a resume needs, in one file."""
+"""Everything needed to resume, in one file."""
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ def save_checkpoint(
 
 
 def restore(run: Run | None, average: Average, optimiser: torch.optim.Optimizer) -> int:
-    """Take up a run's checkpoint, if there is one, and return its step."""
+    """Load the checkpoint of a run, if there is one, and return its step."""
     if run is None or not run.checkpoint.is_file():
         if run is not None:
             run.cut_back(0)

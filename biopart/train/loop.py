@@ -1,7 +1,7 @@
-"""The one training loop: pretraining, fine-tuning and probes all run through ``fit``.
+"""The training loop: pretraining, fine-tuning and probes all run through ``fit``.
 
 The randomness of a step comes from (seed, step) and the order of an epoch from (seed, epoch), so
-that a run that was stopped and taken up again equals one that ran through, bit for bit on a CPU.
+that a resumed run equals an uninterrupted one, bit for bit on a CPU.
 """
 
 import math
@@ -30,7 +30,7 @@ BETAS = (0.9, 0.95)
 
 @dataclass
 class Progress:
-    """Where a training stands, and the rows that it logged."""
+    """State of a training, and the rows that it logged."""
 
     step: int = 0
     rows: list[Row] = field(default_factory=list)
@@ -58,9 +58,9 @@ def fit(
     fabric : Fabric
         Device and precision.
     run : Run, optional
-        Where metrics and the checkpoint go; a checkpoint that is there is gone on from.
+        Where metrics and the checkpoint go; an existing checkpoint is resumed.
     report : callable
-        Gets every logged row.
+        Called with every logged row.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def fit(
     Raises
     ------
     ValueError
-        If a window holds missing samples or the loss is no number; names the windows.
+        If a window has missing samples or the loss is not finite; names the windows.
     """
     task.objective.to(fabric.device)
     optimiser = torch.optim.AdamW(parameter_groups(task), lr=task.settings.lr, betas=BETAS)
@@ -111,7 +111,7 @@ def fit(
         ended = progress.step == task.steps or (epoch + 1) % task.settings.validate_every == 0
         if task.validate is not None and ended:
             with average.shown():
-                enough = look(task, progress, run, report)
+                enough = validate(task, progress, run, report)
             if enough:
                 break
     save_checkpoint(run, average, optimiser, progress.step)
@@ -122,21 +122,23 @@ def fit(
     return progress.rows
 
 
-def look(task: Task, progress: Progress, run: Run | None, report: Callable[[Row], None]) -> bool:
-    """Measure held-out persons, keep the best weights; true = patience is over."""
+def validate(
+    task: Task, progress: Progress, run: Run | None, report: Callable[[Row], None]
+) -> bool:
+    """Score held-out persons, keep the best weights; true = patience has run out."""
     assert task.validate is not None
     task.objective.eval()
-    figures = task.validate()
+    scores = task.validate()
     task.objective.train()
     row = {"step": progress.step, "epoch": progress.step / len(task.sampler)}
-    log(row | {f"validation/{k}": v for k, v in figures.items()}, progress, run, report)
+    log(row | {f"validation/{k}": v for k, v in scores.items()}, progress, run, report)
     if task.select is None:
         return False
-    figure = figures[task.select]
-    if figure is not None and figure > progress.best:
+    score = scores[task.select]
+    if score is not None and score > progress.best:
         state = task.objective.state_dict()
         progress.best_state = {k: v.detach().clone() for k, v in state.items()}
-        progress.best, progress.best_step, progress.waited = figure, progress.step, 0
+        progress.best, progress.best_step, progress.waited = score, progress.step, 0
         return False
     progress.waited += 1
     return task.patience is not None and progress.waited >= task.patience
@@ -151,7 +153,7 @@ def log(row: Row, progress: Progress, run: Run | None, report: Callable[[Row], N
 
 
 def training_row(task: Task, progress: Progress, output: StepOutput, norm: Tensor) -> Row:
-    """Return what is logged of a step."""
+    """Return the logged values of a step."""
     now = time.perf_counter()
     row: Row = {
         "step": progress.step,
@@ -175,7 +177,7 @@ def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
 
 
 def check_values(batch: Batch) -> Batch:
-    """Refuse windows with missing samples, naming them; neighbours may lack some."""
+    """Refuse windows with missing samples by name; neighbouring windows may have some."""
     if batch.values.dtype == torch.int16:
         values = batch.values
         if batch.context is not None:
@@ -183,15 +185,18 @@ def check_values(batch: Batch) -> Batch:
         missing = (values == MISSING).flatten(1).any(1)
         if bool(missing.any()):
             keys = [batch.key[index] for index in missing.nonzero().flatten().tolist()]
-            raise ValueError(f"windows {', '.join(keys)} hold missing samples (NaN)")
+            raise ValueError(
+                f"windows {', '.join(keys)} have missing samples (NaN); find them with: "
+                "biopart check STORE"
+            )
     return batch
 
 
 def check_finite(loss: Tensor, norm: Tensor, batch: Batch) -> None:
-    """Stop before the step where loss or gradient is no number; the last checkpoint stays."""
+    """Stop before a step with an infinite or undefined loss or gradient; keep the checkpoint."""
     if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
         records = sorted({key.partition(":")[0] for key in batch.key})
         raise ValueError(
             f"the loss is {loss.item()} and its gradient {norm.item()} on windows of "
-            f"{', '.join(records)}; lower lr or look at these recordings with: biopart check STORE"
+            f"{', '.join(records)}; lower lr, or inspect these recordings with: biopart check STORE"
         )

@@ -1,4 +1,4 @@
-"""What a trained model says of windows: an objective's own figures, or a model's output."""
+"""Evaluate a model on windows: the metrics of an objective, or the output of a model."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,7 +18,7 @@ from biopart.nn.normalise import Normalisation
 def measure(
     objective: nn.Module, source: Source, fabric: Fabric, normalise: Normalisation, *, count: int
 ) -> dict[str, Any]:
-    """Return an objective's own figures on held-out windows, always the same ones.
+    """Return an objective's metrics on held-out windows, always the same ones.
 
     Parameters
     ----------
@@ -31,10 +31,10 @@ def measure(
     normalise : "window", "imagenet" or "none"
         As in training.
     count : int
-        Windows measured, spread evenly over the source; figures are means over them.
+        Number of windows, spread evenly over the source; metrics are means over them.
     """
     picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(np.int64)
-    figures: dict[str, float] = {}
+    means: dict[str, float] = {}
     prepare = Normalise(normalise)
     for number, start in enumerate(range(0, len(picked), 256)):
         batch = source.__getitems__(picked[start : start + 256]).to(fabric.device)
@@ -44,8 +44,8 @@ def measure(
             output: StepOutput = objective(batch, generator, 1.0)
         for name, value in {"loss": output.loss, **output.metrics}.items():
             share = len(batch.values) / len(picked)
-            figures[name] = figures.get(name, 0.0) + value.item() * share
-    return figures
+            means[name] = means.get(name, 0.0) + value.item() * share
+    return means
 
 
 @torch.no_grad()

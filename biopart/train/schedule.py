@@ -1,4 +1,4 @@
-"""How fast each weight learns: rates over steps and layers, and the norm of the gradient."""
+"""Learning rates over steps and layers, and gradient clipping."""
 
 import math
 from typing import Any
@@ -54,7 +54,7 @@ def parameter_groups(task: Task) -> list[dict[str, Any]]:
 
 
 def clip(task: Task) -> Tensor:
-    """Clip the norm of the gradient where the settings ask for it; return the norm before."""
+    """Clip the norm of the gradient if the settings say so; return the norm before."""
     trained = [p for p in task.objective.parameters() if p.grad is not None]
     limit = task.settings.clip or math.inf
     groups = [[p] for p in trained] if task.settings.clip_each else [trained]

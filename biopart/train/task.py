@@ -1,4 +1,4 @@
-"""What is to be trained, on what, and how it is watched."""
+"""A training task: objective, data, settings and validation."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,33 +20,33 @@ class Following(Protocol):
     """An objective whose teacher follows the encoder after every step."""
 
     def after_step(self, progress: float) -> None:
-        """Move the teacher; progress in (0, 1]."""
+        """Update the teacher; progress in (0, 1]."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """What is to be trained, on what, and how it is watched.
+    """A training task: objective, data, settings and validation.
 
     Attributes
     ----------
     objective : nn.Module
-        Takes (batch, generator, progress), gives a StepOutput; has ``.encoder``.
+        Takes (batch, generator, progress), returns a StepOutput; has ``.encoder``.
     source : Windows
         Windows to train on.
     settings : Optimisation
         Epochs, batch, learning rate and so on.
     normalise : "window", "imagenet" or "none"
-        Done on the device before the objective sees a batch.
+        Applied on the device before the objective sees a batch.
     seed : int
         Seed of order and randomness.
     validate : callable, optional
-        Figures of held-out persons; called every ``settings.validate_every`` epochs.
+        Scores held-out persons; called every ``settings.validate_every`` epochs.
     select : str, optional
-        Figure whose best value decides which weights are kept.
+        Score whose best value decides which weights are kept.
     patience : int, optional
-        Looks without gain before stopping.
+        Validations without improvement before stopping.
     augment : Augment, optional
-        What is changed in images before and after they are normalised.
+        Changes images before and after they are normalised.
     """
 
     objective: nn.Module
@@ -61,13 +61,13 @@ class Task:
 
     @property
     def steps(self) -> int:
-        """Number of steps in all."""
+        """Total number of steps."""
         return self.settings.steps or self.settings.epochs * len(self.sampler)
 
     def prepare(self, batch: Batch, generator: torch.Generator) -> Batch:
-        """Normalise a batch on its device, augmented where the task asks for it."""
+        """Normalise a batch on its device, augmented if the task says so."""
         normalise = Normalise(self.normalise)
-        if batch.context is not None and batch.values.dim() > 3:  # each window by itself
+        if batch.context is not None and batch.values.dim() > 3:  # each window separately
             flat = normalise(batch.values.flatten(0, 1))
             return replace(batch, values=flat.reshape(batch.values.shape))
         if self.augment is None:

@@ -1,4 +1,4 @@
-"""Readers: a file of any supported format becomes a Recording."""
+"""Readers: turn a file of any supported format into a Recording."""
 
 from biopart.signals.readers.opening import open_recording
 

@@ -1,6 +1,6 @@
-"""EDF, EDF+ and BDF: edfio decodes the header, samples are mapped and read on demand.
+"""EDF, EDF+ and BDF: edfio decodes the header; samples are mapped and read on demand.
 
-edfio itself maps EDF only and would read a whole BDF, at 19 bytes per sample, to open it.
+edfio itself maps only EDF and would read a whole BDF, at 19 bytes per sample, to open it.
 """
 
 import math
@@ -18,13 +18,13 @@ from biopart.signals.units import unit_name
 
 
 def open_edf(path: Path) -> Recording:
-    """Open an EDF, EDF+ or BDF file; a name that comes twice is made unique with a warning.
+    """Open an EDF, EDF+ or BDF file; duplicate names are made unique with a warning.
 
     Raises
     ------
     ValueError
         If the file is empty, not EDF or BDF, shorter or longer than its header says, or has gaps
-        in time (EDF+D); the message says which, with the time of the first gap.
+        in time (EDF+D); the message states which, with the time of the first gap.
     """
     layout = read_layout(path)
     ordinary = layout.indices(marks=False)
@@ -54,7 +54,7 @@ def open_edf(path: Path) -> Recording:
 def _channels(layout: Layout) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
     """Describe the ordinary signals; edfio decodes a copy of the header that has no data.
 
-    What is damaged in the description of one signal is said by that signal, when it is wanted.
+    Damage in the description of one signal is reported only if that signal is wanted.
     """
     decoded = _decoded(layout)
     names, warnings = unique_names([label for label, _ in decoded])
@@ -63,7 +63,9 @@ def _channels(layout: Layout) -> tuple[tuple[Channel, ...], tuple[str, ...]]:
         channel = _channel(name, signal, layout, layout.widths[index])
         channels.append(channel)
         if channel.fault is None and not isinstance(signal, str) and not _usable(signal):
-            warnings += (f"Signal {name} states no range: its values are the file's integers.",)
+            warnings += (
+                f"Signal {name} states no range: its values are the integers of the file.",
+            )
     return tuple(channels), warnings
 
 
@@ -71,7 +73,7 @@ _Signal = edfio.EdfSignal | edfio.BdfSignal
 
 
 def _decoded(layout: Layout) -> list[tuple[str, _Signal | str]]:
-    """Return the label of each ordinary signal, and its description or what is damaged in it."""
+    """Return the label of each ordinary signal with its description, or what is damaged."""
     read = edfio.read_edf if layout.kind == "EDF" else edfio.read_bdf
     found: list[tuple[str, _Signal | str]] = []
     for index in layout.indices(marks=False):
@@ -87,13 +89,13 @@ def _decoded(layout: Layout) -> list[tuple[str, _Signal | str]]:
 
 
 def _usable(signal: _Signal) -> bool:
-    """Tell whether a signal states a range of both its integers and its values."""
+    """Tell whether a signal states a range for both its integers and its values."""
     whole = signal.digital_max != signal.digital_min
     return whole and signal.physical_max != signal.physical_min
 
 
 def _channel(name: str, signal: _Signal | str, layout: Layout, width: int) -> Channel:
-    """Describe one signal; without a usable range its values are the integers themselves."""
+    """Describe one signal; without a usable range its values are the integers."""
     sfreq_hz, n_samples = width / (layout.record_s or 1.0), width * layout.n_records
     if isinstance(signal, str) or width == 0:
         fault = f"its header is damaged ({signal})" if width else "it has no samples"
@@ -114,7 +116,7 @@ def _channel(name: str, signal: _Signal | str, layout: Layout, width: int) -> Ch
 
 
 def _start(field: bytes, offset_s: float) -> Start | None:
-    """Return the start of the recording, a time alone without a date, None without either.
+    """Return the start of the recording; a time without a date, or None, if that is all.
 
     Two digits stand for the years 1985 to 2084, as the EDF+ specification says.
     """

@@ -1,6 +1,6 @@
-"""Where the signals of an EDF or BDF file lie, checked against the size of the file.
+"""Positions of the signals in an EDF or BDF file, checked against the size of the file.
 
-The fields that hold names, birth dates and free text are blanked as soon as they are read, so
+The fields with names, birth dates and free text are blanked as soon as they are read, so
 that they cannot reach a recording, a message or a log.
 
 Sources: Kemp et al. 1992 (EDF), Kemp and Olivan 2003 (EDF+), BioSemi's description of BDF.
@@ -26,10 +26,10 @@ _DIGITAL = sum(_FIELDS[:5])
 
 @dataclass(frozen=True)
 class Layout:
-    """A header and the place of every signal, annotations included.
+    """A header and the position of every signal, annotations included.
 
     ``widths`` are samples per data record and ``labels`` names, both in file order; ``n_records``
-    is what the file holds, ``warnings`` what was mended.
+    is the number in the file; ``warnings`` lists repairs.
     """
 
     path: Path
@@ -47,11 +47,11 @@ class Layout:
 
     @property
     def encoding(self) -> str:
-        """Encoding of labels and units: UTF-8 where that fits, else Latin-1."""
+        """Encoding of labels and units: UTF-8 if they are valid UTF-8, else Latin-1."""
         return _encoding(self.header)
 
     def header_of(self, index: int) -> bytes:
-        """Return a whole header of one signal alone, without data records."""
+        """Return a complete header for one signal, without data records."""
         main = bytearray(self.header[:256])
         main[HEADER_BYTES] = b"512".ljust(8)
         main[N_RECORDS], main[N_SIGNALS] = b"0".ljust(8), b"1".ljust(4)
@@ -62,12 +62,12 @@ class Layout:
         return bytes(main) + fields
 
     def indices(self, *, marks: bool) -> list[int]:
-        """Return the places of the annotation signals or of all others."""
+        """Return the positions of the annotation signals or of all others."""
         label = f"{self.kind} Annotations"
         return [index for index, own in enumerate(self.labels) if (own == label) == marks]
 
     def read(self, index: int) -> NDArray[np.uint8]:
-        """Read the bytes of one signal, (record, byte), and nothing else."""
+        """Read only the bytes of one signal, (record, byte)."""
         ends = np.cumsum([0, *self.widths]) * _SAMPLE_BYTES[self.kind]
         shape = (self.n_records, int(ends[-1]))
         records = np.memmap(self.path, np.uint8, "r", offset=len(self.header), shape=shape)
@@ -84,7 +84,7 @@ class Layout:
 
 
 def read_layout(path: Path) -> Layout:
-    """Read, mend and check the header of an EDF or BDF file.
+    """Read, repair and check the header of an EDF or BDF file.
 
     Raises
     ------
@@ -100,11 +100,13 @@ def read_layout(path: Path) -> Layout:
         stated, header_bytes = int(header[N_RECORDS]), int(header[HEADER_BYTES])
         record_s = float(header[RECORD_S])
     except ValueError as error:
-        raise ValueError(f"{path.name} has a damaged EDF header: {error}.") from None
+        raise ValueError(
+            f"{path.name} has a damaged EDF header: {error}; copy or export it again."
+        ) from None
     if header_bytes != len(header) or min(widths, default=0) < 0 or not sum(widths):
         raise ValueError(
             f"{path.name} has a damaged EDF header: {header_bytes} bytes for {n_signals} signals, "
-            f"of {sum(widths)} samples per data record in all."
+            f"with {sum(widths)} samples per data record in all; export it again."
         )
     record_bytes = sum(widths) * _SAMPLE_BYTES[kind]
     n_records, more = _count_records(path, stated, len(header), record_bytes)
@@ -113,7 +115,9 @@ def read_layout(path: Path) -> Layout:
     names = tuple(label.rstrip() for label in labels)
     layout = Layout(path, kind, header, n_records, names, widths, (*warnings, *more))
     if not 0 < record_s < math.inf and layout.indices(marks=False):
-        raise ValueError(f"{path.name} has a damaged EDF header: data records of {record_s:g} s.")
+        raise ValueError(
+            f"{path.name} has a damaged EDF header: data records of {record_s:g} s; export again."
+        )
     return layout
 
 
@@ -121,14 +125,14 @@ def _read_header(path: Path) -> tuple[bytes, str]:
     """Read the header and return it with the format, ``EDF`` or ``BDF``."""
     size = path.stat().st_size
     if size == 0:
-        raise ValueError(f"{path.name} is empty: give a whole EDF or BDF file.")
+        raise ValueError(f"{path.name} is empty: give a complete EDF or BDF file.")
     with path.open("rb") as file:
         main = file.read(256)
         kind = _KINDS.get(main[:8].strip(b" \0"))
         count = main[N_SIGNALS].strip(b" \0")
         if kind is None or (len(main) == 256 and not count.isdigit()):
             raise ValueError(
-                f"{path.name} is not an EDF or BDF file: it does not begin with such a header."
+                f"{path.name} is not an EDF or BDF file: its first bytes are not such a header."
             )
         expected = 256 * (int(count or b"0") + 1)
         header = main + file.read(expected - 256)
@@ -141,7 +145,7 @@ def _read_header(path: Path) -> tuple[bytes, str]:
 
 
 def _mend(header: bytes) -> tuple[bytes, tuple[str, ...]]:
-    """Blank names and free text; turn NUL padding to spaces and decimal commas to points."""
+    """Blank names and free text; turn NUL padding into spaces, decimal commas into points."""
     private = b" " * (PRIVATE.stop - PRIVATE.start)
     blank = header[: PRIVATE.start] + private + header[PRIVATE.stop :]
     mended = bytearray(blank.replace(b"\0", b" "))
@@ -150,14 +154,16 @@ def _mend(header: bytes) -> tuple[bytes, tuple[str, ...]]:
     for part in (RECORD_S, slice(ranges, ranges + 16 * n_signals)):
         mended[part] = mended[part].replace(b",", b".")
     whole = bytes(mended)
-    said = ("NUL bytes or decimal commas in the header were mended.",) if whole != blank else ()
+    warnings = (
+        ("NUL bytes or decimal commas in the header were repaired.",) if whole != blank else ()
+    )
     whole_numbers = [N_RECORDS.start]
     whole_numbers += [256 + _DIGITAL * n_signals + 8 * n for n in range(2 * n_signals)]
     whole_numbers += [256 + _SAMPLES * n_signals + 8 * n for n in range(n_signals)]
     for at in whole_numbers:  # -32768.0 is a whole number too
         field = slice(at, at + 8)
         mended[field] = re.sub(rb"\.0*$", b"", bytes(mended[field]).rstrip()).ljust(8)
-    return bytes(mended), said
+    return bytes(mended), warnings
 
 
 def _count_records(
@@ -166,13 +172,13 @@ def _count_records(
     """Return the number of data records, checked against the size of the file."""
     held, rest = divmod(path.stat().st_size - header_bytes, record_bytes)
     holds = f"{held} data records" + (f" and {rest} bytes of another" if rest else "")
-    says = f"its header says {stated} data records of {record_bytes} bytes, the file holds {holds}"
+    says = f"its header states {stated} data records of {record_bytes} bytes, the file has {holds}"
     if held < max(stated, 1) or rest:
         raise ValueError(f"{path.name} is truncated: {says}; copy it again.")
     if stated not in (-1, held):
         raise ValueError(f"{path.name} has a wrong record count: {says}; export it again.")
     if stated == -1:
-        return held, (f"The header gives no record count; the file holds {holds}.",)
+        return held, (f"The header states no record count; the file has {holds}.",)
     return held, ()
 
 

@@ -1,8 +1,8 @@
-"""Annotations of EDF+ and BDF+: time-stamped lists, timekeeping and the check for gaps.
+"""Annotations of EDF+ and BDF+: time-stamped lists, record times and the check for gaps.
 
 Source: Kemp and Olivan 2003, EDF+ specification, sections 2.2.2 to 2.2.4. An annotation list is
 ``onset [0x15 duration] 0x14 text 0x14 ... 0x00``; the first list of a data record has an empty
-text and says when the record starts.
+text and states when the record starts.
 """
 
 import re
@@ -16,7 +16,7 @@ from biopart.signals.recording import Mark
 _ONSET = re.compile(rb"([+-]\d+(?:[.,]\d*)?)(?:\x15(\d*(?:[.,]\d*)?))?")
 _TIMED = re.compile(rb"([+-]\d+(?:[.,]\d*)?)\x14")
 _DRIFT_S = 1.0  # between the times that records state and their stated length
-_ROUNDED_S = 0.001  # what writers that give times in milliseconds may be off, and a little
+_ROUNDED_S = 0.001  # error of writers that round times to milliseconds, with a small margin
 
 
 def first_onset_s(records: NDArray[np.uint8]) -> float:
@@ -30,8 +30,8 @@ def read_marks(
 ) -> tuple[tuple[Mark, ...], tuple[str, ...]]:
     """Read the annotations of all annotation signals, in order of time.
 
-    Also lists that bend the specification: an empty duration, a decimal comma, a closing byte
-    that is missing.
+    Lists that deviate from the specification are accepted: an empty duration, a decimal comma, a
+    missing closing byte.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def read_marks(
     Returns
     -------
     marks, warnings
-        The warnings count lists that begin with no onset.
+        The warnings count lists without an onset.
     """
     marks: list[Mark] = []
     lost = 0
@@ -55,12 +55,12 @@ def read_marks(
                 for part, after in zip(parts, (*parts[1:], b""), strict=True):
                     found = _ONSET.fullmatch(part)
                     if found is not None and (onset is None or after):
-                        onset = found  # of a list that follows without a closing byte, if not first
+                        onset = found  # of a list that follows without a closing byte, unless first
                     elif part and onset is not None:
                         marks.append(_mark(onset, part, offset_s))
                     elif part.strip():
                         lost += 1
-    warnings = (f"{lost} annotations have no onset and were left out.",) if lost else ()
+    warnings = (f"{lost} annotations have no onset and were skipped.",) if lost else ()
     return tuple(sorted(marks, key=lambda mark: mark.onset_s)), warnings
 
 
@@ -81,7 +81,7 @@ def check_continuous(
     tolerance_s: float,
     discontinuous: bool,
 ) -> None:
-    """Raise ValueError at the first data record that does not follow the one before.
+    """Raise ValueError at the first data record that does not follow the previous one.
 
     Parameters
     ----------
@@ -90,8 +90,8 @@ def check_continuous(
     records
         Bytes of the first annotation signal, (record, byte); None = the file has none.
     record_s, tolerance_s
-        Duration of a record and half a sample of the fastest signal, in seconds; times that are
-        rounded to milliseconds are no gaps either.
+        Duration of a record and half a sample of the fastest signal, in seconds; times
+        rounded to milliseconds are not gaps either.
     discontinuous
         Whether the header says EDF+D; then every record must state its time.
     """
@@ -102,7 +102,7 @@ def check_continuous(
         onset = _TIMED.match(row.tobytes())
         if onset is None and discontinuous:
             raise ValueError(
-                f"{name} is discontinuous (EDF+D) and data record {index} does not say when it "
+                f"{name} is discontinuous (EDF+D) and data record {index} does not state when it "
                 "starts: export it as a continuous EDF."
             )
         if onset is None:
@@ -113,21 +113,24 @@ def check_continuous(
             if abs(now - expected) > step_s:
                 raise ValueError(
                     f"{name} is discontinuous (EDF+D): the first gap is at {expected:g} s, "
-                    f"the record after it starts at {now:g} s; export it without gaps."
+                    f"the next record starts at {now:g} s; export it without gaps."
                 )
         last, first = (index, now), first or (index, now)
         drift = now - first[1] - record_s * (index - first[0])
         if abs(drift) > max(_DRIFT_S, tolerance_s):
             raise ValueError(
-                f"{name} has data records of {record_s:g} s by its header, but after {index} of "
-                f"them {drift:+.3g} s more have passed; export it with the right duration."
+                f"{name} has data records of {record_s:g} s by its header, but after {index} "
+                f"records the times differ by {drift:+.3g} s; export it with the correct duration."
             )
     if discontinuous and records is None:
-        raise ValueError(f"{name} is discontinuous (EDF+D) but has no annotations that say where.")
+        raise ValueError(
+            f"{name} is discontinuous (EDF+D) but has no annotations that locate the gaps; "
+            "export it as a continuous EDF."
+        )
 
 
 def _decode(text: bytes) -> str:
-    """Decode a text as UTF-8, as the specification says, else as Latin-1, as old writers did."""
+    """Decode a text as UTF-8, as specified, else as Latin-1, as old writers did."""
     try:
         return text.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Recordings that are already in memory: arrays, and mne's Raw."""
+"""Recordings that are already in memory: arrays and mne.io.Raw."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,27 +26,27 @@ def recording_of_array(
     name: str = "array",
     start: Start | None = None,
 ) -> Recording:
-    """Make a recording of an array.
+    """Make a recording from an array.
 
     Parameters
     ----------
     values : (C, T)
-        Physical values; NaN = missing. It is not changed.
+        Physical values; NaN = missing. Not modified.
     names : sequence of str
-        Of the channels.
+        Names of the channels.
     sfreq_hz : float
         Sampling rate.
     unit : str
-        Of all channels, uV, mV or V for instance.
+        Unit of all channels, for example uV, mV or V.
     name : str
-        What messages call it.
+        Name for messages.
     start : datetime or time, optional
         Clock time of sample 0.
 
     Raises
     ------
     ValueError
-        If there is not one name per row, or nothing in it.
+        If there is not one name per row, or the array is empty.
     """
     given = np.asarray(values, dtype=np.float64)
     if given.ndim != 2 or not given.size or len(names) != len(given):

@@ -1,8 +1,8 @@
 """Every other format through mne: BrainVision, EEGLAB, FIF, GDF, Neuroscan, Nihon Kohden, ...
 
-mne gives floating-point values in SI units, so that the integers of the source are not to be had.
-They are quantised anew, to steps far below those of any converter, so that a Recording stays what
-it is: integers and a scale.
+mne gives floating-point values in SI units, so the integers of the source are not available. They
+are quantised again, in steps far below those of any converter, so that a Recording keeps its form:
+integers and a scale.
 """
 
 import configparser
@@ -32,7 +32,7 @@ FORMATS = (
     "EDF, EDF+, BDF, WFDB with its .hea header, WAV, tables with a time column, and what "
     "mne.io.read_raw opens"
 )
-# What mne raises on files that it cannot read, next to its own RuntimeErrors and ValueErrors.
+# What mne raises on files that it cannot read, besides its own RuntimeErrors and ValueErrors.
 _REFUSALS = (
     ValueError,
     RuntimeError,
@@ -54,14 +54,14 @@ _REFUSALS = (
 
 
 def open_mne(path: Path) -> Recording:
-    """Open a recording with ``mne.io.read_raw``; electrical channels are given in microvolt.
+    """Open a recording with ``mne.io.read_raw``; voltages are given in microvolts.
 
     Raises
     ------
     ValueError
-        If mne cannot read the file; the message says what mne said.
+        If mne cannot read the file; the message quotes mne.
     """
-    # mne's log goes to stdout, which is for results; its warnings come as Python's as well.
+    # mne logs to stdout, which is for results; its warnings are raised as Python warnings too.
     quiet = contextlib.redirect_stdout(io.StringIO())
     with quiet, warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -69,11 +69,11 @@ def open_mne(path: Path) -> Recording:
             raw = mne.io.read_raw(path, preload=False, verbose="WARNING")
         except _REFUSALS as error:
             raise ValueError(
-                f"{path.name} is of no format that is read ({FORMATS}); mne says: "
+                f"{path.name} has no supported format ({FORMATS}); mne reports: "
                 f"{' '.join(str(error).split())}"
             ) from None
     if raw.n_times == 0:
-        raise ValueError(f"{path.name} holds no samples: copy it again.")
+        raise ValueError(f"{path.name} has no samples: copy it again.")
     names, renamed = unique_names(raw.ch_names)
     channels = tuple(
         _channel(name, kind, raw) for name, kind in zip(names, raw.get_channel_types(), strict=True)
@@ -90,7 +90,7 @@ def open_mne(path: Path) -> Recording:
 
 
 def start_of_raw(raw: Any) -> datetime | None:
-    """Return when the first sample of an ``mne.io.Raw`` was taken, after what was cropped of it."""
+    """Return the time of the first sample of an ``mne.io.Raw``, after any cropping."""
     date: datetime | None = raw.info["meas_date"]
     if date is None:
         return None
@@ -101,9 +101,9 @@ def start_of_raw(raw: Any) -> datetime | None:
 
 
 def recording_of_raw(raw: Any) -> Recording:
-    """Make a recording of an ``mne.io.Raw``, whose values are in volt; it is not changed.
+    """Make a recording from an ``mne.io.Raw``, whose values are in volts; it is not modified.
 
-    It keeps what was cropped of it, its date and its annotations.
+    Cropping, date and annotations are kept.
     """
     recording = recording_of_array(
         raw.get_data(verbose="ERROR"),
@@ -117,7 +117,7 @@ def recording_of_raw(raw: Any) -> Recording:
 
 
 def marks_of_raw(raw: Any) -> tuple[Mark, ...]:
-    """Return mne's annotations, which count from the clock of the device, from the first sample."""
+    """Return mne's annotations with onsets from the first sample, not from the device's clock."""
     return tuple(
         Mark(
             round(float(note["onset"]) - raw.first_time, 9),
@@ -139,7 +139,7 @@ def _channel(name: str, kind: str, raw: Any) -> Channel:
 def _load(
     indices: Sequence[int], raw: Any, channels: Sequence[Channel]
 ) -> list[NDArray[np.integer]]:
-    """Read channels and quantise them, each (time,) int64; NaN becomes the missing value."""
+    """Read and quantise channels, each (time,) int64; NaN becomes the missing value."""
     wanted = sorted(set(indices))
     try:
         values = raw.get_data(picks=wanted, verbose="ERROR") if wanted else ()

@@ -1,6 +1,6 @@
-"""One door for all recordings: the suffix or the first bytes choose the reader.
+"""Open any recording: the suffix or the first bytes select the reader.
 
-The readers behind it are imported when they are needed, since wfdb and mne take a second each.
+Readers are imported when needed, since wfdb and mne take a second each.
 """
 
 from pathlib import Path
@@ -19,18 +19,18 @@ def open_recording(path: Path, table: Table | None = None) -> Recording:
     ----------
     path
         An EDF, EDF+ or BDF file (by suffix or first bytes), a WFDB header or a signal file or a
-        record name with a header beside it, a WAV file (by suffix or first bytes), a table with a
-        time column (``.csv``, ``.tsv``, ``.txt``), or whatever ``mne.io.read_raw`` opens.
+        record name with a header in its folder, a WAV file (by suffix or first bytes), a table with
+        a time column (``.csv``, ``.tsv``, ``.txt``), or any format of ``mne.io.read_raw``.
     table
-        How to read a file that is a table; without it the first column is the time in seconds and
-        the others are channels.
+        How to read a table; without it the first column is the time in seconds and the others are
+        channels.
 
     Raises
     ------
     FileNotFoundError
-        If there is no such file, or a signal file that a WFDB header names is missing.
+        If the file, or a signal file named by a WFDB header, does not exist.
     ValueError
-        If the file cannot be read whole: truncated, discontinuous, of an unknown format.
+        If the file is truncated, discontinuous or of an unknown format.
     """
     path = Path(path)
     header = wfdb_header(path)
@@ -39,7 +39,9 @@ def open_recording(path: Path, table: Table | None = None) -> Recording:
 
         return open_wfdb(header)
     if not path.exists():
-        raise FileNotFoundError(f"There is no recording {path}: give a file that exists.")
+        raise FileNotFoundError(
+            f"recording {path} does not exist; give the path of an existing file"
+        )
     if edf_format(path) is not None:
         from biopart.signals.readers.edf import open_edf
 
@@ -54,8 +56,8 @@ def open_recording(path: Path, table: Table | None = None) -> Recording:
         return open_table(path, table)
     if path.suffix.lower() == ".mat":
         raise ValueError(
-            f"{path.name} has no WFDB header {path.stem}.hea beside it; MATLAB's files are read as "
-            "WFDB signals alone, so export it as EDF"
+            f"{path.name} has no WFDB header {path.stem}.hea beside it; MATLAB files are read only "
+            "as WFDB signals, so export it as EDF"
         )
     from biopart.signals.readers.mne_formats import open_mne
 
@@ -75,7 +77,7 @@ def edf_format(path: Path) -> str | None:
 
 
 def is_wav(path: Path) -> bool:
-    """Tell a WAV file by the suffix, else by the first bytes."""
+    """Recognise a WAV file by its suffix, else by its first bytes."""
     if path.suffix.lower() in (".wav", ".wave"):
         return True
     if path.is_dir():
@@ -86,7 +88,7 @@ def is_wav(path: Path) -> bool:
 
 
 def wfdb_header(path: Path) -> Path | None:
-    """Return the WFDB header that a path means: itself, or the ``.hea`` beside it, or None."""
+    """Return the WFDB header for a path: itself, or the ``.hea`` beside it, or None."""
     if path.suffix == ".hea":
         return path
     header = path.parent / f"{path.name}.hea"

@@ -1,7 +1,7 @@
 """Tables with a time column (CSV, TSV, columns of a text file) as recordings at a regular rate.
 
-Between two rows no further apart than a stated gap the values run straight; elsewhere samples
-are missing. The whole table is read when it is opened.
+Values are interpolated linearly between two rows unless they are further apart than the maximum
+gap; samples in gaps are missing. The whole table is read when it is opened.
 """
 
 import csv
@@ -17,13 +17,13 @@ from biopart.files import read_text
 from biopart.signals.recording import QUANTISED_MISSING, Channel, Recording, quantised, unique_names
 from biopart.store.card import Table
 
-_ABSENT = ("", "na", "nan", "null")  # cells that say that there is no value
+_ABSENT = ("", "na", "nan", "null")  # cells without a value
 _MOST = 10**9  # samples: four months at 100 Hz
 
 
 @dataclass(frozen=True)
 class Rows:
-    """The cells of a table as text, with the line that each row stands in."""
+    """The cells of a table as text, with the line number of each row."""
 
     path: Path
     names: tuple[str, ...]
@@ -31,7 +31,7 @@ class Rows:
     lines: list[int]
 
     def column(self, wanted: int | str) -> int:
-        """Return the place of a column by its name or its number from 1; ValueError lists all."""
+        """Return the position of a column by name or by number from 1; ValueError lists all."""
         if isinstance(wanted, int) and 1 <= wanted <= len(self.names):
             return wanted - 1
         if isinstance(wanted, str) and wanted in self.names:
@@ -52,7 +52,7 @@ class Rows:
             row = int(faulty[0])
             raise ValueError(
                 f"{self.path.name}, line {self.lines[row]}: {self.cells[row][place]!r} in column "
-                f"{self.names[place]} is no number; {len(faulty)} cells of it are none"
+                f"{self.names[place]} is not a number ({len(faulty)} such cells); correct the table"
             )
         return values
 
@@ -63,13 +63,13 @@ def read_rows(path: Path, *, delimiter: str | None = None, header: bool | None =
     Parameters
     ----------
     path
-        Of the table, of any usual encoding; blank lines are skipped.
+        Path of the table, in any common encoding; blank lines are skipped.
     delimiter
-        Between cells; None = the first of tab, semicolon and comma in the first line, else any
+        Separator of cells; None = the first of tab, semicolon and comma in the first line, else any
         number of spaces.
     header
-        Whether the first line holds names; None = if no cell of it is a number. Without names the
-        columns are called ``column1``, ``column2``, ...
+        Whether the first line has names; None = yes if none of its cells is a number. Without names
+        the columns are called ``column1``, ``column2``, ...
 
     Raises
     ------
@@ -91,12 +91,12 @@ def read_rows(path: Path, *, delimiter: str | None = None, header: bool | None =
     else:
         names = tuple(f"column{number + 1}" for number in range(len(rows[0][1]) if rows else 0))
     if not rows:
-        raise ValueError(f"{path.name} holds no rows: copy it again.")
+        raise ValueError(f"{path.name} has no rows: copy it again.")
     for line, cells in rows:
         if len(cells) != len(names):
             raise ValueError(
-                f"{path.name}, line {line} has {len(cells)} cells where {len(names)} were "
-                f"expected ({', '.join(names)}): mend it, or state the delimiter"
+                f"{path.name}, line {line} has {len(cells)} cells, but {len(names)} were expected "
+                f"({', '.join(names)}): correct it, or state the delimiter"
             )
     return Rows(path, names, [cells for _, cells in rows], [line for line, _ in rows])
 
@@ -107,24 +107,24 @@ def open_table(path: Path, table: Table | None = None) -> Recording:
     Parameters
     ----------
     path
-        Of the table.
+        Path of the table.
     table
-        Columns, rate, gaps and clock, as the section ``table`` of a card has them. By default the
-        first column is the time in seconds, every other one a channel, the rate that of the
-        median step (to the next whole hertz if that is within 0.5 %), and steps of more than five
-        median steps are gaps.
+        Columns, rate, gaps and clock, as in section ``table`` of a card. By default the first
+        column is the time in seconds, every other column a channel, the rate that of the median
+        step (rounded to a whole hertz if within 0.5 %), and steps of more than five median steps
+        are gaps.
 
     Returns
     -------
     Recording
-        ``clock_s`` is what the time column says at sample 0; samples in gaps and before the first
-        row are missing. Warnings count rows that were out of order or at the time of another.
+        ``clock_s`` is the time column at sample 0; samples in gaps and before the first row are
+        missing. Warnings count rows that were out of order or shared their time.
 
     Raises
     ------
     ValueError
-        If a column is not there, a cell is no number (with its line), or no row is in the part
-        of the clock that is wanted.
+        If a column does not exist, a cell is not a number (with its line), or no row lies in the
+        wanted part of the clock.
     """
     table = table or Table()
     rows = read_rows(path, delimiter=table.delimiter, header=table.header)
@@ -163,7 +163,7 @@ def interpolated(
     *,
     max_gap_s: float,
 ) -> NDArray[np.float64]:
-    """Interpolate values at rising times linearly to a grid; NaN in longer gaps and outside.
+    """Interpolate values at increasing times to a grid; NaN in longer gaps and outside.
 
     >>> interpolated(np.array([0, 2, 9.0]), np.array([1, 5, 0.0]), np.arange(4.0), max_gap_s=2)
     array([ 1.,  3.,  5., nan])
@@ -183,7 +183,7 @@ def interpolated(
 def merged(
     times: NDArray[np.float64], values: NDArray[np.float64], repeated: Literal["mean", "last"]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Sort rows by time, leave rows without a value out, and merge those of one time.
+    """Sort rows by time, drop rows without a value, and merge rows of equal time.
 
     >>> merged(np.array([2, 1, 1.0]), np.array([5, 3, 4.0]), "mean")
     (array([1., 2.]), array([3.5, 5. ]))
@@ -194,12 +194,12 @@ def merged(
         counts = np.bincount(inverse, minlength=len(unique))
         return unique, np.bincount(inverse, values[known], minlength=len(unique)) / counts
     last = np.empty(len(unique))
-    last[inverse] = values[known]  # of several at one place numpy keeps the last
+    last[inverse] = values[known]  # for repeated indices numpy keeps the last value
     return unique, last
 
 
 def regular_rate(step_s: float) -> float:
-    """Return the rate of a step, to the next whole hertz if that is within 0.5 %.
+    """Return the rate for a step, rounded to a whole hertz if within 0.5 %.
 
     >>> regular_rate(0.003906), regular_rate(5.0), regular_rate(0.032)
     (256.0, 0.2, 31.25)
@@ -214,7 +214,9 @@ def _grid(
     """Return the regular times of the samples, their rate and the median step of the rows."""
     unique = np.unique(times)
     if len(unique) < 2:
-        raise ValueError(f"{path.name} has rows at {len(unique)} time; a signal needs two or more")
+        raise ValueError(
+            f"{path.name} has {len(unique)} time in its rows; a signal needs two or more"
+        )
     step_s = float(np.median(np.diff(unique)))
     sfreq_hz = table.sfreq_hz or regular_rate(step_s)
     start = float(unique[0]) if table.start_s is None else table.start_s
@@ -223,32 +225,32 @@ def _grid(
     if not 0 < samples <= _MOST or stop < unique[0]:
         raise ValueError(
             f"{path.name} has rows from {unique[0]:g} to {unique[-1]:g} s: {start:g} to {stop:g} s "
-            f"at {sfreq_hz:g} Hz make no signal; state start_s, stop_s and the rate, in seconds"
+            f"at {sfreq_hz:g} Hz give no samples; set start_s, stop_s and the rate, in seconds"
         )
     return start + np.arange(samples) / sfreq_hz, sfreq_hz, step_s
 
 
 def _check_names(path: Path, table: Table, columns: dict[str, int]) -> None:
-    """Refuse a table without a value column, or a unit for a channel that is not there."""
+    """Refuse a table without a value column, or a unit for a channel that does not exist."""
     strangers = [name for name in table.units if name not in columns]
     if not columns or strangers:
         raise ValueError(
             f"{path.name} has the value columns {', '.join(columns) or 'none'}; a unit was given "
-            f"for {', '.join(strangers) or 'none'}: name the columns that hold values"
+            f"for {', '.join(strangers) or 'none'}: name columns that have values"
         )
 
 
 def _disorder(times: NDArray[np.float64], table: Table) -> Sequence[str]:
-    """Say how many rows came earlier than the one before, and how many share their time."""
+    """Count rows that are earlier than the previous one, and rows that share their time."""
     early = int((np.diff(times) < 0).sum())
     shared = len(times) - len(np.unique(times))
     kept = "averaged" if table.repeated == "mean" else "the last was kept"
-    said = [f"{early} rows are earlier than the row before: sorted"] if early else []
-    return said + ([f"{shared} rows are at the time of another: {kept}"] if shared else [])
+    counts = [f"{early} rows are earlier than the previous row and were sorted"] if early else []
+    return counts + ([f"{shared} rows share their time with another: {kept}"] if shared else [])
 
 
 def _outside(times: NDArray[np.float64], grid: NDArray[np.float64]) -> tuple[str, ...]:
-    """Say how many rows lie outside the part of the clock that is wanted."""
+    """Count rows outside the wanted part of the clock."""
     step = grid[1] - grid[0] if len(grid) > 1 else 0.0
     counts = {
         f"before {grid[0]:g} s": times < grid[0],
@@ -258,7 +260,7 @@ def _outside(times: NDArray[np.float64], grid: NDArray[np.float64]) -> tuple[str
 
 
 def _number(cell: str) -> float:
-    """Return the number that a cell is, else NaN."""
+    """Return the number in a cell, else NaN."""
     try:
         return float(cell)
     except ValueError:

@@ -1,4 +1,4 @@
-"""WAV files through scipy: PCM of 8, 16, 24 and 32 bits, and floats, as parts of full scale."""
+"""WAV files through scipy: PCM of 8, 16, 24 and 32 bits, and floats, as fractions of full scale."""
 
 import struct
 import warnings
@@ -11,7 +11,7 @@ from scipy.io import wavfile
 
 from biopart.signals.recording import QUANTISED_MISSING, Channel, Recording, quantised
 
-# What scipy raises on files that are damaged.
+# What scipy raises on damaged files.
 _REFUSALS = (
     *(ValueError, LookupError, TypeError, NameError, ArithmeticError, EOFError, MemoryError),
     struct.error,
@@ -19,22 +19,22 @@ _REFUSALS = (
 
 
 def open_wav(path: Path) -> Recording:
-    """Open a WAV file; its channels are ``audio``, or ``audio-1``, ``audio-2``, ... of several.
+    """Open a WAV file; its channels are ``audio``, or ``audio-1``, ``audio-2``, ... if several.
 
-    Values are parts of full scale, from -1 to 1, without a unit; the integers are the file's own,
-    of floats quantised ones.
+    Values are fractions of full scale, from -1 to 1, without a unit; the integers are those of the
+    file; floats are quantised.
 
     Raises
     ------
     ValueError
-        If the file is no WAV file, is shorter than it says, holds no samples or is compressed.
+        If the file is not a WAV file, is shorter than stated, has no samples or is compressed.
     """
     bits = _check_whole(path)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", category=wavfile.WavFileWarning)
         warnings.filterwarnings("ignore", "Chunk .non-data. not understood", wavfile.WavFileWarning)
         try:
-            # Mapped, so that only what is wanted is read; three bytes fit no type to be mapped.
+            # Mapped, so that only wanted samples are read; no type of three bytes can be mapped.
             sfreq_hz, samples = wavfile.read(path, mmap=bits in (8, 16, 32, 64))
         except (*_REFUSALS, wavfile.WavFileWarning) as error:
             reason = " ".join(str(error).split())
@@ -62,7 +62,7 @@ def open_wav(path: Path) -> Recording:
 def _of_floats(
     path: Path, names: list[str], columns: NDArray[np.floating], sfreq_hz: float
 ) -> Recording:
-    """Make a recording of floats, quantised to 2**-30 of the largest of each channel."""
+    """Make a recording from floats, quantised to 2**-30 of the maximum of each channel."""
     pairs = [quantised(column.astype(np.float64)) for column in columns]
     channels = tuple(
         Channel(name, "", sfreq_hz, len(integers), scale, missing=QUANTISED_MISSING)
@@ -72,12 +72,12 @@ def _of_floats(
 
 
 def _native(values: NDArray[np.integer]) -> NDArray[np.integer]:
-    """Copy mapped integers to memory, in the machine's order of bytes."""
+    """Copy mapped integers to memory in native byte order."""
     return values.astype(values.dtype.newbyteorder("="))
 
 
 def _check_whole(path: Path) -> int:
-    """Return the bits of a sample; ValueError where the data reach beyond the file's end."""
+    """Return the bits per sample; ValueError if the data reach beyond the end of the file."""
     with path.open("rb") as file:
         end = file.seek(0, 2)
         file.seek(0)
@@ -89,7 +89,7 @@ def _check_whole(path: Path) -> int:
             if head[:4] == b"data":
                 if file.tell() + size > end:
                     raise ValueError(
-                        f"{path.name} says that it has {size} bytes of sound and has "
+                        f"{path.name} states {size} bytes of sound but has "
                         f"{end - file.tell()}: copy it again."
                     )
                 if not size:
@@ -98,4 +98,4 @@ def _check_whole(path: Path) -> int:
             body = file.read(size + size % 2)
             if head[:4] == b"fmt " and len(body) >= 16:
                 bits = struct.unpack(f"{order}H", body[14:16])[0]
-    raise ValueError(f"{path.name} is no WAV file that holds sound: copy it again.")
+    raise ValueError(f"{path.name} is not a WAV file with sound: copy it again.")

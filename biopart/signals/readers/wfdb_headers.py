@@ -1,8 +1,8 @@
-"""WFDB headers: what wfdb refuses is mended in a copy, and every signal file is checked.
+"""WFDB headers: what wfdb refuses is repaired in a copy, and every signal file is checked.
 
-wfdb reads headers as ASCII and drops what is not, so that a unit of ``µV`` would become ``V``;
-and it refuses a date in ISO form before the time, as the CinC Challenge 2017 has it. Such a header
-is mended in memory and given to wfdb from a temporary folder; nothing is written beside the data.
+wfdb reads headers as ASCII and drops other characters, so a unit of ``µV`` would become ``V``; and
+it refuses a date in ISO form before the time, as in the CinC Challenge 2017. Such a header is
+repaired in memory and given to wfdb from a temporary folder; no file is written beside the data.
 
 Source: WFDB Applications Guide, header(5) and signal(5).
 """
@@ -20,13 +20,13 @@ from typing import Any
 
 @contextmanager
 def without_pandas_warnings() -> Iterator[None]:
-    """Silence what pandas 3.1 says to wfdb 4.3.1, which sets indices in place."""
+    """Silence the warning of pandas 3.1 about wfdb 4.3.1, which sets indices in place."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The inplace keyword")
         yield
 
 
-# What wfdb, and soundfile below it, raise on files that are damaged.
+# What wfdb, and soundfile below it, raise on damaged files.
 _REFUSALS = (
     *(ValueError, LookupError, TypeError, AttributeError, ArithmeticError, AssertionError),
     *(RuntimeError, EOFError, MemoryError, struct.error),
@@ -35,7 +35,7 @@ _REFUSALS = (
 
 @contextmanager
 def refusals(sentence: str) -> Iterator[None]:
-    """Turn what wfdb raises on a damaged file into a ValueError that begins with a sentence."""
+    """Turn what wfdb raises on a damaged file into a ValueError that starts with a sentence."""
     try:
         yield
     except _REFUSALS as error:
@@ -51,8 +51,8 @@ _ISO_DATE = re.compile(
 )
 _LENGTH = re.compile(r"\A((?:#.*\n)*\S+[ \t]+\d+[ \t]+\S+[ \t]+)0(?!\S)")
 _FLAC = ("508", "516", "524")
-# The integer that stands for a missing sample, by format; format 8 has none, so one that its sums
-# of 8-bit differences never reach.
+# The integer for a missing sample, by format; format 8 has none, so one that the sums of its 8-bit
+# differences never reach.
 MISSING = {
     **{"80": -(2**7), "508": -(2**7), "310": -(2**9), "311": -(2**9), "212": -(2**11)},
     **{"16": -(2**15), "61": -(2**15), "160": -(2**15), "516": -(2**15)},
@@ -62,7 +62,7 @@ MISSING = {
 
 @dataclass(frozen=True)
 class Header:
-    """A WFDB header as wfdb decodes it; ``mended`` is its text where wfdb refuses the file's."""
+    """A WFDB header decoded by wfdb; ``mended`` is its repaired text if wfdb refused the file."""
 
     path: Path
     record: Any
@@ -70,7 +70,7 @@ class Header:
 
     @contextmanager
     def readable(self) -> Iterator[str]:
-        """Give the record name that wfdb can read, in a temporary folder if it must be."""
+        """Give the record name that wfdb can read, in a temporary folder if necessary."""
         if self.mended is None:
             yield str(self.path.with_suffix(""))
             return
@@ -87,22 +87,22 @@ def read_header(path: Path) -> Header:
     Raises
     ------
     FileNotFoundError
-        If there is no such header.
+        If the header does not exist.
     ValueError
-        If wfdb cannot make sense of it, mended or not.
+        If wfdb cannot interpret it, repaired or not.
     """
     if not path.exists():
-        raise FileNotFoundError(f"There is no WFDB header {path.name} in its folder.")
+        raise FileNotFoundError(f"WFDB header {path.name} does not exist; check the path.")
     text = _decode(path.read_bytes())
     mended = _mend(text)
     header = Header(path, None, mended if mended != text else None)
-    sentence = f"{path.name} is not a WFDB header that wfdb reads"
+    sentence = f"{path.name} is not a WFDB header that wfdb can read"
     with refusals(sentence), header.readable() as record:
         return Header(path, wfdb.rdheader(record), header.mended)
 
 
 def with_length(header: Header, n_frames: int) -> Header:
-    """Return a header that states its length, where the file's says 0 for unknown."""
+    """Return a header with its length, if the file states 0 for unknown."""
     if header.record.sig_len or not n_frames:
         return header
     text = header.mended or _mend(_decode(header.path.read_bytes()))
@@ -110,17 +110,17 @@ def with_length(header: Header, n_frames: int) -> Header:
         r"(?m)\A((?:#.*\n)*\S+[ \t]+\d+[ \t]+\S+[ \t]+)0(?!\S)", rf"\g<1>{n_frames}", text
     )
     whole = Header(header.path, None, text)
-    with refusals(f"{header.path.name} cannot be given a length"), whole.readable() as record:
+    with refusals(f"the length of {header.path.name} is unknown"), whole.readable() as record:
         return Header(header.path, wfdb.rdheader(record), text)
 
 
 def count_frames(header: Header) -> int:
-    """Return the frames of a single segment, after its signal files were found long enough.
+    """Return the frames of a single segment, after checking the size of its signal files.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If a signal file is missing or too short: names header, file, wanted and found size.
+        If a signal file is missing or too short: names header, file, expected and actual size.
     """
     record = header.record
     for name, fmt in zip(record.sig_name or (), record.fmt or (), strict=True):
@@ -137,12 +137,12 @@ def count_frames(header: Header) -> int:
 
 
 def _check_file(header: Header, file: str, places: list[int], n_frames: int | None) -> int:
-    """Check one signal file against the frames that are wanted of it; None = all it has."""
+    """Check one signal file against the number of wanted frames; None = all frames it has."""
     record, path = header.record, header.path.parent / file
     if not path.exists():
         raise FileNotFoundError(
             f"{header.path.name} names the signal file {file}, which is not in its folder "
-            f"({n_frames or 'unknown'} frames wanted, none found)."
+            f"({n_frames or 'unknown'} frames expected, none found); copy it there."
         )
     fmt, offset = record.fmt[places[0]], record.byte_offset[places[0]] or 0
     per_frame = sum(record.samps_per_frame[i] or 1 for i in places)
@@ -154,7 +154,7 @@ def _check_file(header: Header, file: str, places: list[int], n_frames: int | No
     wanted = offset + _bytes_of(fmt, n_frames * per_frame)
     if found < wanted:
         raise ValueError(
-            f"{header.path.name} wants {wanted} bytes of its signal file {file} ({n_frames} "
+            f"{header.path.name} needs {wanted} bytes in its signal file {file} ({n_frames} "
             f"frames), which has {found}: copy it again."
         )
     return n_frames
@@ -163,29 +163,29 @@ def _check_file(header: Header, file: str, places: list[int], n_frames: int | No
 def _check_flac(
     header: Header, path: Path, offset: int, n_frames: int | None, *, per_frame: int
 ) -> int:
-    """Check a FLAC file, whose length is in its own header, in samples per channel."""
+    """Check a FLAC file, whose own header states its length in samples per channel."""
     import soundfile  # type: ignore[import-untyped]
 
     try:
         found = soundfile.info(str(path)).frames
     except soundfile.LibsndfileError:
         raise ValueError(
-            f"{header.path.name} wants FLAC in its signal file {path.name}, which is of "
-            f"{path.stat().st_size} bytes but not FLAC: copy it again."
+            f"{header.path.name} needs FLAC in its signal file {path.name}, which has "
+            f"{path.stat().st_size} bytes but is not FLAC: copy it again."
         ) from None
     if n_frames is None:
-        raise ValueError(f"{header.path.name} gives no length, which FLAC files need: add it.")
+        raise ValueError(f"{header.path.name} states no length, which FLAC files need: add it.")
     wanted = offset + n_frames * per_frame
     if found < wanted:
         raise ValueError(
-            f"{header.path.name} wants {wanted} samples per signal of its signal file "
+            f"{header.path.name} needs {wanted} samples per signal in its signal file "
             f"{path.name}, which has {found}: copy it again."
         )
     return n_frames
 
 
 def _bytes_of(fmt: str, n_samples: int) -> int:
-    """Return how many bytes so many samples of a format take; packed formats per signal(5).
+    """Return how many bytes a number of samples takes; packed formats per signal(5).
 
     >>> _bytes_of("212", 3), _bytes_of("310", 4), _bytes_of("311", 5), _bytes_of("24", 2)
     (5, 6, 7, 6)
@@ -199,7 +199,7 @@ def _bytes_of(fmt: str, n_samples: int) -> int:
 
 
 def _samples_in(fmt: str, n_bytes: int) -> int:
-    """Return how many whole samples of a format so many bytes hold."""
+    """Return how many whole samples of a format a number of bytes holds."""
     if fmt == "212":
         return n_bytes * 2 // 3
     if fmt in ("310", "311"):
@@ -208,14 +208,14 @@ def _samples_in(fmt: str, n_bytes: int) -> int:
 
 
 def _mend(text: str) -> str:
-    """Write micro signs as ``u`` and an ISO date after the time, as WFDB has it."""
+    """Write micro signs as ``u`` and an ISO date after the time, as WFDB specifies."""
     text = text.replace("\N{MICRO SIGN}", "u").replace("\N{GREEK SMALL LETTER MU}", "u")
     first = next((line for line in text.splitlines() if line.strip() and line[0] != "#"), "")
     return text.replace(first, _ISO_DATE.sub(r"\1\5 \4/\3/\2", first), 1)
 
 
 def _decode(raw: bytes) -> str:
-    """Decode a header; Latin-1 is what old writers used and never fails."""
+    """Decode a header; Latin-1, used by old writers, never fails."""
     try:
         return raw.decode("utf-8")
     except UnicodeDecodeError:

@@ -26,11 +26,11 @@ def read_annotations(
     path
         Header of the record, with or without ``.hea``.
     extension
-        Of the annotation file: ``arousal`` for ``tr03-0005.arousal``.
+        Extension of the annotation file: ``arousal`` for ``tr03-0005.arousal``.
     text
-        What of each is given: its note or, without one, its symbol; ``note`` leaves out those
-        without a note, whose R would be a heart beat and not REM; ``symbol`` gives the symbols of
-        all, such as the N and V of beats.
+        Text of each mark: its note or, without one, its symbol; ``note`` drops annotations without
+        a note, whose R would be a heart beat and not REM; ``symbol`` gives the symbols of all, such
+        as the N and V of beats.
 
     Returns
     -------
@@ -40,14 +40,16 @@ def read_annotations(
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such annotation file, or it is damaged, or nothing states its rate.
+        If the annotation file does not exist or is damaged, or nothing states its rate.
     """
     header = path if path.suffix == ".hea" else path.parent / f"{path.name}.hea"
     record = header.with_suffix("")
     file = record.parent / f"{record.name}.{extension}"
     if not file.exists():
-        raise FileNotFoundError(f"There is no annotation file {file.name} beside {header.name}.")
-    sentence = f"{file.name} is not a whole WFDB annotation file"
+        raise FileNotFoundError(
+            f"annotation file {file.name} is not in the folder of {header.name}; copy it there."
+        )
+    sentence = f"{file.name} is not a complete WFDB annotation file"
     with refusals(sentence):
         sfreq_hz, found = _annotations(record, extension)
     sfreq_hz = sfreq_hz or float(read_header(header).record.fs)
@@ -59,10 +61,10 @@ def read_annotations(
 
 
 def _annotations(record: Path, extension: str) -> tuple[float | None, list[tuple[int, str, str]]]:
-    """Return the rate that an annotation file states, and sample, symbol and note of each.
+    """Return the rate of an annotation file, and sample, symbol and note of each annotation.
 
-    ``wfdb.rdann`` takes every note at sample 0 for a definition and leaves it out; here those are
-    definitions that begin with ``##``, as annot(5) of the WFDB Applications Guide has it.
+    ``wfdb.rdann`` treats every note at sample 0 as a definition and drops it; here only those that
+    begin with ``##`` are definitions, as specified by annot(5) of the WFDB Applications Guide.
     """
     pairs = annotation.load_byte_pairs(str(record), extension, None)
     samples, labels, _, _, _, notes = annotation.proc_ann_bytes(pairs, None)

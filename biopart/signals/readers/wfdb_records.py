@@ -1,7 +1,7 @@
 """WFDB records of one or several segments, through wfdb.
 
-Physical value = (digital - baseline) / gain. Segments are put together here and not by wfdb, which
-takes the gain of the first segment for all of them and fails on a signal that no segment holds.
+Physical value = (digital - baseline) / gain. Segments are joined here and not by wfdb, which uses
+the gain of the first segment for all of them and fails on a signal that no segment has.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,12 +26,12 @@ from biopart.signals.units import unit_name
 
 _WIDE = ("8", "24", "32", "524")  # formats of more than 16 bits; 8 holds differences
 _NARROW = ("16", "80", "160", "212", "310", "311", "508", "516")
-_BLOCK = 16384  # samples copied at once, so that interleaved signals share what is in the cache
+_BLOCK = 16384  # samples copied at once, so that interleaved signals share the cache
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """A stretch of a record, in frames; ``places`` says where it has a signal of the record."""
+    """A section of a record, in frames; ``places`` maps signals of the record to its own."""
 
     header: Header
     start: int
@@ -51,7 +51,7 @@ def open_wfdb(path: Path) -> Recording:
     FileNotFoundError
         If the header, a segment's header or a signal file is missing.
     ValueError
-        If a header makes no sense, a signal file is too short, or segments disagree on a scale.
+        If a header cannot be interpreted, a signal file is too short, or scales differ by segment.
     """
     header = read_header(path)
     if hasattr(header.record, "seg_name"):
@@ -65,7 +65,9 @@ def open_wfdb(path: Path) -> Recording:
     for index, name in enumerate(names):
         holders = [segment for segment in segments if index in segment.places]
         if not holders:
-            warnings += (f"Signal {name} is in no segment of {path.name}: all samples missing.",)
+            warnings += (
+                f"Signal {name} is in no segment of {path.name}: all samples are missing.",
+            )
         channels.append(_channel(name, index, layout, holders, n_frames=n_frames))
     return Recording(
         path=path,
@@ -89,7 +91,7 @@ def _files(header: Header, segments: Sequence[_Segment]) -> tuple[Path, ...]:
 
 
 def _segments(header: Header) -> tuple[Header, list[_Segment], int]:
-    """Read the headers of all segments: the one with the signals' names, the others, the frames."""
+    """Read the headers of all segments: the one with the signal names, the others, the frames."""
     record, folder = header.record, header.path.parent
     layout: Header | None = None
     segments: list[_Segment] = []
@@ -106,7 +108,8 @@ def _segments(header: Header) -> tuple[Header, list[_Segment], int]:
         start += n_frames
     if layout is None or (record.sig_len or start) != start:
         raise ValueError(
-            f"{header.path.name} gives {record.sig_len} frames, its segments give {start} in all."
+            f"{header.path.name} states {record.sig_len} frames, its segments have {start} in all; "
+            "copy the record again."
         )
     return layout, segments, start
 
@@ -115,13 +118,13 @@ def _check_length(header: Header, segment: Header, n_frames: int) -> None:
     found = count_frames(segment)
     if found != n_frames:
         raise ValueError(
-            f"{header.path.name} wants {n_frames} frames of its segment {segment.path.name}, "
-            f"which has {found}."
+            f"{header.path.name} needs {n_frames} frames of its segment {segment.path.name}, "
+            f"which has {found}; copy it again."
         )
 
 
 def _places(record: Any, layout: Header, segment: Header) -> dict[int, int]:
-    """Map the signals of a record to those of a segment: by place, or by name if they vary."""
+    """Map the signals of a record to those of a segment: by position, or by name if they vary."""
     if record.layout == "fixed":
         return {index: index for index in range(record.n_sig)}
     names = segment.record.sig_name
@@ -131,7 +134,7 @@ def _places(record: Any, layout: Header, segment: Header) -> dict[int, int]:
 def _channel(
     name: str, index: int, layout: Header, holders: Sequence[_Segment], *, n_frames: int
 ) -> Channel:
-    """Describe a signal; all segments that hold it must agree on scale and rate."""
+    """Describe a signal; all segments that have it must agree on scale and rate."""
     per_frame = layout.record.samps_per_frame[index] or 1
     scales = {
         (s.field("adc_gain", index), s.field("baseline", index), s.field("units", index))
@@ -174,7 +177,7 @@ def _limits(
 def _load(
     indices: Sequence[int], segments: Sequence[_Segment], channels: Sequence[Channel]
 ) -> list[NDArray[np.integer]]:
-    """Read the digital samples of signals; stretches that no segment holds are missing."""
+    """Read the digital samples of signals; sections that no segment covers are missing."""
     values: dict[int, NDArray[np.integer]] = {}
     for index in indices:
         formats = {s.field("fmt", index) for s in segments if index in s.places}
@@ -199,7 +202,8 @@ def _read(segment: _Segment, signals: Sequence[int], formats: Sequence[str]) -> 
         if formats != ("61",):
             bits = 32 if formats == _WIDE else 16
             return wfdb.rdrecord(name, physical=False, return_res=bits, **options)
-        # wfdb 4.3.1 cannot give the integers of this big-endian format: go back from its values.
+        # wfdb 4.3.1 cannot give the integers of this big-endian format: derive them from its
+        # values.
         record = wfdb.rdrecord(name, **options)
     record.e_d_signal = [
         np.where(np.isnan(physical), MISSING["61"], np.rint(physical * gain + baseline))
@@ -211,7 +215,7 @@ def _read(segment: _Segment, signals: Sequence[int], formats: Sequence[str]) -> 
 
 
 def _copy(record: Any, targets: Sequence[NDArray[np.integer]], segment: _Segment) -> None:
-    """Copy a segment's samples, strided views of one array, to their place in the signals."""
+    """Copy a segment's samples, strided views of one array, into the signals."""
     starts = [segment.start * (n or 1) for n in record.samps_per_frame]
     for first in range(0, max(map(len, record.e_d_signal)), _BLOCK):
         for target, source, start in zip(targets, record.e_d_signal, starts, strict=True):
@@ -222,7 +226,7 @@ def _copy(record: Any, targets: Sequence[NDArray[np.integer]], segment: _Segment
 def _translate(
     values: NDArray[np.integer], segment: _Segment, index: int, channel: Channel
 ) -> None:
-    """Give the missing samples of a segment the code of the whole record, if they differ."""
+    """Replace the missing code of a segment by that of the whole record, if they differ."""
     code = MISSING[segment.field("fmt", index)]
     if channel.missing is not None and code != channel.missing:
         per_frame = segment.field("samps_per_frame", index) or 1

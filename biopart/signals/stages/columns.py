@@ -1,4 +1,4 @@
-"""Which columns of a table of stages hold what: by their names, by the card, by their content."""
+"""Assign roles to the columns of a table of stages: by name, by card, by content."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -45,12 +45,12 @@ NAMES: dict[Role, tuple[str, ...]] = {
 _NUMBER = re.compile(r"[+-]?\d+(?:[.,]\d*)?(?:e[+-]?\d+)?", re.I)
 _ABSENT = ("", "n/a", "na", "nan")
 _PREAMBLE = 60
-MOST_S = 1e8  # three years; a number beyond is no time of a night
+MOST_S = 1e8  # three years; a larger number is not a time of a night
 
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table of stages, a value per row; None = there is no such column."""
+    """The columns of a table of stages, a value per row; None = the column does not exist."""
 
     stage: list[str]
     onset: list[float] | None
@@ -60,7 +60,7 @@ class Columns:
 
 
 def number_of(cell: str) -> float | None:
-    """Return the number that a cell is, with a decimal point or comma; None if it is none.
+    """Return the number in a cell, with a decimal point or comma; None if it is not a number.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def number_of(cell: str) -> float | None:
 
 
 def is_stage(cell: str) -> bool:
-    """Tell a cell that may be a stage: a word, a small number, or nothing."""
+    """Tell whether a cell may be a stage: a word, a small number, or nothing."""
     number = number_of(cell)
     if number is not None:
         return number.is_integer() and -9 <= number <= 9
@@ -80,7 +80,7 @@ def is_stage(cell: str) -> bool:
 
 
 def header_place(rows: Sequence[Row]) -> int | None:
-    """Return the place of the row that names the columns, which may follow a preamble."""
+    """Return the position of the row with the column names, which may follow a preamble."""
     for place, (_, cells) in enumerate(rows[:_PREAMBLE]):
         if "stage" in named_roles(cells) and all(number_of(cell) is None for cell in cells):
             return place
@@ -88,7 +88,7 @@ def header_place(rows: Sequence[Row]) -> int | None:
 
 
 def named_roles(names: Sequence[str]) -> dict[Role, int]:
-    """Return the columns whose names are known, of several for one role the best."""
+    """Return the columns with known names; of several for one role, the best."""
     plain = [re.sub(r"[\W_]+", "", name.casefold()) for name in names]
     found: dict[Role, int] = {}
     for role, wanted in NAMES.items():
@@ -99,7 +99,7 @@ def named_roles(names: Sequence[str]) -> dict[Role, int]:
 
 
 def stated_roles(columns: StageColumns, names: Sequence[str]) -> dict[Role, int]:
-    """Return the columns that a card names; ValueError lists those that there are."""
+    """Return the columns that a card names; ValueError lists the existing ones."""
     found: dict[Role, int] = {}
     plain = [name.casefold() for name in names]
     for role, wanted in columns.model_dump().items():
@@ -115,33 +115,33 @@ def stated_roles(columns: StageColumns, names: Sequence[str]) -> dict[Role, int]
 
 
 def find_roles(names: Sequence[str], rows: Sequence[Row], stated: StageColumns) -> Roles:
-    """Return which column holds what: as the card says, by the names, or by the content.
+    """Return the role of each column: from the card, the names, or the content.
 
-    Raises ValueError where no column holds the stage, or the content is not certain.
+    Raises ValueError if no column has the stage, or the content is ambiguous.
     """
     given = stated_roles(stated, names or [f"column {n + 1}" for n in range(len(rows[0][1]))])
     roles = named_roles(names) | given
-    if {"onset", "epoch", "clock"} & set(given):  # what the card names for the time is the time
+    if {"onset", "epoch", "clock"} & set(given):  # the card's choice of the time column wins
         roles = {r: n for r, n in roles.items() if r in ("stage", "duration", "end") or r in given}
     if "stage" in roles:
         return roles
     if names:
         raise ValueError(
-            f"no column holds the stage; it has {', '.join(names)}; name one by labels.columns "
+            f"no column has the stage; it has {', '.join(names)}; name one with labels.columns "
             f"({FORMS})"
         )
     found = _roles_by_content(rows)
     if found is None:
         number, cells = rows[0]
         raise ValueError(
-            f"line {number} ({', '.join(cells)}) does not name its columns; name them by "
+            f"line {number} ({', '.join(cells)}) has no column names; name the columns with "
             "labels.columns, by their names or by their numbers from 1"
         )
     return found
 
 
 def _roles_by_content(rows: Sequence[Row]) -> dict[Role, int] | None:
-    """Return the columns of a table without names; None where that is not certain.
+    """Return the columns of a table without names; None if that is ambiguous.
 
     A column of stages, and before it an onset, an onset and a duration, the number of an epoch or
     a clock time.
@@ -174,19 +174,19 @@ def read_columns(rows: Sequence[Row], roles: Roles, width: int) -> Columns:
     Parameters
     ----------
     rows, roles
-        Cells, and which column holds what.
+        Cells, and the role of each column.
     width
         Cells of a row.
 
     Raises
     ------
     ValueError
-        Naming the line that has another number of cells, or a cell that is not what it should be.
+        Names the line that has another number of cells, or the cell that cannot be interpreted.
     """
     for number, cells in rows:
         if len(cells) != width:
             raise ValueError(
-                f"line {number} has {len(cells)} cells where {width} were expected "
+                f"line {number} has {len(cells)} cells, but {width} were expected "
                 f"({', '.join(cells)}); {FORMS}"
             )
     rows = _without_events(rows, roles)
@@ -200,7 +200,9 @@ def read_columns(rows: Sequence[Row], roles: Roles, width: int) -> Columns:
         durations = [(n, length) for (n, _), length in zip(rows, lengths, strict=True)]
     fraction = [number for number in epochs or () if not number.is_integer()]
     if fraction:
-        raise ValueError(f"{fraction[0]:g} is not the number of an epoch")
+        raise ValueError(
+            f"{fraction[0]:g} is not the number of an epoch; number them in whole steps"
+        )
     return Columns(
         stage=[cells[roles["stage"]] for _, cells in rows],
         onset=onset,
@@ -212,7 +214,7 @@ def read_columns(rows: Sequence[Row], roles: Roles, width: int) -> Columns:
 
 
 def _cells(rows: Sequence[Row], roles: Roles, role: Role) -> list[tuple[int, str]] | None:
-    """Return the cells of a column with the numbers of their lines; None if there is none."""
+    """Return the cells of a column with their line numbers; None if it does not exist."""
     place = roles.get(role)
     return None if place is None else [(number, cells[place]) for number, cells in rows]
 
@@ -225,9 +227,9 @@ def _duration(number: int, cell: str) -> float | None:
 
 
 def _without_events(rows: Sequence[Row], roles: Roles) -> Sequence[Row]:
-    """Leave out the rows of events that name the stage in which they happened.
+    """Drop the rows of events that state the stage in which they happened.
 
-    Raises ValueError where no other rows are left.
+    Raises ValueError if no other rows are left.
     """
     place = roles.get("event")
     if place is None or place == roles["stage"]:
@@ -247,7 +249,7 @@ def _numbers(rows: Sequence[Row], roles: Roles, role: Role) -> list[float] | Non
     for number, cell in given:
         value = number_of(cell)
         if value is None:
-            hint = "; a clock time is named by labels.columns, {clock: ...}"
+            hint = "; name a column of clock times with labels.columns, {clock: ...}"
             raise ValueError(
                 f"line {number}: {cell!r} is not a number ({role})"
                 f"{hint if read_clock(cell) is not None else ''}"
@@ -257,7 +259,7 @@ def _numbers(rows: Sequence[Row], roles: Roles, role: Role) -> list[float] | Non
 
 
 def _moments(rows: Sequence[Row], roles: Roles) -> list[Start] | None:
-    """Return the clock times of a table; None where a better column says when."""
+    """Return the clock times of a table; None if a better column states the time."""
     moments = []
     for number, cell in _cells(rows, roles, "clock") or ():
         moment = read_clock(cell)
@@ -265,8 +267,8 @@ def _moments(rows: Sequence[Row], roles: Roles) -> list[Start] | None:
             if {"onset", "epoch"} & set(roles):
                 return None
             raise ValueError(
-                f"line {number}: {cell!r} is not a clock time (hh:mm:ss or ISO); where it is in "
-                "seconds, say so by labels.columns, {onset: ...}"
+                f"line {number}: {cell!r} is not a clock time (hh:mm:ss or ISO); if the column is "
+                "in seconds, name it with labels.columns, {onset: ...}"
             )
         moments.append(moment)
     return moments or None

@@ -1,4 +1,4 @@
-"""From marks on a recording's clock to labels of epochs. Epochs are counted in samples."""
+"""Turn marks on the clock of a recording into labels of epochs. Epochs are counted in samples."""
 
 from collections.abc import Callable, Sequence
 
@@ -22,17 +22,17 @@ def label_epochs(
     Parameters
     ----------
     marks
-        Marks on the recording's clock, in any order. One without a duration (None or 0) holds to
-        the next that has a code, the last one to the end; of overlapping marks the later onset
-        wins. What is before the first is -1.
+        Marks on the recording's clock, in any order. One without a duration (None or 0) lasts until
+        the next one that has a code, the last one until the end; of overlapping marks the later
+        onset wins. Samples before the first mark are -1.
     codes
-        Code of a mark's text, None for marks that are none, such as ``stage_code``.
+        Code of a mark's text, None for marks that are not stages, such as ``stage_code``.
     n_samples, sfreq_hz
         Length in samples and rate of the signal.
     epoch
         Length of an epoch in samples; epoch e is samples [e * epoch, (e + 1) * epoch).
     scored_s
-        Length of the epochs that were scored, in seconds, where they are longer.
+        Length of the scored epochs in seconds, if they are longer.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def label_epochs(
     Raises
     ------
     ValueError
-        If a mark other than -1 begins at or beyond the end of the signal, or runs beyond it by
+        If a mark other than -1 begins at or beyond the end of the signal, or extends beyond it by
         more than one epoch, stored or scored.
 
     >>> label_epochs([Mark(2, "W")], {"W": 0}.get, n_samples=9, sfreq_hz=1, epoch=3)
@@ -69,14 +69,14 @@ def label_epochs(
 def unscored_tail_s(
     marks: Sequence[Mark], codes: Callable[[str], int | None], *, duration_s: float
 ) -> float:
-    """Return how many seconds at the end of a recording no mark with a code covers.
+    """Return how many seconds at the end of a recording have no mark with a code.
 
     Parameters
     ----------
     marks, codes
         As for ``label_epochs``.
     duration_s
-        Length of the recording in seconds; returned whole if there is no such mark.
+        Length of the recording in seconds; returned if there is no such mark.
 
     >>> unscored_tail_s([Mark(0, "W", 30), Mark(30, "W", 30)], {"W": 0}.get, duration_s=90)
     30.0

@@ -1,4 +1,4 @@
-"""From the texts of annotations to stages: what is known, what is an event, what is neither."""
+"""Turn the texts of annotations into stages, and separate known events from unknown texts."""
 
 import re
 from collections import Counter
@@ -11,9 +11,9 @@ from biopart.signals.stages.numbers import meanings
 from biopart.store.label_rules import EVENT, UNSCORED, StageLabels
 
 _NUMBER = re.compile(r"[+-]?\d{1,6}(?:\.0*)?")
-_TOUCH_S = 1.0  # a mark that begins so shortly before the end of another follows it
+_TOUCH_S = 1.0  # a mark that starts this shortly before the end of another follows it
 _MOST_SPELLINGS = 8
-_LONG_S = 10.0  # an unknown mark so long may be meant as a stage
+_LONG_S = 10.0  # an unknown mark of this length may be meant as a stage
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Staging:
     marks : tuple of Mark
         In order of their onset; texts are W, N1, N2, N3, R and ``?`` for unscored.
     known : int
-        How many of them are known stages or known to be unscored.
+        Number of marks that are known stages or known to be unscored.
     warnings : tuple of str
-        What was concluded, and what was not known.
+        Assumptions that were made, and unknown texts.
     """
 
     marks: tuple[Mark, ...]
@@ -38,8 +38,8 @@ class Staging:
 def stages_among(marks: Iterable[Mark], rule: StageLabels, *, events: bool = True) -> Staging:
     """Find the stages among marks.
 
-    A text that is neither a known stage nor a known event is unscored and ends the stage before
-    it, unless it lies inside a stage whose duration is stated.
+    A text that is neither a known stage nor a known event counts as unscored and ends the stage
+    before it, unless it lies inside a stage with a stated duration.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def stages_among(marks: Iterable[Mark], rule: StageLabels, *, events: bool = Tru
     rule
         Words and codes that the card adds.
     events
-        Whether events lie between the stages; in a list of epochs each text is a stage.
+        Whether events may lie between the stages; in a list of epochs each text is a stage.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def stages_among(marks: Iterable[Mark], rule: StageLabels, *, events: bool = Tru
         else:
             known += 1
             if name == UNSCORED and within and not mark.duration_s:
-                continue  # a point inside a stage of a stated length
+                continue  # a point inside a stage with a stated duration
             if name != UNSCORED:
                 end_s = mark.onset_s + (mark.duration_s or 0.0)
         new = replace(mark, text=name or UNSCORED)
@@ -86,7 +86,9 @@ def stages_among(marks: Iterable[Mark], rule: StageLabels, *, events: bool = Tru
     warnings = [sentence] if sentence else []
     warnings += [unknown_sentence(strange)] if strange else []
     if inside.total():
-        warnings.append(f"{_listed(+inside)} lie inside stages of a stated length and change none")
+        warnings.append(
+            f"{_listed(+inside)} lie inside stages with a stated duration and are ignored"
+        )
     if against:
         warnings.append(
             f"{against.total()} marks contradict another of the same time and count as unscored: "
@@ -104,9 +106,9 @@ def _contradicts(one: Mark, two: Mark) -> bool:
 def spellings(
     texts: Sequence[str], rule: StageLabels, *, events: bool = True
 ) -> tuple[dict[str, str | None], str]:
-    """Return the stage of each text in their order, ``event`` for events, None = not known.
+    """Return the stage of each text in order, ``event`` for events, None = unknown.
 
-    The sentence tells what was concluded of numbers; empty where nothing was.
+    The sentence states what was assumed about numbers; it is empty if nothing was.
     """
     own = {plain_text(word): stage or UNSCORED for word, stage in rule.words.items()}
     names: dict[str, str | None] = {}
@@ -128,15 +130,15 @@ def spellings(
 
 
 def unknown_sentence(strange: Mapping[str, int]) -> str:
-    """Say how many marks are no known stage, and how they are spelled."""
+    """Report how many marks are not a known stage, with their spellings."""
     return (
-        f"{sum(strange.values())} marks are no known stage and count as unscored: "
-        f"{_listed(strange)}; name them by labels.words, numbers by labels.codes"
+        f"{sum(strange.values())} marks are not a known stage and count as unscored: "
+        f"{_listed(strange)}; define words with labels.words, numbers with labels.codes"
     )
 
 
 def _listed(counts: Mapping[str, int]) -> str:
-    """Return spellings with their counts, the commonest first."""
+    """List spellings with their counts, the most frequent first."""
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     listed = ", ".join(f"{text!r} ({count})" for text, count in ordered[:_MOST_SPELLINGS])
     more = len(ordered) - _MOST_SPELLINGS
@@ -144,11 +146,11 @@ def _listed(counts: Mapping[str, int]) -> str:
 
 
 def no_stage_sentence(name: str, texts: Sequence[str]) -> str:
-    """Say that none of the annotations of a file is a stage, with the commonest spellings."""
+    """State that no annotation of a file is a stage, with the most frequent spellings."""
     common = ", ".join(repr(text) for text, _ in Counter(texts).most_common(_MOST_SPELLINGS))
     if not texts:
         return f"{name} has no annotations with a text, so no sleep stages"
     return (
-        f"none of the {len(texts)} annotations of {name} is a known sleep stage ({common}); name "
-        "them by labels.words"
+        f"none of the {len(texts)} annotations of {name} is a known sleep stage ({common}); define "
+        "them with labels.words"
     )

@@ -1,11 +1,11 @@
-"""What the numbers of a hypnogram mean: stated, or certain from the file itself, or refused."""
+"""Meaning of the numbers of a hypnogram: stated, unambiguous from the file, or refused."""
 
 from collections.abc import Collection, Mapping
 
 from biopart.store.label_rules import CODES, UNSCORED
 
 _ALWAYS_UNSCORED = (6, 7, 8, 9)  # movement, artefact, indeterminate, unscored in every convention
-_REMEDY = "state what they mean by labels.codes (--codes): " + ", ".join(CODES)
+_REMEDY = "state their meaning with labels.codes (--codes): " + ", ".join(CODES)
 
 
 def meanings(
@@ -15,29 +15,29 @@ def meanings(
     spelled: bool,
     first: int | None = None,
 ) -> tuple[dict[int, str], str]:
-    """Return the stage of each number of a hypnogram, and a sentence where that was concluded.
+    """Return the stage of each number of a hypnogram, and a sentence if it was inferred.
 
     Parameters
     ----------
     numbers
-        All that occur.
+        All numbers that occur.
     given
-        What a card states, None = nothing.
+        The codes that a card states; None = none.
     spelled
         Whether other stages of the hypnogram are words, as in PhysioNet's slpdb (W 1 2 3 4 R).
     first
-        The first of the night; nights begin awake.
+        The first number of the night; nights begin awake.
 
     Returns
     -------
     stages, sentence
-        ``?`` = unscored; numbers without a meaning are not among them. The sentence is empty
-        where nothing was concluded.
+        ``?`` = unscored; numbers without a meaning are omitted. The sentence is empty if nothing
+        was inferred.
 
     Raises
     ------
     ValueError
-        If nothing is stated and the numbers fit several conventions, or none.
+        If no codes are stated and the numbers fit several conventions, or none.
 
     Examples
     --------
@@ -55,12 +55,12 @@ def meanings(
         return unscored | {n: CODES["rk"][n] for n in scored}, ""
     listed = ", ".join(map(str, scored))
     if set(scored) - set(range(6)):
-        raise ValueError(f"the stages {listed} are of no known convention; {_REMEDY}")
+        raise ValueError(f"the stages {listed} fit no known convention; {_REMEDY}")
     if 4 in scored:
-        why = "0 to 5 may be R&K's, UCDDB's or DREAMS'" if 5 in scored else "4 may be S4 or REM"
+        why = "0 to 5 may be R&K, UCDDB or DREAMS" if 5 in scored else "4 may be S4 or REM"
         raise ValueError(f"the stages {listed} are ambiguous ({why}); {_REMEDY}")
     if first == 5:
-        why = "the night begins with 5, which is W in DREAMS' and REM in others"
+        why = "the night begins with 5, which is W in DREAMS and REM in others"
         raise ValueError(f"the stages {listed} are ambiguous ({why}); {_REMEDY}")
-    told = f"the stages {listed} were read as aasm (0 W, 1 N1, 2 N2, 3 N3, 5 R)"
-    return unscored | {n: CODES["aasm"][n] for n in scored}, told if scored else ""
+    sentence = f"the stages {listed} were read as aasm (0 W, 1 N1, 2 N2, 3 N3, 5 R)"
+    return unscored | {n: CODES["aasm"][n] for n in scored}, sentence if scored else ""

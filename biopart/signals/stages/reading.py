@@ -1,4 +1,4 @@
-"""A hypnogram of any supported kind, on the clock of its recording."""
+"""Read a hypnogram of any supported kind and align it with the clock of its recording."""
 
 import pickle
 import tokenize
@@ -20,7 +20,7 @@ from biopart.signals.stages.tables import read_stage_table, stages_in_order
 from biopart.signals.stages.xml import read_stage_xml
 from biopart.store.label_rules import StageLabels
 
-# What numpy raises on files that are damaged.
+# What numpy raises on damaged files.
 _NUMPY = (
     *(ValueError, OSError, EOFError, LookupError, TypeError, SyntaxError, MemoryError),
     *(ArithmeticError, zipfile.BadZipFile, tokenize.TokenError, pickle.UnpicklingError),
@@ -28,7 +28,7 @@ _NUMPY = (
 TEXTS = (".csv", ".tsv", ".txt", ".ids", ".hyp", ".eannot", ".tab", ".dat")
 KINDS = (
     "a hypnogram is EDF+ or BDF+ annotations, a WFDB annotation file beside its header, a text "
-    "(.csv .tsv .txt ...), XML of the NSRR or of Compumedics Profusion, or a .npy array of stages"
+    "file (.csv .tsv .txt ...), NSRR or Compumedics Profusion XML, or a .npy array of stages"
 )
 
 
@@ -39,20 +39,20 @@ def read_stage_file(
     *,
     epoch_s: float = 30.0,
 ) -> tuple[Mark, ...]:
-    """Read a hypnogram from a file of its own and put it on the clock of its recording.
+    """Read a hypnogram from its own file and align it with the clock of its recording.
 
     Parameters
     ----------
     path
         An EDF+ or BDF+ file with annotations, a WFDB annotation file with its header beside it, a
-        text with one stage per line or with columns, XML of the NSRR or of Profusion, a numpy
+        text file with one stage per line or with columns, NSRR or Profusion XML, or a numpy
         array.
     rule
         Words, codes and columns that a card adds.
     night
-        What is known of the recording; by default nothing but the length of an epoch.
+        What is known about the recording; by default only the length of an epoch.
     epoch_s
-        That length in seconds, where no night is given.
+        That length in seconds, if no night is given.
 
     Returns
     -------
@@ -62,15 +62,17 @@ def read_stage_file(
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, it has no stages, or what it says is not certain.
+        If the file does not exist, has no stages, or is ambiguous.
     """
     return read_scoring(path, rule or StageLabels(), night or Night(epoch_s=epoch_s)).marks
 
 
 def read_scoring(path: Path, rule: StageLabels, night: Night) -> Scoring:
-    """Read a hypnogram and what there is to say of it; arguments and errors as read_stage_file."""
+    """Read a hypnogram with its warnings; arguments and errors as for read_stage_file."""
     if not path.exists():
-        raise FileNotFoundError(f"There is no hypnogram {path}: give a file that exists.")
+        raise FileNotFoundError(
+            f"hypnogram {path} does not exist; give the path of an existing file"
+        )
     scoring = replace(_read(path, rule, night), name=path.name)
     return on_clock(scoring, night, path.name) if rule.clock == "compare" else scoring
 
@@ -89,11 +91,11 @@ def _read(path: Path, rule: StageLabels, night: Night) -> Scoring:
         return of_annotation(path, rule)
     if suffix in TEXTS:
         return read_stage_table(path, rule, night)
-    raise ValueError(f"{path.name} is of no kind that is read: {KINDS}")
+    raise ValueError(f"{path.name} has no supported format: {KINDS}")
 
 
 def of_annotation(path: Path, rule: StageLabels) -> Scoring:
-    """Read the stages of a WFDB annotation file: those of its notes, not of its symbols."""
+    """Read the stages of a WFDB annotation file from its notes, not from its symbols."""
     from biopart.signals.readers.wfdb_marks import read_annotations
 
     marks = read_annotations(path.with_suffix(""), path.suffix[1:], text="note")
@@ -101,15 +103,15 @@ def of_annotation(path: Path, rule: StageLabels) -> Scoring:
 
 
 def of_recording(recording: Recording, rule: StageLabels) -> Scoring:
-    """Read the stages among the annotations of a recording, or of a file of annotations."""
+    """Read the stages among the annotations of a recording, or of an annotation file."""
     scoring = _of_marks(recording.path.name, recording.marks, rule)
     return replace(scoring, start=stated_start(recording))
 
 
 def stated_start(recording: Recording) -> Start | None:
-    """Return the start of a recording; None where it is only what writers state who know none.
+    """Return the start of a recording; None if it is only a placeholder for an unknown start.
 
-    That is midnight of a first of January, such as EDF+'s 1 January 1985.
+    Placeholders are midnights of a first of January, such as EDF+'s 1 January 1985.
     """
     start = recording.start
     if isinstance(start, datetime) and (start.month, start.day, time_of(start)) == (1, 1, time()):
@@ -125,14 +127,14 @@ def _of_marks(name: str, marks: Sequence[Mark], rule: StageLabels) -> Scoring:
 
 
 def _array(path: Path, rule: StageLabels, night: Night) -> Scoring:
-    """Read a numpy array of one stage per epoch, or of a probability of each stage (U-Sleep)."""
+    """Read a numpy array of one stage per epoch, or of the probabilities of stages (U-Sleep)."""
     try:
         with path.open("rb") as file:
             values = np.load(file, allow_pickle=False)
     except _NUMPY as error:
         raise ValueError(f"{path.name} is not a plain numpy array ({error})") from None
     if not isinstance(values, np.ndarray):
-        raise ValueError(f"{path.name} holds several arrays; save one of stages as .npy")
+        raise ValueError(f"{path.name} has several arrays; save one array of stages as .npy")
     values = np.atleast_1d(np.squeeze(values))
     if values.ndim != 1:
         raise ValueError(
@@ -145,9 +147,9 @@ def _array(path: Path, rule: StageLabels, night: Night) -> Scoring:
 
 
 def on_clock(scoring: Scoring, night: Night, name: str) -> Scoring:
-    """Move the marks of a hypnogram by the difference of its start and the recording's.
+    """Shift the marks of a hypnogram by the difference between its start and the recording's.
 
-    Raises ValueError where none of them then lies in the recording.
+    Raises ValueError if none of them then lies in the recording.
     """
     if scoring.start is None or night.start is None:
         return scoring
@@ -158,7 +160,7 @@ def on_clock(scoring: Scoring, night: Night, name: str) -> Scoring:
             seconds_after(time_of(scoring.start), time_of(night.start)),
         )
     ]
-    for difference in several:  # a date may be another than that of the recording's first sample
+    for difference in several:  # the date may differ from that of the recording's first sample
         marks = tuple(replace(m, onset_s=round(m.onset_s + difference, 6)) for m in scoring.marks)
         if lies_inside(marks, night):
             break
@@ -166,10 +168,10 @@ def on_clock(scoring: Scoring, night: Night, name: str) -> Scoring:
     starts += clock_text(night.start)
     if not lies_inside(marks, night):
         raise ValueError(
-            f"{starts}: moved by {difference:+g} s none of its marks lies in the recording; give "
-            "the hypnogram of this recording, or say labels.clock: ignore"
+            f"{starts}: shifted by {difference:+g} s, none of its marks lies in the recording; "
+            "give the hypnogram of this recording, or set labels.clock: ignore"
         )
     if difference == 0:
         return scoring
-    told = f"{starts}: its marks were moved by {difference:+g} s"
-    return replace(scoring, start=night.start, marks=marks, warnings=(*scoring.warnings, told))
+    warning = f"{starts}: its marks were shifted by {difference:+g} s"
+    return replace(scoring, start=night.start, marks=marks, warnings=(*scoring.warnings, warning))

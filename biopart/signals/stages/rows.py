@@ -1,4 +1,4 @@
-"""Lines of a text hypnogram into cells, whatever stands between them."""
+"""Split the lines of a text hypnogram into cells, whatever the separator."""
 
 import csv
 from collections import Counter
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from biopart.signals.clock import read_clock
 from biopart.signals.stages.columns import Row, is_stage, number_of
 
-_PREAMBLE = 60  # lines in which the names of columns, and so the separator, are looked for
+_PREAMBLE = 60  # lines that are searched for the column names, and so for the separator
 
 
 def split_rows(lines: Sequence[str]) -> list[Row]:
-    """Split lines into cells, with their numbers from 1; lines that begin with # are left out.
+    """Split lines into cells, with line numbers from 1; lines that begin with # are skipped.
 
-    Blank lines are kept where a line is one stage, since they are epochs; in tables they are not.
+    Blank lines are kept if a line is one stage, since they are epochs; in tables they are skipped.
 
     Examples
     --------
@@ -44,10 +44,12 @@ def split_rows(lines: Sequence[str]) -> list[Row]:
 
 
 def _apart_by_blanks(lines: Sequence[str]) -> bool:
-    """Tell columns apart by blanks from words of several parts: the first cells are numbers."""
+    """Distinguish columns separated by blanks from words of several parts: numbers come first."""
     parts = [line.split() for line in lines]
     if len(parts) == 1:
         return all(is_stage(cell) for cell in parts[0])
-    below = parts[1:]  # the first may hold names
-    told = all(number_of(cells[0]) is not None or read_clock(cells[0]) for cells in below)
-    return told and len({len(cells) for cells in below}) == 1 and len(below[0]) > 1
+    below = parts[1:]  # the first may have names
+    starts_with_numbers = all(
+        number_of(cells[0]) is not None or read_clock(cells[0]) for cells in below
+    )
+    return starts_with_numbers and len({len(cells) for cells in below}) == 1 and len(below[0]) > 1

@@ -1,4 +1,4 @@
-"""What a hypnogram says, and what is known of the recording that it belongs to."""
+"""The content of a hypnogram, and what is known about its recording."""
 
 import math
 from collections.abc import Sequence
@@ -13,14 +13,14 @@ USUAL_EPOCHS_S = (30.0, 20.0)
 
 @dataclass(frozen=True)
 class Night:
-    """What of a recording settles how its hypnogram is read.
+    """Properties of a recording that determine how its hypnogram is read.
 
     Attributes
     ----------
     duration_s : float, optional
-        Its length, None = unknown.
+        Length of the recording; None = unknown.
     start : datetime or time, optional
-        When sample 0 was taken, None = unknown.
+        Time of sample 0; None = unknown.
     epoch_s : float
         Length of an epoch of the store.
     """
@@ -39,13 +39,13 @@ class Scoring:
     marks : tuple of Mark
         In order of their onset; texts are W, N1, N2, N3, R and ``?`` for unscored.
     start : datetime or time, optional
-        The clock time that its onsets count from, None = the recording's start.
+        The clock time that its onsets count from; None = the start of the recording.
     epoch_s : float
         Length of the longest epoch that was scored as one, 0 = unknown.
     warnings : tuple of str
-        What was concluded, and what was not known.
+        Assumptions that were made, and unknown texts.
     name : str
-        Of the file.
+        Name of the file.
     """
 
     marks: tuple[Mark, ...]
@@ -56,12 +56,12 @@ class Scoring:
 
 
 def check_inside(scoring: Scoring, night: Night, starts: str) -> Scoring:
-    """Return a scoring some of whose marks lie in the recording; ValueError where none does."""
+    """Return a scoring if any of its marks lies in the recording, else raise ValueError."""
     if not lies_inside(scoring.marks, night):
         start = "" if night.start is None else f", the recording at {clock_text(night.start)}"
         raise ValueError(
             f"it starts at {starts}{start}: none of its marks lies in the recording; give the "
-            "hypnogram of this recording, or say labels.clock: ignore"
+            "hypnogram of this recording, or set labels.clock: ignore"
         )
     return scoring
 
@@ -78,15 +78,15 @@ def lies_inside(marks: Sequence[Mark], night: Night) -> bool:
 
 
 def scored_epoch_s(count: int, rule: StageLabels, night: Night) -> float:
-    """Return the length of the epochs of a hypnogram that gives no times.
+    """Return the length of the epochs of a hypnogram without times.
 
-    What the card states; else that of the store's epochs, 30 s or 20 s, the first of which so
-    many fit the recording; 30 s where the hypnogram is shorter and the store's epochs are 30 s.
+    The card's value; else the first of the store's epoch length, 30 s and 20 s of which this number
+    fits the recording; 30 s if the hypnogram is shorter and the store's epochs are 30 s.
 
     Raises
     ------
     ValueError
-        If none fits; the message says which would.
+        If none fits; the message states which length would.
 
     Examples
     --------
@@ -105,14 +105,14 @@ def scored_epoch_s(count: int, rule: StageLabels, night: Night) -> float:
         return night.epoch_s
     raise ValueError(
         f"{count} scored epochs do not fit a recording of {night.duration_s:g} s; state their "
-        f"length by labels.epoch_s ({night.duration_s / count:.3g} s would fill it)"
+        f"length with labels.epoch_s ({night.duration_s / count:.3g} s would fill it)"
     )
 
 
 def numbered_epoch_s(highest: int, rule: StageLabels, night: Night) -> float:
     """Return the length of epochs that are numbered up to ``highest``, from 0 or from 1.
 
-    As of ``scored_epoch_s``: the first length of which the recording has about so many.
+    As ``scored_epoch_s``: the first length of which the recording has about this number.
     """
     if rule.epoch_s is not None:
         return rule.epoch_s
@@ -128,21 +128,21 @@ def numbered_epoch_s(highest: int, rule: StageLabels, night: Night) -> float:
 
 
 def epoch_places(numbers: Sequence[int], rule: StageLabels, count: float | None) -> list[int]:
-    """Return the places from 0 of epochs that are numbered from 0 or from 1.
+    """Return the positions from 0 of epochs that are numbered from 0 or from 1.
 
     Parameters
     ----------
     numbers
-        As the hypnogram has them.
+        As in the hypnogram.
     rule
-        ``first_epoch`` settles it.
+        ``first_epoch`` decides.
     count
         Epochs of the recording, with a fraction for its tail; None = unknown.
 
     Raises
     ------
     ValueError
-        If nothing settles it, or the numbers fit neither.
+        If the numbering is ambiguous, or the numbers fit neither.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Hypnograms that are text: one stage per line, or tables with onsets, epochs or clock times."""
+"""Text hypnograms: one stage per line, or tables with onsets, epochs or clock times."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -39,16 +39,16 @@ def read_stage_table(path: Path, rule: StageLabels, night: Night) -> Scoring:
     Parameters
     ----------
     path
-        Of any usual encoding; cells apart by tab, semicolon, comma or blanks.
+        Text in any common encoding; cells separated by tab, semicolon, comma or blanks.
     rule
         Columns, words, codes, epoch length and number of the first epoch that a card states.
     night
-        The recording.
+        What is known about the recording.
 
     Raises
     ------
     ValueError
-        Naming the file and what is wrong with it, a line of it by its number.
+        Names the file and the problem, and the line number where there is one.
     """
     try:
         lines = read_text(path).split("\n")
@@ -61,7 +61,7 @@ def read_stage_table(path: Path, rule: StageLabels, night: Night) -> Scoring:
 
 
 def stages_in_order(stages: Sequence[str], rule: StageLabels, night: Night) -> Scoring:
-    """Read one stage per epoch, from the start of the recording on; empty = not scored."""
+    """Read one stage per epoch, from the start of the recording; empty = not scored."""
     return _epochs(stages, range(len(stages)), rule, night)
 
 
@@ -83,14 +83,14 @@ def _scoring(lines: Sequence[str], rule: StageLabels, night: Night) -> Scoring:
 
 
 def _is_header(cells: Sequence[str], stage: int | str | None) -> bool:
-    """Tell whether a first row holds the names of the columns that a card states."""
+    """Tell whether a first row has the column names that a card states."""
     if isinstance(stage, int):
         return len(cells) >= stage and not is_stage(cells[stage - 1])
     return stage is not None
 
 
 def _without_title(stages: Sequence[str]) -> Sequence[str]:
-    """Leave out a first line that is a title, such as DREAMS' ``[hypnogram]``."""
+    """Skip a first line that is a title, such as DREAMS' ``[hypnogram]``."""
     first = stages[0].casefold()
     titled = first.startswith("[") or (not is_stage(first) and any(t in first for t in _TITLES))
     return stages[1:] if titled else stages
@@ -111,13 +111,13 @@ def _table(names: Sequence[str], rows: Sequence[Row], rule: StageLabels, night: 
     if columns.clock is not None:
         raise ValueError(
             f"its clock times begin at {clock_text(columns.clock[0])}, but the recording does not "
-            "state when it starts"
+            "state its start; give onsets in seconds instead"
         )
     return stages_in_order(columns.stage, rule, night)
 
 
 def _clocked(columns: Columns, clock: list[Start], rule: StageLabels, night: Night) -> Scoring:
-    """Read stages by their clock times, over the onsets or epochs that a table has as well."""
+    """Read stages by their clock times, in preference to onsets or epochs in the same table."""
     assert night.start is not None
     onsets = onsets_after(clock, night.start)
     scoring = check_inside(_timed(columns, onsets, rule), night, clock_text(clock[0]))
@@ -130,15 +130,15 @@ def _clocked(columns: Columns, clock: list[Start], rule: StageLabels, night: Nig
     difference = onsets[0] - own
     if abs(difference) < 1:
         return scoring
-    told = (
+    warning = (
         f"its rows count from {clock_text(moved(clock[0], -own))}, the recording starts at "
-        f"{clock_text(night.start)}: its marks were moved by {difference:+g} s"
+        f"{clock_text(night.start)}: its marks were shifted by {difference:+g} s"
     )
-    return replace(scoring, warnings=(*scoring.warnings, told))
+    return replace(scoring, warnings=(*scoring.warnings, warning))
 
 
 def _timed(columns: Columns, onsets: Sequence[float], rule: StageLabels) -> Scoring:
-    """Read stages by their onsets in seconds; epochs without durations have a length too."""
+    """Read stages by their onsets in seconds; epochs without durations get a length."""
     length = rule.epoch_s if rule.epoch_s is not None else _epoch_of(onsets, columns.stage)
     open_ended = all(duration is None for duration in columns.duration)
     marks = [
@@ -152,16 +152,16 @@ def _timed(columns: Columns, onsets: Sequence[float], rule: StageLabels) -> Scor
     twice = [onset for onset, count in times.items() if count > 1]
     if twice:
         raise ValueError(
-            f"{len(twice)} onsets stand more than once, the first is {twice[0]:g} s; keep one "
+            f"{len(twice)} onsets occur more than once, the first is {twice[0]:g} s; keep one "
             "scorer, and clock times with seconds"
         )
     return Scoring(staging.marks, None, length or 0.0, staging.warnings)
 
 
 def _epoch_of(onsets: Sequence[float], stages: Sequence[str]) -> float | None:
-    """Return the length of the epochs that onsets are of; None = each holds to the next.
+    """Return the length of the epochs that onsets belong to; None = each lasts to the next.
 
-    Regular onsets are epochs. With gaps they are epochs where neighbours repeat a stage, which
+    Regular onsets are epochs. With gaps they are epochs if neighbours repeat a stage, which
     runs never do.
     """
     steps = [round(two - one, 3) for one, two in pairwise(onsets)]
@@ -185,7 +185,7 @@ def _numbered(columns: Columns, numbers: list[int], rule: StageLabels, night: Ni
         raise ValueError("its epochs have different durations; give onsets instead of numbers")
     if len(set(numbers)) < len(numbers):
         twice = next(number for number, count in Counter(numbers).items() if count > 1)
-        raise ValueError(f"epoch {twice} stands more than once; keep one scorer")
+        raise ValueError(f"epoch {twice} occurs more than once; keep one scorer")
     length = stated.pop()
     if length is None:
         length = numbered_epoch_s(max(numbers), rule, night)
@@ -201,9 +201,9 @@ def _epochs(
     *,
     length: float | None = None,
 ) -> Scoring:
-    """Read the stages of epochs by their places from 0."""
+    """Read the stages of epochs by their positions from 0."""
     if not stages:
-        raise ValueError("it holds no stage")
+        raise ValueError("it has no stages; give a hypnogram with at least one")
     length = length or scored_epoch_s(max(places) + 1, rule, night)
     marks = [
         Mark(place * length, stage or UNSCORED, length)
@@ -213,7 +213,7 @@ def _epochs(
     staging = stages_among(marks, rule, events=False)
     if staging.known == blank:
         raise ValueError(f"none of its lines is a known sleep stage; {FORMS}")
-    told = (
+    unscored = (
         (f"{blank} of {len(stages)} epochs have no stage and count as unscored",) if blank else ()
     )
-    return Scoring(staging.marks, None, length, (*told, *staging.warnings))
+    return Scoring(staging.marks, None, length, (*unscored, *staging.warnings))

@@ -22,12 +22,12 @@ KINDS = "PSGAnnotation (NSRR) and CMPStudyConfig (Compumedics Profusion)"
 def read_stage_xml(path: Path, rule: StageLabels) -> Scoring:
     """Read a hypnogram in XML of either kind.
 
-    Raises ValueError, which names the file, where it is damaged, of another kind or without stages.
+    Raises ValueError with the name of a file that is damaged, of another kind or without stages.
     """
     try:
         root = ElementTree.parse(path).getroot()
     except (ElementTree.ParseError, LookupError, ValueError) as error:
-        raise ValueError(f"{path.name} is not whole XML ({error}); copy it again") from None
+        raise ValueError(f"{path.name} is not complete XML ({error}); copy it again") from None
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]  # without its namespace
     if root.find("SleepStages") is not None:
@@ -38,10 +38,10 @@ def read_stage_xml(path: Path, rule: StageLabels) -> Scoring:
 
 
 def _nsrr(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
-    """Read scored events; those whose type is stages are stages, the others events."""
+    """Read scored events; those of the stage type are stages, the others are events."""
     marks: list[Mark] = []
     others: list[Mark] = []
-    said: list[str] = []
+    warnings: list[str] = []
     start: Start | None = None
     epoch_s = _seconds(path, root, "EpochLength") or 0.0
     for event in root.iter("ScoredEvent"):
@@ -51,21 +51,23 @@ def _nsrr(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
             given = (event.findtext("ClockTime") or "").strip()
             start = _start(given)
             if given and start is None:
-                said.append(f"its ClockTime {given!r} is not a clock time and was not compared")
+                warnings.append(f"its ClockTime {given!r} is not a clock time and was ignored")
             continue
         onset = _seconds(path, event, "Start")
         if onset is None:
-            raise ValueError(f"{path.name} has an event {concept!r} without a Start")
+            raise ValueError(
+                f"{path.name} has an event {concept!r} without a Start; export it again"
+            )
         mark = Mark(onset, concept, _seconds(path, event, "Duration"))
         (marks if "stage" in kind.casefold() or not kind.strip() else others).append(mark)
     staging = stages_among(marks, rule)
     if not staging.known:
         raise ValueError(no_stage_sentence(path.name, [mark.text for mark in (*marks, *others)]))
-    return Scoring(staging.marks, start, epoch_s, (*said, *staging.warnings))
+    return Scoring(staging.marks, start, epoch_s, (*warnings, *staging.warnings))
 
 
 def _profusion(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scoring:
-    """Read one stage per epoch; the numbers are Profusion's unless a card says otherwise."""
+    """Read one stage per epoch; the numbers are Profusion's unless a card defines them."""
     stages = [(element.text or "").strip() for element in root.iter("SleepStage")]
     length = _seconds(path, root, "EpochLength")
     if not stages or not length or length < 0:
@@ -81,7 +83,7 @@ def _profusion(path: Path, root: ElementTree.Element, rule: StageLabels) -> Scor
 
 
 def _seconds(path: Path, element: ElementTree.Element, tag: str) -> float | None:
-    """Return the number below an element, None if there is none."""
+    """Return the number in an element, None if the element does not exist."""
     text = (element.findtext(tag) or "").strip()
     if not text:
         return None
@@ -92,6 +94,6 @@ def _seconds(path: Path, element: ElementTree.Element, tag: str) -> float | None
 
 
 def _start(text: str) -> Start | None:
-    """Read the start of a recording: the last part of ``00.00.00 22.00.00`` is its clock time."""
+    """Read the start of a recording: its clock time is the end of ``00.00.00 22.00.00``."""
     parts = text.split()
     return read_clock(text) or (read_clock(parts[-1].replace(".", ":")) if parts else None)
