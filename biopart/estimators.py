@@ -24,10 +24,16 @@ from biopart.compute import open_fabric
 from biopart.data.arrays import ArrayWindows
 from biopart.grid import patchify
 from biopart.nn import Classifier, Normalise, ViT
-from biopart.nn.normalise import Normalisation
 from biopart.nn.weights import load_encoder, load_tensors, transfer
-from biopart.objectives import Classify, ClassifySettings, Part, PartSettings
-from biopart.recipe import ComputeSettings, FinetuneSettings, PretrainSettings
+from biopart.objectives import Classify, Part
+from biopart.recipe import (
+    ClassifySettings,
+    ComputeSettings,
+    FinetuneSettings,
+    Normalisation,
+    PartSettings,
+    PretrainSettings,
+)
 from biopart.run import Run
 from biopart.settings import checked
 from biopart.train import Task, fit

@@ -183,3 +183,9 @@ def _commit() -> str | None:
     except FileNotFoundError:
         return None
     return answer.stdout.strip() or None
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a folder is a run, or a fine-tuning inside one."""
+    folders = (path.resolve(), *path.resolve().parents[:2])
+    return path.is_dir() and any((folder / "recipe.yaml").is_file() for folder in folders)

@@ -8,8 +8,9 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from biopart.data import Augment, AugmentSettings, Batch, Sampler, ViewSettings
+from biopart.data import Augment, Batch, Sampler
 from biopart.data.augment import crop_boxes, posterize_visibly, seeded
+from biopart.recipe import AugmentSettings, ViewSettings
 
 
 def generator(seed=0):

@@ -5,8 +5,8 @@ from torch import nn
 from biopart.compute import open_fabric
 from biopart.data import open_cohort
 from biopart.nn import ViT
-from biopart.objectives import Part, PartSettings
-from biopart.recipe import ComputeSettings, Optimisation
+from biopart.objectives import Part
+from biopart.recipe import ComputeSettings, Optimisation, PartSettings
 from biopart.run import Run
 from biopart.train import Task, fit, loop
 from biopart.train.averaging import Average

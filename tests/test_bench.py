@@ -10,7 +10,8 @@ import torch
 from biopart.files import plain
 from biopart.grid import Boxes, grid_boxes
 from biopart.nn import ViT
-from biopart.objectives import DropPos, DropPosSettings
+from biopart.objectives import DropPos
+from biopart.recipe import DropPosSettings
 from biopart.signals import simulate_cohort
 from biopart.store import create_store, load_card
 from biopart.studies import bench

@@ -6,7 +6,8 @@ from torch.nn import functional as F
 
 from biopart.data import Batch
 from biopart.nn import ViT
-from biopart.objectives import Classify, ClassifySettings
+from biopart.objectives import Classify
+from biopart.recipe import ClassifySettings
 
 
 def classify(**settings):

@@ -100,7 +100,7 @@ def test_a_dry_run_says_so(recipe_file):
         (["simulate", "s", "--channels", "Fp9"], 2, "Fp9"),
         (["info"], 2, "give a store, a run or a recipe"),
         (["info", "nowhere"], 2, "nowhere does not exist"),
-        (["check", "demo", "--leak"], 2, "--leak looks at a store"),
+        (["check", "demo", "--leak"], 2, "--leak needs a store"),
         (["bench", "nonsense"], 2, "Invalid value"),
     ],
 )

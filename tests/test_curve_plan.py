@@ -1,7 +1,6 @@
 import pytest
 
-from biopart.objectives import MaeSettings, PartSettings
-from biopart.recipe import Recipe
+from biopart.recipe import MaeSettings, PartSettings, Recipe
 from biopart.studies.curve.plan import (
     look_at_subsets,
     method_recipe,

@@ -12,8 +12,8 @@ from biopart.data.scenes import Jitter, lying
 from biopart.images.coco import read_coco
 from biopart.nn import ViT
 from biopart.nn.weights import save_tensors
-from biopart.objectives import Detect, DetectSettings
-from biopart.recipe import Recipe
+from biopart.objectives import Detect
+from biopart.recipe import DetectSettings, Recipe
 from biopart.verbs.check import check_run
 from biopart.verbs.detect import detect, on_scene, open_scenes
 from biopart.verbs.finetune import finetune

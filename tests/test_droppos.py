@@ -5,8 +5,9 @@ import torch
 
 from biopart.data import Batch
 from biopart.nn import ViT
-from biopart.objectives import DropPos, DropPosSettings
+from biopart.objectives import DropPos
 from biopart.objectives.droppos import position_loss, smoothing
+from biopart.recipe import DropPosSettings
 
 SMALL = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}
 

@@ -23,13 +23,13 @@ FLOORS = {
     "verbs": 7,
     "train": 6,
     "compute": 6,
-    "recipe": 5,
-    "objectives": 4,
-    "data": 3,
-    "signals": 2,
-    "images": 2,
-    "nn": 1,
-    "store": 1,
+    "recipe": 1,
+    "objectives": 5,
+    "data": 4,
+    "signals": 3,
+    "images": 3,
+    "nn": 2,
+    "store": 2,
     "evaluation": 1,
     "figures": 1,
     "pages": 1,
@@ -39,7 +39,7 @@ FLOORS = {
     "codes": 0,
     "grid": 0,
 }
-WITHOUT_TORCH = {"images", "signals", "store", "evaluation", "figures", "pages"}
+WITHOUT_TORCH = {"images", "signals", "store", "evaluation", "figures", "pages", "recipe"}
 TORCH = {"torch", "torchvision", "timm", "lightning_fabric", "lightning"}
 FORBIDDEN_NAMES = {"utils", "common", "helpers", "misc", "base", "core", "manager"}
 

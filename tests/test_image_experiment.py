@@ -6,9 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biopart.data import AugmentSettings
 from biopart.images import ingest_images
-from biopart.recipe import Recipe
+from biopart.recipe import AugmentSettings, Recipe
 from biopart.store import Images, create_store, write_record
 from biopart.store.image_card import ImageCard
 from biopart.studies.curve.curve import run_curve

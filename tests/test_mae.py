@@ -5,8 +5,9 @@ import torch
 from biopart.data import Batch
 from biopart.grid import unpatchify
 from biopart.nn import ViT
-from biopart.objectives import Mae, MaeSettings
+from biopart.objectives import Mae
 from biopart.objectives.mae import normalised, reconstruction_loss
+from biopart.recipe import MaeSettings
 
 SMALL = {"decoder_dim": 32, "decoder_depth": 1, "decoder_heads": 2}
 

@@ -6,7 +6,8 @@ import torch
 from biopart.data import Batch
 from biopart.grid import patchify
 from biopart.nn import ViT
-from biopart.objectives import Mp3, Mp3Settings
+from biopart.objectives import Mp3
+from biopart.recipe import Mp3Settings
 
 GRIDS = [((30,), (5,)), ((6, 8), (3, 2)), ((4, 4, 6), (2, 2, 3))]
 

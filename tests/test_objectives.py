@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 import biopart.objectives
+import biopart.recipe.objectives
 from biopart.data import Batch, Context
 from biopart.nn import ViT
 from biopart.recipe import resolve
@@ -17,6 +18,11 @@ from biopart.verbs.pretrain import build_objective
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
 FOUND = [module.name for module in pkgutil.iter_modules(biopart.objectives.__path__)]
 NAMES = [name for name in FOUND if name != "detect"]  # of images with objects: test_detect.py
+SETTINGS = [
+    found
+    for found in vars(biopart.recipe.objectives).values()
+    if isinstance(found, type) and issubclass(found, Strict) and found is not Strict
+]
 CLASSIFIERS = ("classify", "sequence")
 PRETRAININGS = [name for name in NAMES if name not in CLASSIFIERS]
 SMALL = {  # where there are such settings
@@ -29,9 +35,9 @@ def members(name):
     module = importlib.import_module(f"biopart.objectives.{name}")
     found = [getattr(module, member) for member in module.__all__]
     objective = [m for m in found if issubclass(m, nn.Module)]
-    settings = [m for m in found if issubclass(m, Strict)]
-    assert len(objective) == len(settings) == 1, f"{name}: one nn.Module and its settings"
-    assert len(found) == 2, f"{name}: __all__ names something else"
+    settings = [m for m in SETTINGS if m.model_fields["name"].default == name]
+    assert len(objective) == len(found) == 1, f"{name}: __all__ is one nn.Module"
+    assert len(settings) == 1, f"{name}: its settings stand in biopart.recipe.objectives"
     return objective[0], settings[0]
 
 

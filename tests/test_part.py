@@ -6,8 +6,9 @@ import torch
 from biopart.data import Batch
 from biopart.grid import Boxes, cut, translation
 from biopart.nn import ViT
-from biopart.objectives import Part, PartSettings
+from biopart.objectives import Part
 from biopart.objectives.part import draw_pairs, overlap
+from biopart.recipe import PartSettings
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
 

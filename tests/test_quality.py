@@ -9,8 +9,8 @@ from biopart.cli import main
 from biopart.grid import Boxes, place, spread
 from biopart.nn import ViT
 from biopart.nn.normalise import Normalise
-from biopart.objectives import Part, PartSettings
-from biopart.recipe import Recipe
+from biopart.objectives import Part
+from biopart.recipe import PartSettings, Recipe
 from biopart.run import Run
 from biopart.signals.artefacts import KINDS, with_artefacts
 from biopart.signals.readers.in_memory import recording_of_array
@@ -160,8 +160,8 @@ def test_what_has_no_quality_is_refused(run, tmp_path, small_recipe, simulated_s
     with pytest.raises(ValueError, match=r"pretrained by mae, .*; the quality of seconds needs"):
         open_quality(other)
     for arguments, message in (
-        ([simulated_store, "--artefacts", tmp_path], "--artefacts looks at a run; "),
-        (["demo", "--artefacts", tmp_path], "looks at a run; demo is not a run"),
+        ([simulated_store, "--artefacts", tmp_path], "--artefacts needs a run; "),
+        (["demo", "--artefacts", tmp_path], "needs a run; demo is not a run"),
     ):
         answer = CliRunner().invoke(main, ["check", *map(str, arguments)])
         assert answer.exit_code == 2

@@ -4,7 +4,8 @@ import torch
 from biopart.data import Batch, Context
 from biopart.nn import Classifier, ViT
 from biopart.nn.sequence import SequenceClassifier
-from biopart.objectives import Sequence, SequenceSettings
+from biopart.objectives import Sequence
+from biopart.recipe import SequenceSettings
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
 

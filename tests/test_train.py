@@ -7,8 +7,8 @@ from torch import nn
 from biopart.compute import ResidentWindows, open_fabric
 from biopart.data import Batch, StepOutput, open_cohort
 from biopart.nn import ViT
-from biopart.objectives import Classify, ClassifySettings, Part, PartSettings
-from biopart.recipe import ComputeSettings, Optimisation
+from biopart.objectives import Classify, Part
+from biopart.recipe import ClassifySettings, ComputeSettings, Optimisation, PartSettings
 from biopart.run import Run
 from biopart.train import Task, clip, fit, learning_rate, loop, measure, parameter_groups, predict
 from biopart.train.averaging import Average

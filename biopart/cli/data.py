@@ -174,22 +174,23 @@ def info(what: str | None, schema: bool, output: Output) -> None:
 @output_options
 def check(what: str, leak: bool, artefacts: Path | None, raw: Path | None, output: Output) -> None:
     """Say what is wrong with a STORE, RUN, RECIPE, CARD, recording or raw folder."""
-    from biopart.verbs import check as checks
+    from biopart.run import Run, is_run
+    from biopart.store.attributes import is_store
 
     path = Path(what).expanduser()
-    is_store, is_run = checks.is_store(path), checks.is_run(path)
-    if leak and not is_store:
-        raise click.UsageError(f"--leak looks at a store; {what} is not a store")
-    if artefacts is not None and not is_run:
-        raise click.UsageError(f"--artefacts looks at a run; {what} is not a run")
-    if raw is not None and is_run:
-        raise click.UsageError(f"--raw goes with a store or a card; {what} is a run")
-    if is_store:
+    of_store, of_run = is_store(path), is_run(path)
+    if leak and not of_store:
+        raise click.UsageError(f"--leak needs a store; {what} is not a store")
+    if artefacts is not None and not of_run:
+        raise click.UsageError(f"--artefacts needs a run; {what} is not a run")
+    if raw is not None and of_run:
+        raise click.UsageError(f"--raw needs a store or a card; {what} is a run")
+    if of_store:
         values = _check_store(path, leak, raw)
-    elif is_run:
-        from biopart.run import Run
+    elif of_run:
+        from biopart.verbs.check import check_run
 
-        values = checks.check_run(Run(path))
+        values = check_run(Run(path))
         if artefacts is not None:
             from biopart.studies.stage import check_artefacts
 
@@ -220,7 +221,6 @@ def _check_other(what: str, raw: Path | None) -> dict[str, Any]:
     from biopart.store import load_card
     from biopart.store.image_card import is_image_card, load_image_card
     from biopart.verbs.info import info as describe
-    from biopart.verbs.inspect import try_card
 
     card: Any
     with wrong_use():
@@ -229,6 +229,8 @@ def _check_other(what: str, raw: Path | None) -> dict[str, Any]:
         else:
             about = describe(what)
     if raw is not None:
+        from biopart.verbs.inspect import try_card
+
         return try_card(card, raw)
     if "name" in about:
         return {"name": about["name"], "problems": [], "remarks": []}

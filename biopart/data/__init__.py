@@ -4,7 +4,7 @@ A cohort has records, a source has windows or images, a sampler only their numbe
 their stored form until they are on the device.
 """
 
-from biopart.data.augment import Augment, AugmentSettings, ViewSettings
+from biopart.data.augment import Augment
 from biopart.data.batch import Batch, Context, StepOutput, Windows
 from biopart.data.cohort import Cohort, open_cohort
 from biopart.data.embedded import EmbeddedWindows
@@ -17,7 +17,6 @@ from biopart.data.windows import WindowSource
 
 __all__ = [
     "Augment",
-    "AugmentSettings",
     "Batch",
     "Cohort",
     "Context",
@@ -29,7 +28,6 @@ __all__ = [
     "Source",
     "Split",
     "StepOutput",
-    "ViewSettings",
     "WindowSource",
     "Windows",
     "open_cohort",

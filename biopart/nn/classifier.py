@@ -1,13 +1,10 @@
 """An encoder with a linear layer on top, for grids with any number of axes."""
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from biopart.grid import patchify
-from biopart.nn.vit import Position, ViT
-
-Pool = Literal["cls", "mean"]
+from biopart.nn.vit import ViT
+from biopart.recipe import Pool, Position
 
 
 class Classifier(nn.Module):

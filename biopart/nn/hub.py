@@ -7,9 +7,10 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from biopart.grid import patchify
-from biopart.nn.classifier import Classifier, Pool
-from biopart.nn.normalise import Normalisation, Normalise
+from biopart.nn.classifier import Classifier
+from biopart.nn.normalise import Normalise
 from biopart.nn.vit import ViT
+from biopart.recipe import Normalisation, Pool
 
 
 class HubModel(

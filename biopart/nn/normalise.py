@@ -1,13 +1,12 @@
 """Turn stored integers into the values that a network sees."""
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from biopart.codes import MISSING
-
-Normalisation = Literal["window", "imagenet", "none"]
+from biopart.recipe import Normalisation
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Mean and deviation of red, green and blue over ImageNet, relative to white; timm's default."""

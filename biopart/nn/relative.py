@@ -5,13 +5,11 @@ All three take tokens (B, K, D) and index pairs (B, M, 2) = (reference, target),
 computed as two projections of the K tokens, added per pair: its cost does not grow with M.
 """
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Head = Literal["cross_attention", "pairwise_mlp", "joint_mlp"]
+from biopart.recipe import Head
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from functools import partial
 from math import prod
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from timm.models.vision_transformer import Block
@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.nn.positions import interpolate, longer_axes, row_major, sincos
-
-Position = Literal["learned", "sincos", "none"]
+from biopart.recipe import Position
 
 transformer_norm = partial(nn.LayerNorm, eps=1e-6)
 

@@ -1,12 +1,18 @@
 """Objectives: the training tasks of an encoder, one file each."""
 
-from biopart.objectives.classify import Classify, ClassifySettings
-from biopart.objectives.detect import Detect, DetectSettings
-from biopart.objectives.droppos import DropPos, DropPosSettings
-from biopart.objectives.mae import Mae, MaeSettings
-from biopart.objectives.mp3 import Mp3, Mp3Settings
-from biopart.objectives.part import Part, PartSettings
-from biopart.objectives.sequence import Sequence, SequenceSettings
+from biopart.objectives.classify import Classify
+from biopart.objectives.detect import Detect
+from biopart.objectives.droppos import DropPos
+from biopart.objectives.mae import Mae
+from biopart.objectives.mp3 import Mp3
+from biopart.objectives.part import Part
+from biopart.objectives.sequence import Sequence
+from biopart.recipe import (
+    DropPosSettings,
+    MaeSettings,
+    Mp3Settings,
+    PartSettings,
+)
 
 # The pretraining objective for each kind of settings.
 PRETRAINING = {
@@ -19,17 +25,10 @@ PRETRAINING = {
 __all__ = [
     "PRETRAINING",
     "Classify",
-    "ClassifySettings",
     "Detect",
-    "DetectSettings",
     "DropPos",
-    "DropPosSettings",
     "Mae",
-    "MaeSettings",
     "Mp3",
-    "Mp3Settings",
     "Part",
-    "PartSettings",
     "Sequence",
-    "SequenceSettings",
 ]

@@ -1,29 +1,14 @@
 """Classify windows: fine-tuning and the supervised baseline."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.data import Batch, StepOutput
 from biopart.nn import Classifier, ViT
-from biopart.nn.classifier import Pool
-from biopart.settings import Strict
+from biopart.recipe import ClassifySettings
 
-__all__ = ["Classify", "ClassifySettings"]
-
-
-class ClassifySettings(Strict):
-    """Settings of classification."""
-
-    name: Literal["classify"] = Field("classify", description="the objective")
-    classes: int = Field(5, ge=2, description="number of classes")
-    pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
-    class_weights: tuple[float, ...] | None = Field(
-        None, description="weight of each class in the loss"
-    )
+__all__ = ["Classify"]
 
 
 class Classify(nn.Module):

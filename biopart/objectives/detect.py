@@ -3,10 +3,7 @@
 Torchvision's Mask R-CNN (arXiv 1703.06870) on ViTDet's trunk (arXiv 2203.16527); images only.
 """
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torchvision.models.detection import MaskRCNN
 from torchvision.models.detection.anchor_utils import AnchorGenerator
@@ -17,24 +14,9 @@ from torchvision.ops import MultiScaleRoIAlign
 from biopart.data import Batch, SceneBatch, StepOutput
 from biopart.nn import ViT
 from biopart.nn.pyramid import STRIDES, Pyramid, Trunk
-from biopart.settings import Strict
+from biopart.recipe import DetectSettings
 
-__all__ = ["Detect", "DetectSettings"]
-
-
-class DetectSettings(Strict):
-    """Settings of the detector."""
-
-    name: Literal["detect"] = Field("detect", description="the objective")
-    classes: int = Field(80, ge=1, description="classes of objects")
-    window: int = Field(14, ge=1, description="side of an attention window in patches")
-    global_blocks: list[int] | None = Field(
-        None, description="blocks that attend to the whole canvas; null = evenly spaced, four"
-    )
-    channels: int = Field(256, ge=8, description="channels of every level of the pyramid")
-    box_dim: int = Field(1024, ge=8, description="width of the layers that classify a box")
-    proposals: int = Field(512, ge=4, description="number of proposals per image in training")
-    anchor: int = Field(32, ge=1, description="side in pixels of the anchors at stride 4; doubles")
+__all__ = ["Detect"]
 
 
 class Detect(nn.Module):

@@ -2,10 +2,8 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -15,42 +13,9 @@ from biopart.nn import ViT
 from biopart.nn.decoder import Decoder
 from biopart.nn.masking import choose, part_of, random_order
 from biopart.nn.positions import row_major
-from biopart.settings import Strict
+from biopart.recipe import DropPosSettings
 
-__all__ = ["DropPos", "DropPosSettings"]
-
-
-class DropPosSettings(Strict):
-    """Settings of DropPos; the defaults are the paper's.
-
-    The released code (Haochen-Wang409/DropPos) smooths over a 16 x 16 map for any grid and
-    normalises over the wrong axis; this implementation does neither. Sigma falls with every step,
-    in the paper with every epoch. Its clipping is set in the recipe: ``clip: 5.0``,
-    ``clip_each: true``.
-    """
-
-    name: Literal["droppos"] = Field("droppos", description="the objective")
-    mask_ratio: float = Field(0.75, ge=0, lt=1, description="share of patches that are hidden")
-    drop_ratio: float = Field(
-        0.75, gt=0, le=1, description="share of visible patches that lose their position"
-    )
-    decoder_dim: int = Field(512, ge=2, description="width of the decoder")
-    decoder_depth: int = Field(2, ge=1, description="blocks of the decoder")
-    decoder_heads: int = Field(16, ge=1, description="attention heads of the decoder")
-    sigma: float = Field(
-        1.0, ge=0, description="smoothing of positions at the start, in patches; falls to 0"
-    )
-    attentive: bool = Field(
-        False, description="weight patches by their similarity to [CLS]: attentive reconstruction"
-    )
-    attentive_temperature: float = Field(
-        0.1, gt=0, description="temperature of that similarity in the softmax over patches"
-    )
-
-    @property
-    def uses_positions(self) -> bool:
-        """Whether patches have their positions in pretraining."""
-        return True
+__all__ = ["DropPos"]
 
 
 class DropPos(nn.Module):

@@ -1,9 +1,6 @@
 """MAE: reconstruct masked patches (arXiv 2111.06377; facebookresearch/mae)."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from biopart.data import Batch, StepOutput
@@ -12,27 +9,9 @@ from biopart.nn import ViT
 from biopart.nn.decoder import Decoder, decoder_positions
 from biopart.nn.masking import choose, part_of, random_order
 from biopart.nn.relative import take
-from biopart.settings import Strict
+from biopart.recipe import MaeSettings
 
-__all__ = ["Mae", "MaeSettings"]
-
-
-class MaeSettings(Strict):
-    """Settings of MAE; the defaults are the paper's."""
-
-    name: Literal["mae"] = Field("mae", description="the objective")
-    mask_ratio: float = Field(0.75, gt=0, lt=1, description="share of patches that are hidden")
-    decoder_dim: int = Field(512, ge=2, description="width of the decoder")
-    decoder_depth: int = Field(8, ge=1, description="blocks of the decoder")
-    decoder_heads: int = Field(16, ge=1, description="attention heads of the decoder")
-    normalise_target: bool = Field(
-        True, description="normalise each target patch, as in the paper; released code: off"
-    )
-
-    @property
-    def uses_positions(self) -> bool:
-        """Whether patches have their positions in pretraining."""
-        return True
+__all__ = ["Mae"]
 
 
 class Mae(nn.Module):

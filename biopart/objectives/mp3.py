@@ -1,10 +1,8 @@
 """MP3: predict the position of each patch, with some of them as context (arXiv 2207.07611)."""
 
 import math
-from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -13,33 +11,9 @@ from biopart.grid import grid_boxes, patchify
 from biopart.nn import ViT
 from biopart.nn.decoder import start_at_chance
 from biopart.nn.masking import part_of, random_order
-from biopart.settings import Strict
+from biopart.recipe import Mp3Settings
 
-__all__ = ["Mp3", "Mp3Settings"]
-
-
-class Mp3Settings(Strict):
-    """Settings of MP3.
-
-    Of the paper's three kinds of positions in fine-tuning, ``finetune.position`` offers learned
-    ones and none; a relative bias that starts at zero is not available.
-    """
-
-    name: Literal["mp3"] = Field("mp3", description="the objective")
-    masked: float = Field(
-        0.75,
-        ge=0,
-        lt=1,
-        description="eta, share of patches outside the context: 0.5 CIFAR-100, 0.75 ImageNet",
-    )
-    position_hint: float = Field(
-        0.0, ge=0, le=1, description="share of patches given their position (speech: 0.05)"
-    )
-
-    @property
-    def uses_positions(self) -> bool:
-        """Whether patches have their positions in pretraining."""
-        return self.position_hint > 0
+__all__ = ["Mp3"]
 
 
 class Mp3(nn.Module):

@@ -1,10 +1,8 @@
 """PART: pairwise relative translations between patches off the grid (arXiv 2506.03682)."""
 
 import math
-from typing import Literal
 
 import torch
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from biopart.data import Batch, StepOutput
@@ -20,51 +18,10 @@ from biopart.grid import (
     translation,
 )
 from biopart.nn import ViT, relative_encoder
-from biopart.nn.relative import Head, take
-from biopart.settings import Strict
+from biopart.nn.relative import take
+from biopart.recipe import PartSettings
 
-__all__ = ["Part", "PartSettings"]
-
-
-class PartSettings(Strict):
-    """Settings of PART; the paper does not state those marked (?)."""
-
-    name: Literal["part"] = Field("part", description="the objective")
-    patches: int = Field(40, ge=2, description="patches K cut from each grid")
-    pairs: int = Field(160, ge=1, description="pairs M drawn from each grid (?)")
-    head: Head = Field("cross_attention", description="relative encoder")
-    heads: int | None = Field(
-        None, ge=1, description="attention heads of the relative encoder; null = dim / 64 (?)"
-    )
-    position_hint: float = Field(
-        0.0, ge=0, le=1, description="share of patches that keep their true position"
-    )
-    on_grid: bool = Field(False, description="use all patches of the tiling (PART-grid)")
-    scale: tuple[float, float] = Field(
-        (1.0, 1.0), description="smallest and largest side, in patch sizes, drawn per axis"
-    )
-    focus: Literal["none", "energy"] = Field(
-        "none", description="draw patches uniformly, or in proportion to the energy they cover"
-    )
-
-    @property
-    def uses_positions(self) -> bool:
-        """Whether patches have their positions in pretraining."""
-        return self.position_hint > 0
-
-    @model_validator(mode="after")
-    def _check(self) -> "PartSettings":
-        low, high = self.scale
-        if not (0 < low < high or low == high == 1):
-            raise ValueError(
-                f"scale is {list(self.scale)}; give [1, 1] for one size or 0 < smallest < largest"
-            )
-        if self.focus != "none" and (self.on_grid or low != high):
-            raise ValueError(
-                f"focus {self.focus} draws patches of one size off the grid; keep on_grid false "
-                "and scale [1, 1]"
-            )
-        return self
+__all__ = ["Part"]
 
 
 class Part(nn.Module):

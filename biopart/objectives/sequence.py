@@ -1,32 +1,15 @@
 """Classify windows with their neighbours: a transformer over the embeddings of L windows."""
 
-from typing import Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.data import Batch, StepOutput
 from biopart.nn import Classifier, ViT
-from biopart.nn.classifier import Pool
 from biopart.nn.sequence import SequenceClassifier
-from biopart.settings import Strict
+from biopart.recipe import SequenceSettings
 
-__all__ = ["Sequence", "SequenceSettings"]
-
-
-class SequenceSettings(Strict):
-    """Settings of classification with context."""
-
-    name: Literal["sequence"] = Field("sequence", description="the objective")
-    classes: int = Field(5, ge=2, description="number of classes")
-    pool: Pool = Field("cls", description="embed a window by [CLS] or the mean of its tokens")
-    context: int = Field(21, ge=2, description="number of windows L per decision")
-    frozen: bool = Field(False, description="keep the encoder and the linear layer unchanged")
-    depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
-    heads: int = Field(4, ge=1, description="attention heads of the transformer")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the embeddings")
+__all__ = ["Sequence"]
 
 
 class Sequence(nn.Module):

@@ -1,6 +1,7 @@
 """Attributes of a store: whether two stores are prepared alike, and whether of sleep."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from biopart.codes import STAGES
@@ -58,3 +59,8 @@ def holds_stages(attributes: Mapping[str, Any]) -> bool:
         of_stages = rule["kind"] == "table" and tuple(attributes["label_names"]) == STAGES
         return bool(rule["kind"] == "stages" or of_stages)
     return tuple(attributes["label_names"]) == STAGES
+
+
+def is_store(path: Path) -> bool:
+    """Tell a store's folder from a run's."""
+    return (path / "zarr.json").is_file()

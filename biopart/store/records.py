@@ -10,14 +10,16 @@ from contextlib import contextmanager
 from functools import cached_property
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import xarray
-import zarr
 from numpy.typing import NDArray
 
 from biopart.store.contents import Images, Record, unpacked
+
+if TYPE_CHECKING:
+    import xarray
+    import zarr
 
 FORMAT_VERSION = 1
 _OF_A_RECORDING = ("signal", "label", "bad")
@@ -62,6 +64,8 @@ class Store:
     """
 
     def __init__(self, path: Path | str) -> None:
+        import zarr
+
         self.path = path if "://" in str(path) else Path(path)
         if isinstance(self.path, Path) and not self.path.is_dir():
             raise FileNotFoundError(
@@ -97,12 +101,14 @@ class Store:
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, record: str) -> xarray.Dataset:
+    def __getitem__(self, record: str) -> "xarray.Dataset":
         """Open one record as an xarray.Dataset in physical units, lazily if it has one scale.
 
         A ``scale`` per channel is multiplied in and is not among the variables. A pack of images
         has their names as a coordinate.
         """
+        import xarray
+
         with self._named(record):
             for name in ("image", "label", "name") if self.holds_images else _OF_A_RECORDING:
                 self._array(record, name)  # refuses damaged or foreign arrays
@@ -114,7 +120,8 @@ class Store:
             data = data.assign(signal=physical).drop_vars("scale")
         if self.holds_images:
             data = data.drop_vars("name").assign_coords(name=("image", list(self.names(record))))
-        return data.assign_coords(channel=("channel", list(self.channels)))
+        whole: xarray.Dataset = data.assign_coords(channel=("channel", list(self.channels)))
+        return whole
 
     @property
     def holds_images(self) -> bool:
@@ -166,6 +173,8 @@ class Store:
 
     def about(self, record: str) -> dict[str, Any]:
         """Return the attributes of a record; ValueError names those that exist."""
+        import zarr
+
         with self._named(record):
             return dict(zarr.open_group(self.group.store, path=record, **_READ).attrs)
 
@@ -211,6 +220,8 @@ class Store:
 
     def scale(self, record: str) -> NDArray[np.float64]:
         """Return physical value per stored unit, one per channel."""
+        import zarr
+
         with self._named(record):
             factor = float(str(self._array(record, "signal").attrs["scale_factor"]))
             about = zarr.open_group(self.group.store, path=record, **_READ)
@@ -243,8 +254,10 @@ class Store:
                 "remove its folder and prepare it again"
             ) from error
 
-    def _array(self, record: str, name: str) -> zarr.Array[Any]:
+    def _array(self, record: str, name: str) -> "zarr.Array[Any]":
         """Open an array of a record: zarr v3 only, plain numbers, no missing chunks."""
+        import zarr
+
         array = zarr.open_array(self.group.store, path=f"{record}/{name}", **_READ)
         strange = codecs_of(array.metadata.to_dict()["codecs"]) - CODECS
         if strange or array.dtype.kind not in "iuf":
@@ -252,7 +265,7 @@ class Store:
         self._check_chunks(record, name, array)
         return array
 
-    def _check_chunks(self, record: str, name: str, array: zarr.Array[Any]) -> None:
+    def _check_chunks(self, record: str, name: str, array: "zarr.Array[Any]") -> None:
         """Refuse an array with missing chunks, which zarr would fill with one value.
 
         A chunk with only that value may never have been written; then the record's hash agrees.

@@ -7,17 +7,17 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import zarr
 from numpy.typing import NDArray
-from zarr.codecs import BloscCodec
-from zarr.storage import MemoryStore
 
 from biopart.files import held, whole
 from biopart.store.attributes import differences, holds_stages
 from biopart.store.contents import Images, Record
 from biopart.store.records import FORMAT_VERSION, Store
+
+if TYPE_CHECKING:
+    import zarr
 
 Layout = Literal["training", "archive"]
 
@@ -50,6 +50,9 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     ValueError
         If the folder has a store of another card or format, or other files.
     """
+    import zarr
+    from zarr.storage import MemoryStore
+
     wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
     if path.is_file():
         raise ValueError(f"{path} is a file; give the folder of a store")
@@ -93,6 +96,8 @@ def write_record(
     ValueError
         If the name is not a folder name, or the arrays do not fit the store's channels.
     """
+    import zarr
+
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"a record's name must be a plain folder name; got {name!r}")
     store = Store(path)
@@ -118,6 +123,8 @@ def finish_store(path: Path) -> None:
     Records written later are seen by Store at once, and by xarray after the next call. Leftovers of
     interrupted writers are removed, so no other process may be writing.
     """
+    import zarr
+
     _remove_leftovers(path, "*")
     with warnings.catch_warnings():
         # zarr warns that v3 has no standard for this yet; xarray.open_zarr warns without it.
@@ -137,6 +144,8 @@ def _options(
     record: Record | Images, dimensions: Sequence[str], shape: Sequence[int], layout: Layout
 ) -> dict[str, Any]:
     """Return how signal or images are stored: one raw chunk, or one shard of compressed chunks."""
+    from zarr.codecs import BloscCodec
+
     about = {"fill_value": record.fill, "attributes": record.attributes_of_grid()}
     whole = [max(extent, 1) for extent in shape]
     if layout == "training":
@@ -150,7 +159,7 @@ def _options(
 
 
 def _write(
-    group: zarr.Group,
+    group: "zarr.Group",
     name: str,
     values: NDArray[Any],
     dimensions: Sequence[str],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from biopart.data import Source, StepOutput
 from biopart.nn import Normalise
-from biopart.nn.normalise import Normalisation
+from biopart.recipe import Normalisation
 
 
 @torch.no_grad()

@@ -9,8 +9,7 @@ from torch import nn
 
 from biopart.data import Augment, Batch, Sampler, Windows
 from biopart.nn import Normalise
-from biopart.nn.normalise import Normalisation
-from biopart.recipe import Optimisation
+from biopart.recipe import Normalisation, Optimisation
 
 Row = dict[str, Any]
 

@@ -221,14 +221,3 @@ def check_run(run: Run) -> dict[str, Any]:
         "problems": problems,
         "remarks": [],
     }
-
-
-def is_store(path: Path) -> bool:
-    """Tell a store's folder from a run's."""
-    return (path / "zarr.json").is_file()
-
-
-def is_run(path: Path) -> bool:
-    """Tell whether a folder is a run, or a fine-tuning inside one."""
-    folders = (path.resolve(), *path.resolve().parents[:2])
-    return path.is_dir() and any((folder / "recipe.yaml").is_file() for folder in folders)

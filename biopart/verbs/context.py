@@ -14,9 +14,9 @@ from biopart import objectives
 from biopart.compute import describe, open_fabric
 from biopart.data import EmbeddedWindows, Source, WindowSource
 from biopart.evaluation.calibration import fit_temperature
-from biopart.nn.normalise import Normalisation
 from biopart.nn.sequence import SequenceClassifier
 from biopart.nn.weights import load_classifier, save_sequence
+from biopart.recipe import Normalisation, SequenceSettings
 from biopart.run import Run
 from biopart.train import Row, Task, fit, predict
 from biopart.verbs.plan import Plan
@@ -90,7 +90,7 @@ def build(plan: Plan, alone: Run) -> objectives.Sequence:
     torch.manual_seed(plan.seed)
     objective = objectives.Sequence(
         single.encoder,
-        objectives.SequenceSettings(
+        SequenceSettings(
             classes=single.final_layer.out_features,
             pool=single.pool,
             context=plan.context,

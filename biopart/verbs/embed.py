@@ -22,7 +22,7 @@ from biopart.run import Run
 from biopart.settings import checked
 from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
-from biopart.verbs.check import is_store
+from biopart.store.attributes import is_store
 from biopart.verbs.evaluate import check_fit
 from biopart.verbs.inference import windows_of
 from biopart.verbs.pretrain import stored_recipe

@@ -15,10 +15,9 @@ from biopart.compute import open_fabric
 from biopart.data import Cohort, Source, open_cohort
 from biopart.files import write_json
 from biopart.nn import Classifier, Normalise
-from biopart.nn.normalise import Normalisation
 from biopart.nn.sequence import SequenceClassifier
 from biopart.nn.weights import load_model
-from biopart.recipe import ComputeSettings
+from biopart.recipe import ComputeSettings, Normalisation
 from biopart.run import Run, find_run
 from biopart.settings import checked
 from biopart.store.persons import Met

@@ -8,18 +8,9 @@ from typing import Any
 
 import torch
 
-from biopart.data import (
-    Augment,
-    Cohort,
-    Source,
-    Split,
-    ViewSettings,
-    open_cohort,
-    split_persons,
-)
+from biopart.data import Augment, Cohort, Source, Split, open_cohort, split_persons
 from biopart.nn import ViT
-from biopart.nn.vit import Position
-from biopart.recipe import Recipe
+from biopart.recipe import Position, Recipe, ViewSettings
 from biopart.store import Card, load_card
 from biopart.store.attributes import ADDED, completed
 from biopart.store.image_card import ImageCard, is_image_card, load_image_card

@@ -13,7 +13,8 @@ from biopart.evaluation.calibration import fit_temperature
 from biopart.evaluation.metrics import balanced_weights
 from biopart.nn import ViT
 from biopart.nn.weights import save_classifier
-from biopart.objectives import Classify, ClassifySettings
+from biopart.objectives import Classify
+from biopart.recipe import ClassifySettings
 from biopart.run import Run, one_process
 from biopart.train import Row, Task, fit, predict
 from biopart.verbs.classes import check_classes, check_test

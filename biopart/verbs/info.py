@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from biopart.recipe import Recipe, load_recipe
-from biopart.run import Run, find_run
+from biopart.run import Run, find_run, is_run
 from biopart.settings import find, read_yaml
 from biopart.store import Store, load_card
+from biopart.store.attributes import is_store
 from biopart.store.image_card import is_image_card, load_image_card
-from biopart.verbs.check import is_run, is_store
-from biopart.verbs.inspect import raw_info, recording_info
 
 
 def info(what: str) -> dict[str, Any]:
@@ -31,8 +30,12 @@ def info(what: str) -> dict[str, Any]:
     if is_run(path):
         return run_info(Run(path))
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
+        from biopart.verbs.inspect import recording_info  # readers take a second to import
+
         return recording_info(path)
     if path.is_dir() and not is_shipped(what):
+        from biopart.verbs.inspect import raw_info
+
         return raw_info(path)
     try:
         found = find(what, "recipes")

@@ -17,7 +17,8 @@ from biopart.compute import ResidentImages, has_device
 from biopart.data import ImageSource, Sampler, open_cohort
 from biopart.images.folders import SHARE, FolderPart, find_folders
 from biopart.nn import ViT
-from biopart.objectives import MaeSettings, Part, PartSettings
+from biopart.objectives import Part
+from biopart.recipe import MaeSettings, PartSettings
 from biopart.store import Images, create_store, write_record
 from biopart.store.image_card import ImageCard
 from biopart.studies.bench.objectives import bare_step, inputs_of, random_batch, step

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from biopart.data import Batch
 from biopart.grid import patchify
 from biopart.nn import ViT
-from biopart.objectives import DropPosSettings, MaeSettings, Mp3Settings, PartSettings
-from biopart.recipe import Objective
+from biopart.recipe import DropPosSettings, MaeSettings, Mp3Settings, Objective, PartSettings
 from biopart.studies.bench.turns import Timing, in_turns
 from biopart.verbs.pretrain import build_objective
 

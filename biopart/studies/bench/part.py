@@ -9,7 +9,8 @@ from torch import Tensor
 
 from biopart.grid import Boxes, cut, random_boxes
 from biopart.nn import ViT
-from biopart.objectives import Part, PartSettings
+from biopart.objectives import Part
+from biopart.recipe import PartSettings
 from biopart.studies.bench.objectives import bare_step, inputs_of, random_batch, step
 from biopart.studies.bench.turns import in_turns, limited
 

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from pydantic import TypeAdapter
 
-from biopart.objectives import PartSettings
-from biopart.recipe import Method, Objective, Recipe
+from biopart.recipe import Method, Objective, PartSettings, Recipe
 from biopart.studies.cells import Plan, Variant
 from biopart.studies.curve.words import WORDS
 from biopart.verbs.classes import check_test, class_holders, who_has_it

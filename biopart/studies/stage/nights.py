@@ -18,11 +18,11 @@ from biopart.files import read_json
 from biopart.run import Run
 from biopart.signals.readers import open_recording
 from biopart.store import Record
+from biopart.store.attributes import is_store
 from biopart.store.persons import Met
 from biopart.studies.stage.files import write_files
 from biopart.studies.stage.page import write_night
 from biopart.studies.stage.summary import expert, model_of, seen_before, summary
-from biopart.verbs.check import is_store
 from biopart.verbs.evaluate import check_fit, load
 from biopart.verbs.quality import Quality, open_quality
 from biopart.verbs.stage import (

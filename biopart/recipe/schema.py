@@ -10,17 +10,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from biopart.data import AugmentSettings, ViewSettings
-from biopart.nn.classifier import Pool
-from biopart.nn.normalise import Normalisation
-from biopart.nn.vit import Position
-from biopart.objectives import (
-    DetectSettings,
-    DropPosSettings,
-    MaeSettings,
-    Mp3Settings,
-    PartSettings,
-)
+from biopart.recipe.objectives import DetectSettings, Objective, PartSettings
+from biopart.recipe.views import AugmentSettings, ViewSettings
+from biopart.recipe.words import Method, Normalisation, Pool, Position
 from biopart.settings import (
     Strict,
     UserPath,
@@ -30,12 +22,6 @@ from biopart.settings import (
     find,
     read_yaml,
 )
-
-Objective = Annotated[
-    PartSettings | MaeSettings | Mp3Settings | DropPosSettings, Field(discriminator="name")
-]
-
-Method = Literal["part", "part-grid", "mae", "mp3", "droppos", "supervised", "supervised-nopos"]
 
 
 class DataSettings(Strict):

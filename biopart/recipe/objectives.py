@@ -1,0 +1,168 @@
+"""The settings of every objective, without torch; the objectives are in ``biopart.objectives``."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from biopart.recipe.words import Head, Pool
+from biopart.settings import Strict
+
+
+class PartSettings(Strict):
+    """Settings of PART; the paper does not state those marked (?)."""
+
+    name: Literal["part"] = Field("part", description="the objective")
+    patches: int = Field(40, ge=2, description="patches K cut from each grid")
+    pairs: int = Field(160, ge=1, description="pairs M drawn from each grid (?)")
+    head: Head = Field("cross_attention", description="relative encoder")
+    heads: int | None = Field(
+        None, ge=1, description="attention heads of the relative encoder; null = dim / 64 (?)"
+    )
+    position_hint: float = Field(
+        0.0, ge=0, le=1, description="share of patches that keep their true position"
+    )
+    on_grid: bool = Field(False, description="use all patches of the tiling (PART-grid)")
+    scale: tuple[float, float] = Field(
+        (1.0, 1.0), description="smallest and largest side, in patch sizes, drawn per axis"
+    )
+    focus: Literal["none", "energy"] = Field(
+        "none", description="draw patches uniformly, or in proportion to the energy they cover"
+    )
+
+    @property
+    def uses_positions(self) -> bool:
+        """Whether patches have their positions in pretraining."""
+        return self.position_hint > 0
+
+    @model_validator(mode="after")
+    def _check(self) -> "PartSettings":
+        low, high = self.scale
+        if not (0 < low < high or low == high == 1):
+            raise ValueError(
+                f"scale is {list(self.scale)}; give [1, 1] for one size or 0 < smallest < largest"
+            )
+        if self.focus != "none" and (self.on_grid or low != high):
+            raise ValueError(
+                f"focus {self.focus} draws patches of one size off the grid; keep on_grid false "
+                "and scale [1, 1]"
+            )
+        return self
+
+
+class MaeSettings(Strict):
+    """Settings of MAE; the defaults are the paper's."""
+
+    name: Literal["mae"] = Field("mae", description="the objective")
+    mask_ratio: float = Field(0.75, gt=0, lt=1, description="share of patches that are hidden")
+    decoder_dim: int = Field(512, ge=2, description="width of the decoder")
+    decoder_depth: int = Field(8, ge=1, description="blocks of the decoder")
+    decoder_heads: int = Field(16, ge=1, description="attention heads of the decoder")
+    normalise_target: bool = Field(
+        True, description="normalise each target patch, as in the paper; released code: off"
+    )
+
+    @property
+    def uses_positions(self) -> bool:
+        """Whether patches have their positions in pretraining."""
+        return True
+
+
+class Mp3Settings(Strict):
+    """Settings of MP3.
+
+    Of the paper's three kinds of positions in fine-tuning, ``finetune.position`` offers learned
+    ones and none; a relative bias that starts at zero is not available.
+    """
+
+    name: Literal["mp3"] = Field("mp3", description="the objective")
+    masked: float = Field(
+        0.75,
+        ge=0,
+        lt=1,
+        description="eta, share of patches outside the context: 0.5 CIFAR-100, 0.75 ImageNet",
+    )
+    position_hint: float = Field(
+        0.0, ge=0, le=1, description="share of patches given their position (speech: 0.05)"
+    )
+
+    @property
+    def uses_positions(self) -> bool:
+        """Whether patches have their positions in pretraining."""
+        return self.position_hint > 0
+
+
+class DropPosSettings(Strict):
+    """Settings of DropPos; the defaults are the paper's.
+
+    The released code (Haochen-Wang409/DropPos) smooths over a 16 x 16 map for any grid and
+    normalises over the wrong axis; this implementation does neither. Sigma falls with every step,
+    in the paper with every epoch. Its clipping is set in the recipe: ``clip: 5.0``,
+    ``clip_each: true``.
+    """
+
+    name: Literal["droppos"] = Field("droppos", description="the objective")
+    mask_ratio: float = Field(0.75, ge=0, lt=1, description="share of patches that are hidden")
+    drop_ratio: float = Field(
+        0.75, gt=0, le=1, description="share of visible patches that lose their position"
+    )
+    decoder_dim: int = Field(512, ge=2, description="width of the decoder")
+    decoder_depth: int = Field(2, ge=1, description="blocks of the decoder")
+    decoder_heads: int = Field(16, ge=1, description="attention heads of the decoder")
+    sigma: float = Field(
+        1.0, ge=0, description="smoothing of positions at the start, in patches; falls to 0"
+    )
+    attentive: bool = Field(
+        False, description="weight patches by their similarity to [CLS]: attentive reconstruction"
+    )
+    attentive_temperature: float = Field(
+        0.1, gt=0, description="temperature of that similarity in the softmax over patches"
+    )
+
+    @property
+    def uses_positions(self) -> bool:
+        """Whether patches have their positions in pretraining."""
+        return True
+
+
+class ClassifySettings(Strict):
+    """Settings of classification."""
+
+    name: Literal["classify"] = Field("classify", description="the objective")
+    classes: int = Field(5, ge=2, description="number of classes")
+    pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
+    class_weights: tuple[float, ...] | None = Field(
+        None, description="weight of each class in the loss"
+    )
+
+
+class SequenceSettings(Strict):
+    """Settings of classification with context."""
+
+    name: Literal["sequence"] = Field("sequence", description="the objective")
+    classes: int = Field(5, ge=2, description="number of classes")
+    pool: Pool = Field("cls", description="embed a window by [CLS] or the mean of its tokens")
+    context: int = Field(21, ge=2, description="number of windows L per decision")
+    frozen: bool = Field(False, description="keep the encoder and the linear layer unchanged")
+    depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
+    heads: int = Field(4, ge=1, description="attention heads of the transformer")
+    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the embeddings")
+
+
+class DetectSettings(Strict):
+    """Settings of the detector."""
+
+    name: Literal["detect"] = Field("detect", description="the objective")
+    classes: int = Field(80, ge=1, description="classes of objects")
+    window: int = Field(14, ge=1, description="side of an attention window in patches")
+    global_blocks: list[int] | None = Field(
+        None, description="blocks that attend to the whole canvas; null = evenly spaced, four"
+    )
+    channels: int = Field(256, ge=8, description="channels of every level of the pyramid")
+    box_dim: int = Field(1024, ge=8, description="width of the layers that classify a box")
+    proposals: int = Field(512, ge=4, description="number of proposals per image in training")
+    anchor: int = Field(32, ge=1, description="side in pixels of the anchors at stride 4; doubles")
+
+
+Objective = Annotated[
+    PartSettings | MaeSettings | Mp3Settings | DropPosSettings, Field(discriminator="name")
+]

@@ -1,0 +1,18 @@
+"""The words that a recipe chooses between, without torch."""
+
+from typing import Literal
+
+Position = Literal["learned", "sincos", "none"]
+"""Position embedding of an encoder: trained, fixed sine-cosine, or absent."""
+
+Normalisation = Literal["window", "imagenet", "none"]
+"""How values are normalised: by the window's own statistics, by ImageNet's, or not."""
+
+Pool = Literal["cls", "mean"]
+"""What is classified: [CLS], or the mean of the patch tokens."""
+
+Head = Literal["cross_attention", "pairwise_mlp", "joint_mlp"]
+"""The relative encoder of PART."""
+
+Method = Literal["part", "part-grid", "mae", "mp3", "droppos", "supervised", "supervised-nopos"]
+"""The methods that a curve compares."""
