@@ -8,7 +8,7 @@ import torch
 from PIL import Image, ImageDraw
 
 from biopart.data import Batch, SceneSource
-from biopart.data.scenes import Jitter, lying
+from biopart.data.scenes import Jitter, boxes_on_canvas
 from biopart.images.coco import read_coco
 from biopart.nn import ViT
 from biopart.nn.weights import save_tensors
@@ -116,9 +116,11 @@ def test_the_epoch_and_the_item_decide_the_jitter(root):
 
 def test_boxes_are_moved_mirrored_and_clipped_by_hand():
     boxes = np.array([[10, 20, 30, 40]], np.float32)
-    assert lying(boxes, Jitter((2.0, 0.5)), 64).tolist() == [[20, 10, 60, 20]]
-    assert lying(boxes, Jitter((2.0, 2.0), (30, 50)), 64).tolist() == [[0, 0, 30, 30]]
-    assert lying(boxes, Jitter((1.0, 1.0), (0, 0), True), 64).tolist() == [[34, 20, 54, 40]]
+    assert boxes_on_canvas(boxes, Jitter((2.0, 0.5)), 64).tolist() == [[20, 10, 60, 20]]
+    assert boxes_on_canvas(boxes, Jitter((2.0, 2.0), (30, 50)), 64).tolist() == [[0, 0, 30, 30]]
+    assert boxes_on_canvas(boxes, Jitter((1.0, 1.0), (0, 0), True), 64).tolist() == [
+        [34, 20, 54, 40]
+    ]
 
 
 def test_a_detection_goes_back_to_where_it_is_in_the_scene(root):

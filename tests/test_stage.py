@@ -207,7 +207,7 @@ def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, 
         ([path, *run, "--channel", "C4-M1"], 2, "--channel takes MODEL=FILE"),
         ([path, *run, "--channel", "C4-M1=Cz"], 1, "C4-M1 cannot be derived (tried Cz alone"),
         ([path, *run, "--lights-off", "late"], 1, "'late' is not a clock time"),
-        ([tmp_path, *run], 1, "has no recording that fits"),
+        ([tmp_path, *run], 1, "holds no recording that fits"),
     ):
         answer = call("stage", *arguments, "--quiet")
         assert answer.exit_code == status, answer.output
