@@ -144,7 +144,7 @@ def test_a_curve_over_images_per_class_compares_blocks_of_test_images(
     text = (tmp_path / "curve" / "curve.html").read_text()
     assert "Test blocks: 2; seeds per method and size: 2." in text
     assert "a new draw of labelled images per class" in text
-    assert "dealt class by class to 2 blocks" in text
+    assert "divided class by class into 2 blocks" in text
     assert "All methods had the same labelled images per class." in text
     assert "does not hold the smaller one" not in text  # which hashes of names cannot tell
     assert f"99 labelled images per class were asked for; {most} are left" in text

@@ -124,10 +124,10 @@ def test_a_short_flac_file_is_refused(real_data: Path, tmp_path: Path) -> None:
     (tmp_path / "flacformats.d1").write_bytes((source / "flacformats.d1").read_bytes())
     line = "flacformats.d1 516 200/mV 16 0 0 0 0 C3\n"
     (tmp_path / "n.hea").write_text(f"n 1 200 500\n{line}", "ascii")
-    with pytest.raises(ValueError, match=r"wants 500 samples .* flacformats\.d1, which has 499"):
+    with pytest.raises(ValueError, match=r"needs 500 samples .* flacformats\.d1, which has 499"):
         open_recording(tmp_path / "n.hea")
     (tmp_path / "n.hea").write_text(f"n 1 200\n{line}", "ascii")
-    with pytest.raises(ValueError, match="gives no length, which FLAC files need"):
+    with pytest.raises(ValueError, match="states no length, which FLAC files need"):
         open_recording(tmp_path / "n.hea")
 
 
