@@ -15,16 +15,16 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from biopart.codes import MISSING
 from biopart.data import Batch, ImageSource, Source, WindowSource
 from biopart.files import cache_folder, write_json
-from biopart.nn import ViT
+from biopart.nn import Encoder
 from biopart.recipe import ComputeSettings
 
 
-def open_fabric(compute: ComputeSettings, trial: Callable[[], nn.Module] | None = None) -> Fabric:
+def open_fabric(compute: ComputeSettings, trial: Callable[[], Encoder] | None = None) -> Fabric:
     """Choose device, threads and precision.
 
     Parameters
@@ -64,13 +64,12 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
-def measured_precision(encoder: nn.Module, device: str) -> str:
+def measured_precision(encoder: Encoder, device: str) -> str:
     """Return the faster precision, measured once per machine and kind of encoder.
 
     The result is cached in ``$XDG_CACHE_HOME/biopart/precision.json`` (``~/.cache`` by default), so
     that two runs of one recipe on one machine choose the same and end with the same weights.
     """
-    assert isinstance(encoder, ViT)
     file, cached = cache_folder() / "precision.json", {}
     machine = f"{platform.node()} {device} {torch.get_num_threads()} threads"
     key = f"torch {torch.__version__} on {machine}: {json.dumps(encoder.arguments)}"
@@ -83,9 +82,8 @@ def measured_precision(encoder: nn.Module, device: str) -> str:
     return str(cached[key])
 
 
-def faster_precision(encoder: nn.Module, device: str) -> str:
+def faster_precision(encoder: Encoder, device: str) -> str:
     """Measure which precision has the faster forward and backward pass of an encoder."""
-    assert isinstance(encoder, ViT)
     encoder = encoder.to(device)
     shape = (16, encoder.n_patches, encoder.channels, *encoder.patch)
     patches = torch.randn(shape, device=device)
@@ -196,7 +194,7 @@ class ResidentImages(Resident):
         return self._images[torch.from_numpy(items).to(self.device)]
 
 
-def compiled(encoder: ViT, compute: ComputeSettings) -> None:
+def compiled(encoder: Encoder, compute: ComputeSettings) -> None:
     """Compile an encoder in place if the recipe says so; its names are kept."""
     if compute.compile:
         encoder.compile()

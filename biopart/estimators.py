@@ -23,7 +23,7 @@ from torch import nn
 from biopart.compute import open_fabric
 from biopart.data.arrays import ArrayWindows
 from biopart.grid import patchify
-from biopart.nn import Classifier, Normalise, ViT
+from biopart.nn import Classifier, Encoder, Normalise, build_encoder
 from biopart.nn.weights import load_encoder, load_tensors, transfer
 from biopart.objectives import Classify, Part
 from biopart.recipe import (
@@ -83,14 +83,16 @@ class _Windowed(BaseEstimator):
             )
         return values
 
-    def _encoder(self) -> tuple[ViT, Normalisation]:
+    def _encoder(self) -> tuple[Encoder, Normalisation]:
         """Return the run's encoder, or a new one, and how windows are normalised."""
         channels, samples = self.window_shape_
         if self.run is None:
             torch.manual_seed(self.random_state)
             patch = patch_of(samples, self.patch)
             heads = max(1, self.dim // HEAD_DIM)
-            encoder = ViT((samples,), (patch,), channels, self.dim, self.depth, heads)
+            sizes = {"dim": self.dim, "depth": self.depth, "heads": heads}
+            grid = {"shape": (samples,), "patch": (patch,), "channels": channels}
+            encoder = build_encoder(grid | sizes)
             return encoder, self.normalise
         path = Run(Path(self.run)).pretrained().encoder
         if not path.is_file():
@@ -185,7 +187,7 @@ class SleepStager(ClassifierMixin, _Windowed):
         with torch.random.fork_rng():
             encoder, self.normalise_ = self._encoder()
             if self.run is not None:  # with new positions, as biopart finetune does
-                origin, encoder = encoder, ViT(**encoder.arguments)
+                origin, encoder = encoder, build_encoder(encoder.arguments)
                 transfer(origin, encoder)
             objective = Classify(encoder, ClassifySettings(classes=len(self.classes_)))
             settings = FinetuneSettings(**self._pace())
@@ -226,7 +228,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
     ----------
     told_ : bool
         Whether patches are told their positions: where the run's pretraining did.
-    model_ : ViT
+    model_ : Encoder
         Of patches of normalised float64 windows.
     """
 

@@ -10,10 +10,14 @@ from torch import nn
 import biopart.objectives
 import biopart.recipe.objectives
 from biopart.data import Batch, Context
-from biopart.nn import ViT
+from biopart.nn import Encoder, ViT, building
+from biopart.nn.weights import load_encoder, load_tensors
 from biopart.recipe import resolve
 from biopart.settings import Strict
-from biopart.verbs.pretrain import build_objective
+from biopart.verbs.evaluate import load
+from biopart.verbs.finetune import finetune
+from biopart.verbs.pretrain import build_objective, pretrain
+from biopart.verbs.probe import probe
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
 FOUND = [module.name for module in pkgutil.iter_modules(biopart.objectives.__path__)]
@@ -172,3 +176,52 @@ def test_which_objectives_give_patches_their_positions():
     used = {name: members(name)[1]().uses_positions for name in PRETRAININGS}
     expected = {"droppos": True, "mae": True, "mp3": False, "part": False}
     assert {name: used[name] for name in expected} == expected
+
+
+class StubEncoder(Encoder):
+    """Twenty lines that are all an encoder needs: the mean of a patch, one linear layer."""
+
+    name = "stub"
+
+    def __init__(self, shape, patch, channels, dim, *, position="none", **_):
+        super().__init__()
+        self.shape, self.patch, self.channels = tuple(shape), tuple(patch), channels
+        self.dim, self.position = dim, "none"
+        self.project = nn.Linear(channels, dim)
+
+    @property
+    def arguments(self):
+        grid = {"shape": list(self.shape), "patch": list(self.patch), "channels": self.channels}
+        return {"name": self.name, **grid, "dim": self.dim}
+
+    def layers(self):
+        return [list(self.parameters())]
+
+    def forward(self, patches, positions=None, context=None, *, unknown=None):
+        tokens = self.project(patches.flatten(3).mean(-1) if patches.dim() > 3 else patches)
+        return torch.cat([tokens.mean(1, keepdim=True), tokens], 1)
+
+
+def test_a_stub_encoder_is_pretrained_tuned_probed_saved_and_staged_like_any_other(
+    simulated_store, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(building.ENCODERS, "stub", StubEncoder)
+    monkeypatch.setitem(building.ENCODERS, "vit", StubEncoder)  # the recipe's only name
+    values = {
+        "data": {"store": str(simulated_store)},
+        "split": {"test_persons": 1, "validation_persons": 1},
+        "encoder": {"patch": [100], "dim": 16, "depth": 1, "heads": 2},
+        "pretrain": {"objective": {"name": "part", "patches": 6, "pairs": 8}, "steps": 2},
+        "finetune": {"subjects": 1, "steps": 2, "layer_decay": 0.5},
+        "compute": {"precision": "float32", "threads": 1},
+    }
+    run = pretrain(resolve(values, (), "stub"), out=tmp_path / "run", latest=False)
+    assert load_encoder(run.encoder).arguments["name"] == "stub"
+    tuned = finetune(run)
+    assert 0 <= tuned.result()["accuracy"] <= 1
+    found = probe(run, features=["pretrained_mean"])
+    assert 0 <= found["pretrained_mean"]["accuracy"] <= 1
+    _, about = load_tensors(tuned.model)
+    assert about["encoder"]["name"] == "stub"
+    values = torch.zeros(2, 6, 3000, dtype=torch.int16)
+    assert load(tuned)(values).shape == (2, 5)

@@ -1,6 +1,8 @@
 """Network parts for grids with any number of axes."""
 
+from biopart.nn.building import build_encoder
 from biopart.nn.classifier import Classifier
+from biopart.nn.encoder import Encoder
 from biopart.nn.normalise import Normalise
 from biopart.nn.relative import CrossAttention, JointMlp, PairwiseMlp, relative_encoder
 from biopart.nn.timm_names import from_timm
@@ -9,10 +11,12 @@ from biopart.nn.vit import ViT
 __all__ = [
     "Classifier",
     "CrossAttention",
+    "Encoder",
     "JointMlp",
     "Normalise",
     "PairwiseMlp",
     "ViT",
+    "build_encoder",
     "from_timm",
     "relative_encoder",
 ]

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from biopart.grid import patchify
+from biopart.nn.encoder import Encoder
 from biopart.nn.vit import ViT
 from biopart.recipe import Pool, Position
 
@@ -44,12 +45,12 @@ class Classifier(nn.Module):
         )
 
     @classmethod
-    def on(cls, encoder: ViT, n_outputs: int, *, pool: Pool = "cls") -> "Classifier":
+    def on(cls, encoder: Encoder, n_outputs: int, *, pool: Pool = "cls") -> "Classifier":
         """Put a new linear layer on an encoder with any number of axes.
 
         Parameters
         ----------
-        encoder : ViT
+        encoder : Encoder
             Used directly, not copied.
         n_outputs : int
             Number of classes.
@@ -61,7 +62,7 @@ class Classifier(nn.Module):
         classifier._build(encoder, n_outputs, pool)
         return classifier
 
-    def _build(self, encoder: ViT, n_outputs: int, pool: Pool = "cls") -> None:
+    def _build(self, encoder: Encoder, n_outputs: int, pool: Pool = "cls") -> None:
         """Set the encoder and a linear layer that starts near zero (as in MAE's fine-tuning)."""
         self.encoder, self.pool = encoder, pool
         self.final_layer = nn.Linear(encoder.dim, n_outputs)

@@ -7,9 +7,9 @@ from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
 from biopart.grid import patchify
+from biopart.nn.building import build_encoder
 from biopart.nn.classifier import Classifier
 from biopart.nn.normalise import Normalise
-from biopart.nn.vit import ViT
 from biopart.recipe import Normalisation, Pool
 
 
@@ -26,7 +26,7 @@ class HubModel(
     Parameters
     ----------
     encoder : mapping
-        Arguments of the ViT.
+        Arguments of the encoder, with its name.
     normalise : "window", "imagenet" or "none"
         Normalisation of the values.
     classes : sequence of str
@@ -52,8 +52,8 @@ class HubModel(
         super().__init__()
         self.classes, self.channels, self.sfreq_hz = tuple(classes), tuple(channels), sfreq_hz
         self.normalise = Normalise(normalise)
-        vit = ViT(**encoder)
-        self.net: nn.Module = Classifier.on(vit, len(classes), pool=pool) if classes else vit
+        net = build_encoder(encoder)
+        self.net: nn.Module = Classifier.on(net, len(classes), pool=pool) if classes else net
 
     def forward(self, values: Tensor) -> Tensor:
         """Return logits (B, classes), or tokens (B, 1 + K, D) with [CLS] first.

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 from typing import Any
 
 import torch
@@ -10,6 +9,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biopart.nn.encoder import Encoder
 from biopart.nn.positions import interpolate, longer_axes, row_major, sincos
 from biopart.recipe import Position
 
@@ -40,7 +40,7 @@ class PatchEmbed(nn.Module):
         return F.linear(patches.flatten(2).to(weight.dtype), weight, self.proj["bias"])
 
 
-class ViT(nn.Module):
+class ViT(Encoder):
     """Pre-norm vision transformer with [CLS] for patches on a grid with N axes.
 
     On two axes its parameters have timm's names and shapes, so that weights pass between the
@@ -64,6 +64,8 @@ class ViT(nn.Module):
     ValueError
         If patches do not tile the grid, or heads do not divide dim.
     """
+
+    name = "vit"
 
     def __init__(
         self,
@@ -92,7 +94,6 @@ class ViT(nn.Module):
         self.shape, self.patch = tuple(shape), tuple(patch)
         self.channels, self.dim, self.heads = channels, dim, heads
         self.position, self.drop_path = position, drop_path
-        self.counts = tuple(s // p for s, p in zip(shape, patch, strict=True))
         self.patch_embed = PatchEmbed(patch, channels, dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         if position != "none":
@@ -106,6 +107,7 @@ class ViT(nn.Module):
     def arguments(self) -> dict[str, Any]:
         """Arguments that rebuild this encoder, ready for JSON."""
         return {
+            "name": self.name,
             "shape": list(self.shape),
             "patch": list(self.patch),
             "channels": self.channels,
@@ -116,10 +118,18 @@ class ViT(nn.Module):
             "drop_path": self.drop_path,
         }
 
-    @property
-    def n_patches(self) -> int:
-        """Number of patches K that tile the grid."""
-        return prod(self.counts)
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return [CLS], positions and patch embedding, then the blocks, then the norm.
+
+        The layer ids of MAE's fine-tuning (facebookresearch/mae, ``lr_decay.py``).
+        """
+        above = [list(part.parameters()) for part in (*self.blocks, self.norm)]
+        known = {id(parameter) for part in above for parameter in part}
+        return [[p for p in self.parameters() if id(p) not in known], *above]
+
+    def not_decayed(self) -> list[nn.Parameter]:
+        """Return [CLS] and the positions."""
+        return [self.cls_token, *([] if self.position == "none" else [self.pos_embed])]
 
     def forward(
         self,

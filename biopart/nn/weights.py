@@ -12,10 +12,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from biopart.files import whole
+from biopart.nn.building import build_encoder
 from biopart.nn.classifier import Classifier
+from biopart.nn.encoder import Encoder
 from biopart.nn.positions import interpolate, row_major
 from biopart.nn.sequence import SequenceClassifier
-from biopart.nn.vit import ViT
+
+_KERNEL = "patch_embed.proj.weight"  # a vision transformer has it under this name
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
@@ -43,17 +46,17 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise ValueError(f"{path} is damaged ({error}); create it again") from error
 
 
-def save_encoder(path: Path, encoder: ViT, about: Mapping[str, Any]) -> None:
+def save_encoder(path: Path, encoder: Encoder, about: Mapping[str, Any]) -> None:
     """Write an encoder with the arguments that rebuild it."""
     save_tensors(path, encoder.state_dict(), {**about, "encoder": encoder.arguments})
 
 
-def load_encoder(path: Path) -> ViT:
+def load_encoder(path: Path) -> Encoder:
     """Build the encoder of a file and load its weights."""
     tensors, about = load_tensors(path)
     if "encoder" not in about:
         raise ValueError(f"{path} has no encoder of biopart; give the weights of a pretraining run")
-    encoder = ViT(**about["encoder"])
+    encoder = build_encoder(about["encoder"])
     encoder.load_state_dict(tensors)
     return encoder
 
@@ -73,7 +76,7 @@ def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
     tensors, about = load_tensors(path)
     if "n_outputs" not in about or "context" in about:
         raise ValueError(f"{path} has no biopart classifier of single windows; give another file")
-    model = Classifier.on(ViT(**about["encoder"]), about["n_outputs"], pool=about["pool"])
+    model = Classifier.on(build_encoder(about["encoder"]), about["n_outputs"], pool=about["pool"])
     model.load_state_dict(tensors)
     return model.eval(), about
 
@@ -96,18 +99,18 @@ def load_model(path: Path) -> tuple[Classifier | SequenceClassifier, dict[str, A
     tensors, about = load_tensors(path)
     if "context" not in about:
         return load_classifier(path)
-    single = Classifier.on(ViT(**about["encoder"]), about["n_outputs"], pool=about["pool"])
+    single = Classifier.on(build_encoder(about["encoder"]), about["n_outputs"], pool=about["pool"])
     model = SequenceClassifier(single, about["context"], **about["sequence"])
     model.load_state_dict(tensors)
     return model.eval(), about
 
 
-def transfer(source: ViT, target: ViT, *, positions: bool = False) -> None:
+def transfer(source: Encoder, target: Encoder, *, positions: bool = False) -> None:
     """Copy an encoder's weights; the grids may differ in extent.
 
     Parameters
     ----------
-    source, target : ViT
+    source, target : Encoder
         Equal except for their extents.
     positions : bool
         Copy the positions too, interpolated if the grids differ; else the target's are kept.
@@ -127,7 +130,7 @@ def transfer(source: ViT, target: ViT, *, positions: bool = False) -> None:
 
 def take(
     state: Mapping[str, Tensor],
-    encoder: ViT,
+    encoder: Encoder,
     *,
     positions: bool = False,
     counts: Sequence[int] | None = None,
@@ -138,7 +141,7 @@ def take(
     ----------
     state : mapping
         From one of our encoders, or from a timm ViT without its head.
-    encoder : ViT
+    encoder : Encoder
         Receives the weights.
     positions : bool
         Load the positions too, if the encoder has learned ones, interpolated linearly if the
@@ -152,15 +155,15 @@ def take(
         If patch, channels, dim or depth differ (both are named), the encoder lacks some of the
         weights' parameters, or requested positions do not exist.
     """
-    wanted = described(encoder.state_dict())
+    own = encoder.state_dict()
+    wanted = described(own) if _KERNEL in own else {}  # of other encoders the shapes tell
     differing = [
         f"{name} {old} and {new}"
-        for name, old in described(state).items()
+        for name, old in (described(state) if wanted else {}).items()
         if old != (new := wanted[name])
     ]
     if differing:
         raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(differing)}")
-    own = encoder.state_dict()
     surplus = [name for name in state if name not in own and name != "pos_embed"]
     absent = [name for name in own if name not in state and name != "pos_embed"]
     if surplus or absent:
@@ -192,10 +195,11 @@ def described(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
     Examples
     --------
+    >>> from biopart.nn import ViT
     >>> described(ViT((8,), (2,), 3, 4, 2, 1).state_dict())
     {'patch': [2], 'channels': 3, 'dim': 4, 'depth': 2}
     """
-    kernel = state.get("patch_embed.proj.weight")
+    kernel = state.get(_KERNEL)
     blocks = {name.split(".")[1] for name in state if name.startswith("blocks.")}
     if kernel is None or not blocks:
         raise ValueError("the weights do not belong to a vision transformer with timm's names")
@@ -203,7 +207,7 @@ def described(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"patch": patch, "channels": channels, "dim": dim, "depth": len(blocks)}
 
 
-def moved_positions(table: Tensor, encoder: ViT, counts: Sequence[int] | None) -> Tensor:
+def moved_positions(table: Tensor, encoder: Encoder, counts: Sequence[int] | None) -> Tensor:
     """Return a table of positions (1, 1 + K, D) for an encoder's grid; [CLS] keeps its own."""
     n_positions = table.shape[1] - 1
     axes = len(encoder.patch)

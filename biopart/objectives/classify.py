@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.data import Batch, StepOutput
-from biopart.nn import Classifier, ViT
+from biopart.nn import Classifier, Encoder
 from biopart.recipe import ClassifySettings
 
 __all__ = ["Classify"]
@@ -16,7 +16,7 @@ class Classify(nn.Module):
 
     Parameters
     ----------
-    encoder : ViT
+    encoder : Encoder
         All its weights are trained.
     settings : ClassifySettings
         Classes, pooling, weights.
@@ -24,7 +24,7 @@ class Classify(nn.Module):
 
     weight: Tensor | None
 
-    def __init__(self, encoder: ViT, settings: ClassifySettings) -> None:
+    def __init__(self, encoder: Encoder, settings: ClassifySettings) -> None:
         super().__init__()
         weights = settings.class_weights
         if weights is not None and len(weights) != settings.classes:
@@ -37,7 +37,7 @@ class Classify(nn.Module):
         self.register_buffer("weight", weight, persistent=False)
 
     @property
-    def encoder(self) -> ViT:
+    def encoder(self) -> Encoder:
         """The encoder under the linear layer."""
         return self.model.encoder
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from biopart.data import Batch, StepOutput
 from biopart.grid import grid_boxes, patchify
-from biopart.nn import ViT
+from biopart.nn import Encoder
 from biopart.nn.decoder import Decoder
 from biopart.nn.masking import choose, part_of, random_order
 from biopart.nn.positions import row_major
@@ -23,7 +23,7 @@ class DropPos(nn.Module):
 
     Parameters
     ----------
-    encoder : ViT
+    encoder : Encoder
         With positions.
     settings : DropPosSettings
         Ratios, decoder, smoothing.
@@ -36,7 +36,7 @@ class DropPos(nn.Module):
 
     starts: Tensor
 
-    def __init__(self, encoder: ViT, settings: DropPosSettings) -> None:
+    def __init__(self, encoder: Encoder, settings: DropPosSettings) -> None:
         super().__init__()
         if encoder.position == "none":
             raise ValueError("droppos needs an encoder with positions, e.g. position: sincos")

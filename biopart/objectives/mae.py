@@ -1,11 +1,13 @@
 """MAE: reconstruct masked patches (arXiv 2111.06377; facebookresearch/mae)."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from biopart.data import Batch, StepOutput
 from biopart.grid import grid_boxes, patchify
-from biopart.nn import ViT
+from biopart.nn import Encoder
 from biopart.nn.decoder import Decoder, decoder_positions
 from biopart.nn.masking import choose, part_of, random_order
 from biopart.nn.relative import take
@@ -19,7 +21,7 @@ class Mae(nn.Module):
 
     Parameters
     ----------
-    encoder : ViT
+    encoder : Encoder
         With positions.
     settings : MaeSettings
         Mask ratio, decoder, targets.
@@ -33,7 +35,7 @@ class Mae(nn.Module):
     starts: Tensor
     places: Tensor
 
-    def __init__(self, encoder: ViT, settings: MaeSettings) -> None:
+    def __init__(self, encoder: Encoder, settings: MaeSettings) -> None:
         super().__init__()
         if encoder.position == "none":
             raise ValueError("mae needs an encoder with positions, e.g. position: sincos")
@@ -44,7 +46,7 @@ class Mae(nn.Module):
                 f"a mask_ratio of {settings.mask_ratio:g} hides none of {encoder.n_patches} "
                 "patches; raise it or choose smaller patches"
             )
-        values = encoder.patch_embed.proj["weight"][0].numel()
+        values = encoder.channels * math.prod(encoder.patch)
         if settings.normalise_target and values < 2:
             raise ValueError("a patch of one value has no variance; set normalise_target: false")
         width = settings.decoder_dim

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from biopart.data import Batch, StepOutput
 from biopart.grid import grid_boxes, patchify
-from biopart.nn import ViT
+from biopart.nn import Encoder
 from biopart.nn.decoder import start_at_chance
 from biopart.nn.masking import part_of, random_order
 from biopart.recipe import Mp3Settings
@@ -24,7 +24,7 @@ class Mp3(nn.Module):
 
     Parameters
     ----------
-    encoder : ViT
+    encoder : Encoder
         Positions are used for hints only.
     settings : Mp3Settings
         Share outside the context, hints.
@@ -37,7 +37,7 @@ class Mp3(nn.Module):
 
     starts: Tensor
 
-    def __init__(self, encoder: ViT, settings: Mp3Settings) -> None:
+    def __init__(self, encoder: Encoder, settings: Mp3Settings) -> None:
         super().__init__()
         if settings.position_hint > 0 and encoder.position == "none":
             raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")

@@ -17,7 +17,7 @@ from biopart.grid import (
     random_boxes,
     translation,
 )
-from biopart.nn import ViT, relative_encoder
+from biopart.nn import Encoder, relative_encoder
 from biopart.nn.relative import take
 from biopart.recipe import PartSettings
 
@@ -29,7 +29,7 @@ class Part(nn.Module):
 
     Parameters
     ----------
-    encoder : ViT
+    encoder : Encoder
         Sets shape, patch and number of axes; position "none" only without hints.
     settings : PartSettings
         Patches, pairs, relative encoder, hints, sizes.
@@ -43,7 +43,7 @@ class Part(nn.Module):
     span: Tensor
     chance: Tensor
 
-    def __init__(self, encoder: ViT, settings: PartSettings) -> None:
+    def __init__(self, encoder: Encoder, settings: PartSettings) -> None:
         super().__init__()
         if settings.position_hint > 0 and encoder.position == "none":
             raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.data import Batch, StepOutput
-from biopart.nn import Classifier, ViT
+from biopart.nn import Classifier, Encoder
 from biopart.nn.sequence import SequenceClassifier
 from biopart.recipe import SequenceSettings
 
@@ -17,13 +17,13 @@ class Sequence(nn.Module):
 
     Parameters
     ----------
-    encoder : ViT
+    encoder : Encoder
         Embeds a window; trained unless frozen.
     settings : SequenceSettings
         Windows, transformer, classes.
     """
 
-    def __init__(self, encoder: ViT, settings: SequenceSettings) -> None:
+    def __init__(self, encoder: Encoder, settings: SequenceSettings) -> None:
         super().__init__()
         self.settings = settings
         self.model = SequenceClassifier(
@@ -37,7 +37,7 @@ class Sequence(nn.Module):
             self.model.classifier.requires_grad_(False)
 
     @property
-    def encoder(self) -> ViT:
+    def encoder(self) -> Encoder:
         """The encoder of a window."""
         return self.model.classifier.encoder
 

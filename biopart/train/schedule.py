@@ -1,12 +1,12 @@
 """Learning rates over steps and layers, and gradient clipping."""
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from biopart.nn import ViT
+from biopart.nn import Encoder
 from biopart.train.task import Task
 
 
@@ -25,28 +25,26 @@ def learning_rate(task: Task, step: int) -> float:
 def parameter_groups(task: Task) -> list[dict[str, Any]]:
     """Group parameters by layer and weight decay.
 
-    Layer ids as MAE's fine-tuning: 0 = [CLS], positions, patch embedding; i + 1 = block i;
-    depth + 1 = the rest. A group's rate is ``layer_decay ** (depth + 1 - id)`` of the whole.
+    Layers as the encoder has them, heads at the top. The learning rate of a group is
+    ``layer_decay ** (top - layer)`` times the whole one.
     """
-    encoder = task.objective.encoder
-    assert isinstance(encoder, ViT)
-    depth = len(encoder.blocks)
-    layer = {id(p): 0 for p in encoder.parameters()}
-    layer |= {id(p): i + 1 for i, block in enumerate(encoder.blocks) for p in block.parameters()}
-    layer |= {id(p): depth + 1 for p in encoder.norm.parameters()}
-    special = {id(encoder.cls_token), id(getattr(encoder, "pos_embed", None))}
+    encoder = cast(Encoder, task.objective.encoder)
+    layers = encoder.layers()
+    top = len(layers) - 1
+    layer = {id(p): number for number, part in enumerate(layers) for p in part}
+    special = {id(parameter) for parameter in encoder.not_decayed()}
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for parameter in task.objective.parameters():
         if not parameter.requires_grad:
             continue
-        number = layer.get(id(parameter), depth + 1)
+        number = layer.get(id(parameter), top)
         decays = parameter.ndim > 1 and id(parameter) not in special
         group = groups.setdefault(
             (number, decays),
             {
                 "params": [],
                 "weight_decay": task.settings.weight_decay if decays else 0.0,
-                "scale": task.settings.layer_decay ** (depth + 1 - number),
+                "scale": task.settings.layer_decay ** (top - number),
             },
         )
         group["params"].append(parameter)

@@ -15,7 +15,7 @@ from biopart.compute import open_fabric
 from biopart.data import Source, open_cohort
 from biopart.files import whole
 from biopart.grid import patchify
-from biopart.nn import Normalise, ViT
+from biopart.nn import Encoder, Normalise
 from biopart.nn.weights import load_encoder, load_model, load_tensors
 from biopart.recipe import ComputeSettings
 from biopart.run import Run
@@ -94,7 +94,7 @@ def encoder_of(run: Run, device: str) -> tuple[Encode, dict[str, Any]]:
     if run.model.is_file():
         model, about = load_model(run.model)
         single: Any = getattr(model, "classifier", model)
-        encoder: ViT = single.encoder
+        encoder: Encoder = single.encoder
     else:
         origin = run.pretrained()
         if not origin.encoder.is_file():

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from biopart.data import Augment, Cohort, Source, Split, open_cohort, split_persons
-from biopart.nn import ViT
+from biopart.nn import Encoder, build_encoder
 from biopart.recipe import Position, Recipe, ViewSettings
 from biopart.store import Card, load_card
 from biopart.store.attributes import ADDED, completed
@@ -92,19 +92,16 @@ class Experiment:
             )
         return augment
 
-    def encoder(self, position: Position, seed: int, *, drop_path: float | None = None) -> ViT:
+    def encoder(self, position: Position, seed: int, *, drop_path: float | None = None) -> Encoder:
         """Build a new encoder; the seed decides its weights."""
         torch.manual_seed(seed)
         settings = self.recipe.encoder
-        return ViT(
-            self.shape,
-            settings.patch,
-            len(self.channels),
-            settings.dim,
-            settings.depth,
-            settings.heads,
-            position=position,
-            drop_path=settings.drop_path if drop_path is None else drop_path,
+        return build_encoder(
+            {
+                **{"shape": self.shape, "channels": len(self.channels), "position": position},
+                **settings.model_dump(include={"patch", "dim", "depth", "heads"}),
+                "drop_path": settings.drop_path if drop_path is None else drop_path,
+            }
         )
 
     @property

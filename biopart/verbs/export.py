@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from biopart.files import whole, write_json, write_text
-from biopart.nn import ViT
+from biopart.nn.encoder import Encoder
 from biopart.nn.hub import HubModel
 from biopart.nn.normalise import IMAGENET
 from biopart.nn.weights import load_tensors, save_tensors
@@ -165,7 +165,7 @@ def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
         )
     import onnxruntime
 
-    encoder = cast(ViT, model.net.encoder if model.classes else model.net)
+    encoder = cast(Encoder, model.net.encoder if model.classes else model.net)
     shape = (encoder.channels, *encoder.shape)
     generator = torch.Generator().manual_seed(0)
     values = 40 * torch.randn(2, *shape, generator=generator)
@@ -224,7 +224,9 @@ tags: [self-supervised-learning, vision-transformer]
   `biopart export --to safetensors` names them
 
 ```python
+from biopart.nn.encoder import Encoder
 from biopart.nn.hub import HubModel
+from biopart.nn import Encoder
 
 model = HubModel.from_pretrained("FOLDER")
 ```

@@ -11,7 +11,7 @@ from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.data import Source
 from biopart.evaluation.calibration import fit_temperature
 from biopart.evaluation.metrics import balanced_weights
-from biopart.nn import ViT
+from biopart.nn import Encoder
 from biopart.nn.weights import save_classifier
 from biopart.objectives import Classify
 from biopart.recipe import ClassifySettings
@@ -155,7 +155,7 @@ def calibrate(plan: Plan, objective: Classify, fabric: Fabric) -> dict[str, floa
     return {"temperature": fit_temperature(logits, held.labels)}
 
 
-def start(plan: Plan, encoder: ViT) -> None:
+def start(plan: Plan, encoder: Encoder) -> None:
     """Give the encoder the weights that it starts from.
 
     Raises ValueError where they do not fit, or are of other channels.

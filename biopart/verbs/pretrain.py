@@ -10,7 +10,7 @@ from torch import nn
 
 from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.files import write_json, write_text
-from biopart.nn import ViT
+from biopart.nn import Encoder
 from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
 from biopart.objectives import PRETRAINING, Part
 from biopart.recipe import ComputeSettings, Objective, Recipe, resolve
@@ -160,7 +160,7 @@ def make_task(experiment: Experiment, compute: ComputeSettings) -> tuple[Task, F
     objective = build(experiment)
     source = experiment.source(experiment.split.pretrain)
     fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
-    compiled(cast(ViT, objective.encoder), compute)
+    compiled(cast(Encoder, objective.encoder), compute)
     task = Task(
         objective,
         settle(source, compute, fabric),
@@ -197,12 +197,12 @@ def _train(
     fit(task, fabric, run, report)
     about = experiment.about(experiment.met(experiment.split.pretrain))
     state = task.objective.state_dict()
-    save_encoder(run.encoder, cast(ViT, task.objective.encoder), about)
+    save_encoder(run.encoder, cast(Encoder, task.objective.encoder), about)
     heads = {name: value for name, value in state.items() if not name.startswith("encoder.")}
     save_tensors(run.path / "objective.safetensors", heads, about)
 
 
-def build_objective(encoder: ViT, settings: Objective) -> nn.Module:
+def build_objective(encoder: Encoder, settings: Objective) -> nn.Module:
     """Build the objective that settings belong to, on an encoder."""
     objective: nn.Module = PRETRAINING[type(settings)](encoder, settings)
     return objective

@@ -16,7 +16,7 @@ from biopart.data import Source, WindowSource
 from biopart.evaluation.probes import card_features, linear_probe
 from biopart.files import write_json
 from biopart.grid import patchify
-from biopart.nn import ViT
+from biopart.nn import Encoder
 from biopart.nn.weights import load_encoder
 from biopart.run import Run
 from biopart.store.persons import Met
@@ -105,7 +105,7 @@ def _feature(name: Features, experiment: Experiment, origin: Run, seed: int) -> 
     return _tokens(experiment, load_encoder(origin.encoder), name.removeprefix("pretrained_"))
 
 
-def _tokens(experiment: Experiment, encoder: ViT, pool: str) -> Feature:
+def _tokens(experiment: Experiment, encoder: Encoder, pool: str) -> Feature:
     """Return a function from a source to pooled tokens (W, D) of a frozen encoder."""
     recipe = experiment.recipe
     fabric = open_fabric(recipe.compute.model_copy(update={"precision": "float32"}))

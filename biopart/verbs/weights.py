@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from biopart.nn import ViT, from_timm
+from biopart.nn import Encoder, from_timm
 from biopart.nn.weights import load_tensors, take
 from biopart.run import Run, find_run
 
@@ -44,7 +44,7 @@ class Weights:
     counts: Sequence[int] | None = None
     said: tuple[str, ...] = ()
 
-    def give(self, encoder: ViT, *, positions: bool = False) -> str:
+    def give(self, encoder: Encoder, *, positions: bool = False) -> str:
         """Load the weights into an encoder; return what was taken, for the provenance.
 
         Raises ValueError where heads, patch, channels, dim, depth or any shape differ.
@@ -63,7 +63,7 @@ class Weights:
         return "; ".join((f"{self.where}{kept}", *self.said))
 
 
-def start_encoder(where: str, encoder: ViT, *, positions: bool = False) -> str:
+def start_encoder(where: str, encoder: Encoder, *, positions: bool = False) -> str:
     """Give an encoder pretrained weights.
 
     Parameters
@@ -71,7 +71,7 @@ def start_encoder(where: str, encoder: ViT, *, positions: bool = False) -> str:
     where : str
         A run folder; a file of weights in timm's names (safetensors, or a pickle of tensors alone);
         or the name of a timm model, whose weights timm fetches (``local-dir:FOLDER`` too).
-    encoder : ViT
+    encoder : Encoder
         Gets them.
     positions : bool
         Take positions too, interpolated where the grids differ.

@@ -1,0 +1,66 @@
+"""The protocol of encoders: what training, saving, probing and exporting ask of one."""
+
+from abc import ABC, abstractmethod
+from math import prod
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from biopart.recipe import Position
+
+
+class Encoder(nn.Module, ABC):
+    """Encode patches of a grid with any number of axes to one token each, [CLS] first.
+
+    Attributes
+    ----------
+    name : str
+        Under which ``nn.building`` builds it again.
+    shape, patch : tuple of int
+        Extents S of the grid and patch size P, N values each.
+    channels, dim : int
+        C and the number of features D of a token.
+    position : "learned", "sincos" or "none"
+        Position embedding.
+    """
+
+    name: ClassVar[str]
+    shape: tuple[int, ...]
+    patch: tuple[int, ...]
+    channels: int
+    dim: int
+    position: Position
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Patches per axis of the grid."""
+        return tuple(s // p for s, p in zip(self.shape, self.patch, strict=True))
+
+    @property
+    def n_patches(self) -> int:
+        """Number of patches K that tile the grid."""
+        return prod(self.counts)
+
+    @property
+    @abstractmethod
+    def arguments(self) -> dict[str, Any]:
+        """Arguments that build this encoder again, ready for JSON."""
+
+    @abstractmethod
+    def layers(self) -> list[list[nn.Parameter]]:
+        """Return all parameters by layer, from the input to the output, for layer decay."""
+
+    def not_decayed(self) -> list[nn.Parameter]:
+        """Return the parameters besides biases and norms that weight decay leaves alone."""
+        return []
+
+    @abstractmethod
+    def forward(
+        self,
+        patches: Tensor,
+        positions: Tensor | None = None,
+        context: Tensor | None = None,
+        *,
+        unknown: Tensor | None = None,
+    ) -> Tensor:
+        """Encode patches (B, K, C, *P) to tokens (B, 1 + K, D); the ViT documents the rest."""
