@@ -4,10 +4,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from biopart import objectives
     from biopart.data import open_cohort
     from biopart.estimators import Embedder, SleepStager
+    from biopart.recipe import load_recipe
     from biopart.signals.hypnogram import to_annotations, to_yasa
-    from biopart.verbs.evaluate import load
+    from biopart.studies.curve import compare
+    from biopart.verbs.evaluate import evaluate, load
+    from biopart.verbs.finetune import finetune
+    from biopart.verbs.pretrain import pretrain
     from biopart.verbs.stage import stage_night
 
 __version__ = "0.1.0"
@@ -15,8 +20,14 @@ __all__ = [
     "Embedder",
     "SleepStager",
     "__version__",
+    "compare",
+    "evaluate",
+    "finetune",
     "load",
+    "load_recipe",
+    "objectives",
     "open_cohort",
+    "pretrain",
     "stage_night",
     "to_annotations",
     "to_yasa",
@@ -25,8 +36,13 @@ __all__ = [
 _HOMES = {
     "Embedder": "biopart.estimators",
     "SleepStager": "biopart.estimators",
+    "compare": "biopart.studies.curve",
+    "evaluate": "biopart.verbs.evaluate",
+    "finetune": "biopart.verbs.finetune",
     "load": "biopart.verbs.evaluate",
+    "load_recipe": "biopart.recipe",
     "open_cohort": "biopart.data",
+    "pretrain": "biopart.verbs.pretrain",
     "stage_night": "biopart.verbs.stage",
     "to_annotations": "biopart.signals.hypnogram",
     "to_yasa": "biopart.signals.hypnogram",
@@ -35,6 +51,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first asked for."""
+    if name == "objectives":
+        return import_module("biopart.objectives")
     if name not in _HOMES:
         raise AttributeError(f"module 'biopart' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)

@@ -161,6 +161,11 @@ def find_run(path: Path | None) -> Run:
     return Run(path)
 
 
+def as_run(run: Run | Path | str) -> Run:
+    """Return a run given as itself or by its folder."""
+    return run if isinstance(run, Run) else find_run(Path(run))
+
+
 def origins() -> dict[str, Any]:
     """Return versions, commit, machine and time, for provenance.json."""
     return {

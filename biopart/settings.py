@@ -141,6 +141,15 @@ def _expanded(path: Path) -> Path:
 UserPath = Annotated[Path, AfterValidator(_expanded)]
 
 
+def shipped(folder: str) -> list[Path]:
+    """Return the shipped YAML files of ``recipes`` or ``datasets``, sorted by name."""
+    return sorted(_shipped(folder).glob("*.yaml"))
+
+
+def _shipped(folder: str) -> Path:
+    return SHIPPED / folder if (SHIPPED / folder).is_dir() else CHECKOUT / folder
+
+
 def find(name: str | Path, folder: str) -> Path:
     """Return the path of a YAML file, given as a path or as the name of a shipped file.
 
@@ -152,15 +161,15 @@ def find(name: str | Path, folder: str) -> Path:
     path = Path(name).expanduser()
     if path.is_file():
         return path
-    shipped = SHIPPED / folder if (SHIPPED / folder).is_dir() else CHECKOUT / folder
-    named = shipped / f"{path.name}.yaml"
+    folder_of = _shipped(folder)
+    named = folder_of / f"{path.name}.yaml"
     if path.name == str(name) and not path.suffix and named.is_file():
         return named
-    named = shipped / path.name
+    named = folder_of / path.name
     if path.parent == Path(folder) and not path.parent.exists() and named.is_file():
         return named
-    names = ", ".join(sorted(entry.stem for entry in shipped.glob("*.yaml")))
-    meant = (shipped / f"{path.stem}.yaml").is_file()
+    names = ", ".join(sorted(entry.stem for entry in folder_of.glob("*.yaml")))
+    meant = (folder_of / f"{path.stem}.yaml").is_file()
     hint = f" (the shipped one is named {path.stem}, without a folder or .yaml)" if meant else ""
     raise FileNotFoundError(f"{name} does not exist{hint}; the shipped {folder} are {names}")
 

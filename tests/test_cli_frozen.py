@@ -82,8 +82,10 @@ TABLE = {
         "--device text",
         "--dry-run",
     ],
+    "list": ["recipes|cards|objectives|encoders"],
     "probe": ["--run directory", "--subjects integer", "--seed integer", "--set text..."],
     "report": ["RUNS...", "--out path=report.html"],
+    "runs": ["[FOLDER]"],
     "serve": [
         "RUN",
         "--host text=127.0.0.1",

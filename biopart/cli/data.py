@@ -160,6 +160,30 @@ def info(what: str | None, schema: bool, output: Output) -> None:
     output.emit(values)
 
 
+@click.command("list")
+@click.argument("what", type=click.Choice(["recipes", "cards", "objectives", "encoders"]))
+@output_options
+def list_(what: Any, output: Output) -> None:
+    """List the shipped recipes or cards, the objectives or the encoders."""
+    from biopart.verbs.listing import choices
+
+    found = choices(what)
+    width = max(map(len, found))
+    output.emit(found, [f"{name:{width}}  {line}".rstrip() for name, line in found.items()])
+
+
+@click.command()
+@click.argument("folder", type=FOLDER, default=Path("runs"))
+@output_options
+def runs(folder: Path, output: Output) -> None:
+    """Show the runs in FOLDER (default: runs) as a table: recipe, steps, kappa, age."""
+    from biopart.verbs.listing import lines_of, runs_in
+
+    with wrong_use():
+        rows = runs_in(folder)
+    output.emit({"runs": rows}, lines_of(rows))
+
+
 @click.command()
 @click.argument("what")
 @click.option("--leak", is_flag=True, help="Measure position leaks of a store.")

@@ -18,8 +18,27 @@ from biopart.cli import data, studies, training
 REPORT = "the issue tracker of the project (CONTRIBUTING.md)"
 
 
+GROUPS: dict[str, tuple[click.Command, ...]] = {
+    "Start here": (studies.demo, data.list_, data.info, data.check, data.runs),
+    "Data": (data.simulate, data.fetch, data.prepare),
+    "Train and score": (
+        *(training.pretrain, training.finetune, training.detect),
+        *(training.evaluate, training.probe),
+    ),
+    "Compare": (studies.curve, studies.sweep, studies.report, studies.show, studies.bench),
+    "Use a model": (studies.stage, studies.serve, training.embed, training.export),
+}
+
+
 class Commands(click.Group):
     """A group that turns mistakes of a user into one sentence and an exit status."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the commands by what they are for, each with its first sentence."""
+        for title, commands in GROUPS.items():
+            with formatter.section(title):
+                rows = [(str(one.name), one.get_short_help_str(limit=100)) for one in commands]
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a fault that names itself ends with status 1, without a traceback."""
@@ -54,26 +73,6 @@ def main() -> None:
     sys.excepthook = say_crash
 
 
-for _command in (
-    studies.demo,
-    data.simulate,
-    data.fetch,
-    data.prepare,
-    data.info,
-    data.check,
-    training.pretrain,
-    training.finetune,
-    training.detect,
-    training.evaluate,
-    training.probe,
-    training.embed,
-    training.export,
-    studies.curve,
-    studies.sweep,
-    studies.show,
-    studies.stage,
-    studies.serve,
-    studies.report,
-    studies.bench,
-):
-    main.add_command(_command)
+for _commands in GROUPS.values():
+    for _command in _commands:
+        main.add_command(_command)

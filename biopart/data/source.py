@@ -85,6 +85,10 @@ class Source(ABC):
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
         """Read items as one batch, in their stored form."""
 
+    def __getitem__(self, items: int | slice | Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Read one item, a slice of items or items by their numbers, as one batch."""
+        return self.__getitems__(np.atleast_1d(np.arange(len(self))[items]))
+
     def batch_of(self, values: Tensor, items: NDArray[np.int64]) -> Batch:
         """Combine values with labels, persons and keys."""
         label = torch.from_numpy(self.labels[items])

@@ -9,7 +9,7 @@ from biopart.settings import Strict
 
 
 class PartSettings(Strict):
-    """Settings of PART; the paper does not state those marked (?)."""
+    """PART predicts where patches lie relative to each other; (?) = not stated in the paper."""
 
     name: Literal["part"] = Field("part", description="the objective")
     patches: int = Field(40, ge=2, description="patches K cut from each grid")
@@ -50,7 +50,7 @@ class PartSettings(Strict):
 
 
 class MaeSettings(Strict):
-    """Settings of MAE; the defaults are the paper's."""
+    """MAE reconstructs hidden patches; the defaults are the paper's."""
 
     name: Literal["mae"] = Field("mae", description="the objective")
     mask_ratio: float = Field(0.75, gt=0, lt=1, description="share of patches that are hidden")
@@ -68,7 +68,7 @@ class MaeSettings(Strict):
 
 
 class Mp3Settings(Strict):
-    """Settings of MP3.
+    """MP3 classifies the position of every patch from a few context patches.
 
     Of the paper's three kinds of positions in fine-tuning, ``finetune.position`` offers learned
     ones and none; a relative bias that starts at zero is not available.
@@ -92,7 +92,7 @@ class Mp3Settings(Strict):
 
 
 class DropPosSettings(Strict):
-    """Settings of DropPos; the defaults are the paper's.
+    """DropPos finds the lost positions of visible patches; the defaults are the paper's.
 
     The released code (Haochen-Wang409/DropPos) smooths over a 16 x 16 map for any grid and
     normalises over the wrong axis; this implementation does neither. Sigma falls with every step,
@@ -166,3 +166,6 @@ class DetectSettings(Strict):
 Objective = Annotated[
     PartSettings | MaeSettings | Mp3Settings | DropPosSettings, Field(discriminator="name")
 ]
+
+PRETRAINING = (PartSettings, MaeSettings, Mp3Settings, DropPosSettings)
+"""The settings of every pretraining objective."""

@@ -18,7 +18,7 @@ from biopart.nn import Classifier, Normalise
 from biopart.nn.sequence import SequenceClassifier
 from biopart.nn.weights import load_model
 from biopart.recipe import ComputeSettings, Normalisation
-from biopart.run import Run, find_run
+from biopart.run import Run, as_run
 from biopart.settings import checked
 from biopart.store.persons import Met
 from biopart.train import predict
@@ -42,7 +42,7 @@ def load(run: Run | Path | str) -> nn.Module:
         context: ``model(values (B, L, C, *S)) -> logits (B, L, classes)``; windows of nothing but
         missing samples (NaN, or -32768 of int16) are not there.
     """
-    folder = run if isinstance(run, Run) else find_run(Path(run))
+    folder = as_run(run)
     classifier, about = load_model(folder.finetuned().model)
     if isinstance(classifier, SequenceClassifier):
         model: nn.Module = Sequences(about["normalise"], classifier)
@@ -69,13 +69,17 @@ class Sequences(nn.Module):
 
 
 def evaluate(
-    run: Run, store: Path, persons: Sequence[str] | None = None, *, device: str = "auto"
+    run: Run | Path | str,
+    store: Path,
+    persons: Sequence[str] | None = None,
+    *,
+    device: str = "auto",
 ) -> dict[str, Any]:
     """Score a fine-tuned model on persons of a store.
 
     Parameters
     ----------
-    run : Run
+    run : Run or path
         A fine-tuning, or a run whose newest fine-tuning is taken.
     store : Path
         Prepared by the card that the model was trained on.
@@ -96,7 +100,7 @@ def evaluate(
         If a person was seen in pretraining, fine-tuning or early stopping, is not in the store,
         or the store does not fit the model.
     """
-    tuned = run.finetuned()
+    tuned = as_run(run).finetuned()
     model, about = load_model(tuned.model)
     cohort = open_cohort(store)
     known = sorted({person for people in cohort.people.values() for person in people})

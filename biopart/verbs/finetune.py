@@ -15,7 +15,7 @@ from biopart.nn import Encoder
 from biopart.nn.weights import save_classifier
 from biopart.objectives import Classify
 from biopart.recipe import ClassifySettings
-from biopart.run import Run, one_process
+from biopart.run import Run, as_run, one_process
 from biopart.train import Row, Task, fit, predict
 from biopart.verbs.classes import check_classes, check_test
 from biopart.verbs.context import add_context
@@ -26,7 +26,7 @@ from biopart.verbs.scoring import agreement, begin, calibration, finish
 
 
 def finetune(
-    run: Run,
+    run: Run | Path | str,
     *,
     subjects: int | None = None,
     seed: int | None = None,
@@ -45,7 +45,7 @@ def finetune(
 
     Parameters
     ----------
-    run : Run
+    run : Run or path
         A pretraining; with ``from_scratch`` only its recipe is used.
     subjects, seed : int, optional
         Labelled persons and the seed that draws them; the recipe's by default.
@@ -72,7 +72,7 @@ def finetune(
     FileNotFoundError
         If the run has no weights.
     """
-    origin = run.pretrained()
+    origin = as_run(run).pretrained()
     recipe = stored_recipe(origin, changes, store)
     if dry_run:
         short = recipe.finetune.model_copy(update={"steps": 1})

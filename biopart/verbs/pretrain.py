@@ -13,7 +13,7 @@ from biopart.files import write_json, write_text
 from biopart.nn import Encoder
 from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
 from biopart.objectives import PRETRAINING, Part
-from biopart.recipe import ComputeSettings, Objective, Recipe, resolve
+from biopart.recipe import ComputeSettings, Objective, Recipe, load_recipe, resolve
 from biopart.run import Run, find_run, new_run, one_process, origins
 from biopart.settings import read_yaml
 from biopart.train import Row, Task, fit, measure
@@ -21,7 +21,7 @@ from biopart.verbs.experiment import Experiment, open_experiment
 
 
 def pretrain(
-    recipe: Recipe,
+    recipe: Recipe | Path | str,
     *,
     out: Path | None = None,
     latest: bool = True,
@@ -32,7 +32,7 @@ def pretrain(
 
     Parameters
     ----------
-    recipe : Recipe
+    recipe : Recipe, path or name of a shipped one
         The experiment.
     out : Path, optional
         The run folder; ``runs/<name>/<time>`` by default.
@@ -48,6 +48,7 @@ def pretrain(
     Run
         With encoder.safetensors and objective.safetensors.
     """
+    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     if dry_run:
         short = recipe.pretrain.model_copy(update={"steps": 1, "validation_windows": 8})
         recipe = recipe.model_copy(update={"pretrain": short})

@@ -1,13 +1,13 @@
 """A sample-efficiency curve: compared methods over labelled persons, as one resumable study."""
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from biopart import figures
 from biopart.files import read_json, write_json, write_text
-from biopart.recipe import Recipe
+from biopart.recipe import Recipe, load_recipe
 from biopart.run import Run, origins
 from biopart.settings import checked
 from biopart.studies.cells import Board, Cell, Plan
@@ -145,6 +145,39 @@ def learnt_otherwise(one: Recipe, two: Recipe) -> dict[str, tuple[Any, Any]]:
     return compared(
         one.model_dump(mode="json", include=wanted), two.model_dump(mode="json", include=wanted)
     )
+
+
+def compare(
+    recipe: Recipe | Path | str,
+    out: Path | None = None,
+    *,
+    jobs: int = 1,
+    runs: Sequence[Path] = (),
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Compare methods over labelled persons, as ``biopart curve`` does.
+
+    Parameters
+    ----------
+    recipe : Recipe, path or name of a shipped one
+        Its ``curve`` section says methods, sizes and seeds.
+    out : Path, optional
+        Folder of the curve; ``curves/<name>`` by default. A stopped one is continued.
+    jobs : int
+        Processes. They are spawned: a script that calls this needs ``if __name__ == "__main__"``.
+    runs : sequence of Path
+        Finished pretrainings to use instead of new ones.
+    say : callable
+        Gets lines of progress.
+
+    Returns
+    -------
+    dict
+        ``summary``, ``differences``, ``verdict``, ``failed`` and the files written.
+    """
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    folder = Path("curves") / loaded.name if out is None else out
+    return run_curve(loaded, folder, Crew(jobs, say=say), runs=runs)
 
 
 def run_curve(

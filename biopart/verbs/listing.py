@@ -1,0 +1,125 @@
+"""What there is to choose from: recipes, cards, objectives, encoders; and the runs in a folder."""
+
+import json
+import time
+from itertools import takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+from biopart.recipe.objectives import PRETRAINING
+from biopart.run import Run
+from biopart.settings import read_yaml, shipped
+
+Kind = Literal["recipes", "cards", "objectives", "encoders"]
+DEPTH = 3  # runs/NAME/TIME, and a curve's OUT/runs/NAME
+
+
+def choices(kind: Kind) -> dict[str, str]:
+    """Return the names of one kind with a line about each, sorted.
+
+    Examples
+    --------
+    >>> list(choices("objectives"))
+    ['droppos', 'mae', 'mp3', 'part']
+    """
+    if kind == "recipes":
+        return {path.stem: _head(path) for path in shipped("recipes")}
+    if kind == "cards":
+        return {path.stem: str(read_yaml(path).get("title", "")) for path in shipped("datasets")}
+    if kind == "objectives":
+        found = {str(one.model_fields["name"].default): _line(one) for one in PRETRAINING}
+        return dict(sorted(found.items()))
+    from biopart.nn.building import ENCODERS  # imports torch
+
+    return {name: _line(encoder) for name, encoder in sorted(ENCODERS.items())}
+
+
+def _line(documented: type) -> str:
+    """Return the first line of a docstring."""
+    return (documented.__doc__ or "").strip().splitlines()[0]
+
+
+def _head(path: Path) -> str:
+    """Return the first sentence of the comment at the head of a recipe."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    comment = " ".join(line.lstrip("# ") for line in takewhile(lambda t: t.startswith("#"), lines))
+    return comment.partition(". ")[0].rstrip(".")
+
+
+def runs_in(folder: Path) -> list[dict[str, Any]]:
+    """Return the runs in a folder and below, the newest first.
+
+    Returns
+    -------
+    list of dict
+        ``run`` (its folder), ``recipe``, ``step`` and ``steps``, ``kappa`` of the newest
+        fine-tuning (None without one) and ``age_s``, seconds since the run last changed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist.
+    """
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"there is no folder {folder}; create a run with: biopart pretrain RECIPE"
+        )
+    found = [path.parent for n in range(DEPTH) for path in folder.glob("*/" * n + "recipe.yaml")]
+    rows = [_row(Run(path)) for path in found]
+    return sorted(rows, key=lambda row: float(row["age_s"]))
+
+
+def _row(run: Run) -> dict[str, Any]:
+    """Describe one run in a row; what a damaged file does not say is None."""
+    rows = run.metrics()
+    tuned = run.finetunings()
+    files = [path for path in run.path.iterdir() if path.is_file()]
+    changed = max(path.stat().st_mtime for path in (*files, *(one.path for one in tuned)))
+    kappa = None
+    if tuned:
+        try:
+            kappa = tuned[-1].result().get("kappa")
+        except json.JSONDecodeError:  # being written, or damaged: `biopart check RUN` tells
+            kappa = None
+    steps = [row["steps"] for row in rows if "steps" in row]
+    return {
+        "run": str(run.path),
+        "recipe": read_yaml(run.path / "recipe.yaml").get("name"),
+        "step": rows[-1]["step"] if rows else 0,
+        "steps": steps[-1] if steps else None,
+        "kappa": kappa,
+        "age_s": time.time() - changed,
+    }
+
+
+def lines_of(rows: list[dict[str, Any]]) -> list[str]:
+    """Return runs as the lines of a table.
+
+    Examples
+    --------
+    >>> row = {"run": "runs/a", "recipe": "demo", "step": 5, "steps": 9, "kappa": None}
+    >>> lines_of([row | {"age_s": 7200.0}])
+    ['run     recipe  steps  kappa  age', 'runs/a  demo    5/9    -      2 h']
+    """
+    table = [["run", "recipe", "steps", "kappa", "age"]]
+    for row in rows:
+        kappa = "-" if row["kappa"] is None else f"{row['kappa']:.3f}"
+        done = f"{row['step']}/{'?' if row['steps'] is None else row['steps']}"
+        table.append([row["run"], str(row["recipe"]), done, kappa, spoken(row["age_s"])])
+    widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
+    pairs = [zip(line, widths, strict=True) for line in table]
+    return ["  ".join(f"{text:{width}}" for text, width in pair).rstrip() for pair in pairs]
+
+
+def spoken(seconds: float) -> str:
+    """Return an age in its largest whole unit.
+
+    Examples
+    --------
+    >>> spoken(59.0), spoken(180.0), spoken(7200.0), spoken(200000.0)
+    ('59 s', '3 min', '2 h', '2 d')
+    """
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds // length:.0f} {unit}"
+    return f"{seconds:.0f} s"
