@@ -89,7 +89,7 @@ def test_the_public_functions_take_folders_and_names(small_run: Run, small_store
     assert biopart.objectives.Part.__module__ == "biopart.objectives.part"
     tuned = biopart.finetune(str(small_run.path), subjects=2, seed=5)
     test = tuned.result()["test_persons"]
-    found = biopart.evaluate(str(tuned.path), small_store, test)
+    found = biopart.evaluate(str(tuned.path), str(small_store), test)
     assert found["kappa"] == pytest.approx(tuned.result()["kappa"])
     assert callable(biopart.compare)
     with pytest.raises(FileNotFoundError, match="nothing_here"):

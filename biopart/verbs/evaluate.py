@@ -70,7 +70,7 @@ class Sequences(nn.Module):
 
 def evaluate(
     run: Run | Path | str,
-    store: Path,
+    store: Path | str,
     persons: Sequence[str] | None = None,
     *,
     device: str = "auto",
@@ -81,7 +81,7 @@ def evaluate(
     ----------
     run : Run or path
         A fine-tuning, or a run whose newest fine-tuning is taken.
-    store : Path
+    store : Path or str
         Prepared by the card that the model was trained on.
     persons : sequence of str, optional
         Everybody in the store by default, of images those that the model has not seen; windows
@@ -126,7 +126,7 @@ def evaluate(
         "store": str(store),
         **_counted(cohort, source, wanted, n_left_out=len(known) - len(wanted)),
     }
-    write_json(tuned.path / "evaluation" / store.name / "result.json", result)
+    write_json(tuned.path / "evaluation" / Path(store).name / "result.json", result)
     return result
 
 
