@@ -1,4 +1,4 @@
-"""Files: written whole or not at all, read in any usual encoding, locked; and addresses."""
+"""Files: written whole or not at all, read in any usual encoding, locked."""
 
 import codecs
 import json
@@ -122,17 +122,6 @@ def cache_folder() -> Path:
     ``~/.cache/biopart`` by default.
     """
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biopart"
-
-
-def located(path: Path | str) -> Path | str:
-    """Return a local path as a Path, and an address that fsspec opens (``s3://...``) as it is.
-
-    Examples
-    --------
-    >>> located("s3://bucket/a.zarr"), located("a.zarr")
-    ('s3://bucket/a.zarr', PosixPath('a.zarr'))
-    """
-    return str(path) if "://" in str(path) else Path(path).expanduser()
 
 
 @contextmanager

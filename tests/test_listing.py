@@ -91,6 +91,17 @@ def test_the_public_functions_take_folders_and_names(small_run: Run, small_store
     test = tuned.result()["test_persons"]
     found = biopart.evaluate(str(tuned.path), str(small_store), test)
     assert found["kappa"] == pytest.approx(tuned.result()["kappa"])
-    assert callable(biopart.compare)
-    with pytest.raises(FileNotFoundError, match="nothing_here"):
-        biopart.pretrain("nothing_here")
+    for public in (biopart.pretrain, biopart.compare):
+        with pytest.raises(FileNotFoundError, match="nothing_here"):
+            public("nothing_here")
+
+
+def test_a_damaged_result_is_marked_and_the_other_runs_are_shown(tmp_path: Path) -> None:
+    run_folder(tmp_path / "one", 9, 0.5, age_s=100)
+    run_folder(tmp_path / "two", 9, 0.5, age_s=50)
+    (tmp_path / "two" / "finetune" / "s2-seed0" / "result.json").write_text("{")
+    rows = runs_in(tmp_path)
+    assert {Path(row["run"]).name: row["damaged"] for row in rows} == {"one": False, "two": True}
+    done = CliRunner().invoke(main, ["runs", str(tmp_path)])
+    assert "damaged" in done.stdout
+    assert "0.500" in done.stdout

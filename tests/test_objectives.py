@@ -14,7 +14,7 @@ from biopart.nn import Encoder, ViT, building
 from biopart.nn.weights import load_encoder, load_tensors
 from biopart.recipe import resolve
 from biopart.settings import Strict
-from biopart.verbs.evaluate import load
+from biopart.verbs.evaluate import evaluate, load
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import build_objective, pretrain
 from biopart.verbs.probe import probe
@@ -218,9 +218,11 @@ def test_a_stub_encoder_is_pretrained_tuned_probed_saved_and_staged_like_any_oth
     run = pretrain(resolve(values, (), "stub"), out=tmp_path / "run", latest=False)
     assert load_encoder(run.encoder).arguments["name"] == "stub"
     tuned = finetune(run)
-    assert 0 <= tuned.result()["accuracy"] <= 1
-    found = probe(run, features=["pretrained_mean"])
-    assert 0 <= found["pretrained_mean"]["accuracy"] <= 1
+    result = tuned.result()
+    found = evaluate(tuned, simulated_store, result["test_persons"])
+    assert found["confusion"] == result["confusion"]
+    probed = probe(run, features=["pretrained_mean", "untrained_mean"])
+    assert probed["pretrained_mean"]["n_windows"] == result["n_windows"]
     _, about = load_tensors(tuned.model)
     assert about["encoder"]["name"] == "stub"
     values = torch.zeros(2, 6, 3000, dtype=torch.int16)

@@ -63,4 +63,23 @@ class Encoder(nn.Module, ABC):
         *,
         unknown: Tensor | None = None,
     ) -> Tensor:
-        """Encode patches (B, K, C, *P) to tokens (B, 1 + K, D); the ViT documents the rest."""
+        """Encode patches.
+
+        Parameters
+        ----------
+        patches : Tensor (B, K, C, *P)
+            Normalised values.
+        positions : Tensor (B, K, N), float, optional
+            Start of each patch in samples, off the grid too; NaN = no hint for this patch. None =
+            the row-major grid.
+        context : Tensor (B, K), bool, optional
+            Keys and values of every layer come from these patches and [CLS] alone (MP3, arXiv
+            2207.07611).
+        unknown : Tensor (D,), optional
+            What patches without a hint get instead of a position (DropPos, arXiv 2309.03576).
+
+        Returns
+        -------
+        Tensor (B, 1 + K, D)
+            [CLS] first.
+        """

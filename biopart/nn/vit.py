@@ -139,25 +139,7 @@ class ViT(Encoder):
         *,
         unknown: Tensor | None = None,
     ) -> Tensor:
-        """Encode patches, [CLS] first, after the final norm.
-
-        Parameters
-        ----------
-        patches : Tensor (B, K, C, *P)
-            Normalised values.
-        positions : Tensor (B, K, N), float, optional
-            Start of each patch in samples, also off the grid; NaN = this patch has no hint.
-            None = the row-major grid.
-        context : Tensor (B, K), bool, optional
-            Keys and values of every layer come only from these patches and [CLS]
-            (MP3, arXiv 2207.07611).
-        unknown : Tensor (D,), optional
-            Used in place of a position for patches without a hint (DropPos, arXiv 2309.03576);
-            nothing by default.
-
-        Returns
-        -------
-        Tensor (B, 1 + K, D)
+        """Encode patches, after the final norm; arguments and result as of ``Encoder.forward``.
 
         Raises
         ------

@@ -24,6 +24,7 @@ from biopart.recipe.schema import (
     ScenesSettings,
     SplitSettings,
     SweepSettings,
+    as_recipe,
     load_recipe,
     resolve,
 )
@@ -59,6 +60,7 @@ __all__ = [
     "SplitSettings",
     "SweepSettings",
     "ViewSettings",
+    "as_recipe",
     "load_recipe",
     "resolve",
 ]

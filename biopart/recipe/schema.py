@@ -302,6 +302,11 @@ def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:
     return resolve(read_yaml(path), changes, f"recipe {path.name}")
 
 
+def as_recipe(recipe: Recipe | Path | str) -> Recipe:
+    """Return a recipe given as itself, by its path or by the name of a shipped one."""
+    return recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+
+
 def resolve(values: dict[str, Any], changes: Sequence[str], what: str) -> Recipe:
     """Apply ``a.b=value`` settings to a recipe's values and check them."""
     for change in changes:

@@ -53,7 +53,8 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
     -------
     list of dict
         ``run`` (its folder), ``recipe``, ``step`` and ``steps``, ``kappa`` of the newest
-        fine-tuning (None without one) and ``age_s``, seconds since the run last changed.
+        fine-tuning (None without one), ``damaged`` (its result.json cannot be read) and ``age_s``,
+        seconds since the run last changed.
 
     Raises
     ------
@@ -70,17 +71,16 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    """Describe one run in a row; what a damaged file does not say is None."""
+    """Describe one run in a row; a damaged result is marked, so that the others are still shown."""
     rows = run.metrics()
     tuned = run.finetunings()
     files = [path for path in run.path.iterdir() if path.is_file()]
     changed = max(path.stat().st_mtime for path in (*files, *(one.path for one in tuned)))
-    kappa = None
-    if tuned:
-        try:
-            kappa = tuned[-1].result().get("kappa")
-        except json.JSONDecodeError:  # being written, or damaged: `biopart check RUN` tells
-            kappa = None
+    kappa, damaged = None, False
+    try:
+        kappa = tuned[-1].result()["kappa"] if tuned else None
+    except (json.JSONDecodeError, KeyError):
+        damaged = True
     steps = [row["steps"] for row in rows if "steps" in row]
     return {
         "run": str(run.path),
@@ -88,6 +88,7 @@ def _row(run: Run) -> dict[str, Any]:
         "step": rows[-1]["step"] if rows else 0,
         "steps": steps[-1] if steps else None,
         "kappa": kappa,
+        "damaged": damaged,
         "age_s": time.time() - changed,
     }
 
@@ -98,12 +99,13 @@ def lines_of(rows: list[dict[str, Any]]) -> list[str]:
     Examples
     --------
     >>> row = {"run": "runs/a", "recipe": "demo", "step": 5, "steps": 9, "kappa": None}
-    >>> lines_of([row | {"age_s": 7200.0}])
+    >>> lines_of([row | {"damaged": False, "age_s": 7200.0}])
     ['run     recipe  steps  kappa  age', 'runs/a  demo    5/9    -      2 h']
     """
     table = [["run", "recipe", "steps", "kappa", "age"]]
     for row in rows:
         kappa = "-" if row["kappa"] is None else f"{row['kappa']:.3f}"
+        kappa = "damaged" if row["damaged"] else kappa
         done = f"{row['step']}/{'?' if row['steps'] is None else row['steps']}"
         table.append([row["run"], str(row["recipe"]), done, kappa, spoken(row["age_s"])])
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]

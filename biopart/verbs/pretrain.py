@@ -9,11 +9,11 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from biopart.compute import compiled, describe, open_fabric, settle
-from biopart.files import write_json, write_text
+from biopart.files import flat, write_json, write_text
 from biopart.nn import Encoder
 from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
 from biopart.objectives import PRETRAINING, Part
-from biopart.recipe import ComputeSettings, Objective, Recipe, load_recipe, resolve
+from biopart.recipe import ComputeSettings, Objective, Recipe, as_recipe, resolve
 from biopart.run import Run, find_run, new_run, one_process, origins
 from biopart.settings import read_yaml
 from biopart.train import Row, Task, fit, measure
@@ -48,7 +48,7 @@ def pretrain(
     Run
         With encoder.safetensors and objective.safetensors.
     """
-    recipe = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    recipe = as_recipe(recipe)
     if dry_run:
         short = recipe.pretrain.model_copy(update={"steps": 1, "validation_windows": 8})
         recipe = recipe.model_copy(update={"pretrain": short})
@@ -117,23 +117,6 @@ def refuse_changes(run: Run, recipe: Recipe, before: Mapping[str, Any]) -> None:
             f"the recipe of {run.path} is not the one that it was begun by: {'; '.join(told)}; "
             "give that one, or start a new run"
         )
-
-
-def flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """Return nested values by their dotted keys.
-
-    Examples
-    --------
-    >>> flat({"a": {"b": 1, "c": {}}, "d": [2]})
-    {'a.b': 1, 'd': [2]}
-    """
-    found: dict[str, Any] = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            found |= flat(value, f"{before}{key}.")
-        else:
-            found[f"{before}{key}"] = value
-    return found
 
 
 def stored_recipe(

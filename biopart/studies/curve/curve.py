@@ -7,7 +7,7 @@ from typing import Any
 
 from biopart import figures
 from biopart.files import read_json, write_json, write_text
-from biopart.recipe import Recipe, load_recipe
+from biopart.recipe import Recipe, as_recipe
 from biopart.run import Run, origins
 from biopart.settings import checked
 from biopart.studies.cells import Board, Cell, Plan
@@ -174,8 +174,15 @@ def compare(
     -------
     dict
         ``summary``, ``differences``, ``verdict``, ``failed`` and the files written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such recipe, or its store is missing.
+    ValueError
+        If the folder holds a curve of another recipe, or a run of ``runs`` does not fit.
     """
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    loaded = as_recipe(recipe)
     folder = Path("curves") / loaded.name if out is None else out
     return run_curve(loaded, folder, Crew(jobs, say=say), runs=runs)
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from biopart.files import read_json
+from biopart.files import flat, read_json
 from biopart.run import Run
 from biopart.settings import read_yaml
 
@@ -96,13 +96,13 @@ class Entry:
     def __init__(self, path: Path, label: str, only: Sequence[Path] | None = None) -> None:
         self.path, self.label, self.only = path, label, only
         self.run = Run(path)
-        self.settings = flattened(read_yaml(path / "recipe.yaml"))
+        self.settings = flat(read_yaml(path / "recipe.yaml"))
         self.rows = [row for row in self.run.metrics() if "step" in row]
 
     @cached_property
     def pretraining(self) -> Values:
         """Provenance of the pretraining, flat; empty for a supervised baseline."""
-        return flattened(json_of(self.path / "provenance.json"))
+        return flat(json_of(self.path / "provenance.json"))
 
     @property
     def objective(self) -> str:
@@ -175,9 +175,9 @@ class Entry:
 
     def _tunings(self, path: Path) -> Iterator[Trial]:
         """Yield a fine-tuning and its evaluations on other stores."""
-        origin = flattened(json_of(path / "provenance.json"))
+        origin = flat(json_of(path / "provenance.json"))
         file = path / "finetune.yaml"
-        settings = flattened(read_yaml(file)) if file.is_file() else {}
+        settings = flat(read_yaml(file)) if file.is_file() else {}
         rows = [row for row in Run(path).metrics() if "step" in row]
         deviates = tuple(deviations(self.settings, settings, self.pretraining, origin))
         yield Trial(path.name, json_of(path / "result.json"), rows, origin, deviates)
@@ -223,23 +223,6 @@ def natural(path: Path) -> list[tuple[int, str]]:
     """Return a key that sorts s2 before s10."""
     digits = "".join(c if c.isdecimal() else f" {c} " for c in str(path)).split()
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in digits]
-
-
-def flattened(values: Mapping[str, Any], before: str = "") -> Values:
-    """Return nested mappings as one, by dotted keys; an empty mapping stays a value.
-
-    Examples
-    --------
-    >>> flattened({"a": {"b": 1, "c": {"d": [2]}}, "e": {}})
-    {'a.b': 1, 'a.c.d': [2], 'e': {}}
-    """
-    flat: Values = {}
-    for key, value in values.items():
-        if isinstance(value, Mapping) and value:
-            flat |= flattened(value, f"{before}{key}.")
-        else:
-            flat[f"{before}{key}"] = value
-    return flat
 
 
 def json_of(path: Path) -> Values:
