@@ -7,10 +7,11 @@ if TYPE_CHECKING:
     from biopart import objectives
     from biopart.data import open_cohort
     from biopart.estimators import Embedder, SleepStager
+    from biopart.nn.model import Model, load
     from biopart.recipe import load_recipe
     from biopart.signals.hypnogram import to_annotations, to_yasa
     from biopart.studies.curve import compare
-    from biopart.verbs.evaluate import evaluate, load
+    from biopart.verbs.evaluate import evaluate
     from biopart.verbs.finetune import finetune
     from biopart.verbs.pretrain import pretrain
     from biopart.verbs.stage import stage_night
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Embedder",
+    "Model",
     "SleepStager",
     "__version__",
     "compare",
@@ -35,11 +37,12 @@ __all__ = [
 
 _HOMES = {
     "Embedder": "biopart.estimators",
+    "Model": "biopart.nn.model",
     "SleepStager": "biopart.estimators",
     "compare": "biopart.studies.curve",
     "evaluate": "biopart.verbs.evaluate",
     "finetune": "biopart.verbs.finetune",
-    "load": "biopart.verbs.evaluate",
+    "load": "biopart.nn.model",
     "load_recipe": "biopart.recipe",
     "open_cohort": "biopart.data",
     "pretrain": "biopart.verbs.pretrain",

@@ -22,9 +22,8 @@ from torch import nn
 
 from biopart.compute import open_fabric
 from biopart.data.arrays import ArrayWindows
-from biopart.grid import patchify
-from biopart.nn import Classifier, Encoder, Normalise, build_encoder
-from biopart.nn.weights import load_encoder, load_tensors, transfer
+from biopart.experiment import start_encoder
+from biopart.nn import About, Model, build_encoder
 from biopart.objectives import Classify, Part
 from biopart.recipe import (
     ClassifySettings,
@@ -34,10 +33,9 @@ from biopart.recipe import (
     PartSettings,
     PretrainSettings,
 )
-from biopart.run import Run
+from biopart.run import as_run
 from biopart.settings import checked
-from biopart.train import Task, fit
-from biopart.verbs.pretrain import stored_recipe
+from biopart.train import Training, fit
 
 BATCH = 64
 MOST_PATCHES = 512
@@ -83,8 +81,8 @@ class _Windowed(BaseEstimator):
             )
         return values
 
-    def _encoder(self) -> tuple[Encoder, Normalisation]:
-        """Return the run's encoder, or a new one, and how windows are normalised."""
+    def _start(self) -> Model:
+        """Return the run's encoder, or a new one, with how windows are normalised."""
         channels, samples = self.window_shape_
         if self.run is None:
             torch.manual_seed(self.random_state)
@@ -92,18 +90,15 @@ class _Windowed(BaseEstimator):
             heads = max(1, self.dim // HEAD_DIM)
             sizes = {"dim": self.dim, "depth": self.depth, "heads": heads}
             grid = {"shape": (samples,), "patch": (patch,), "channels": channels}
-            encoder = build_encoder(grid | sizes)
-            return encoder, self.normalise
-        path = Run(Path(self.run)).pretrained().encoder
-        if not path.is_file():
-            raise FileNotFoundError(f"{self.run} has no encoder; finish its pretraining first")
-        encoder, (_, about) = load_encoder(path), load_tensors(path)
+            return Model(build_encoder(grid | sizes), About(normalise=self.normalise))
+        model = Model.load(as_run(self.run).pretrained())
+        encoder = model.encoder
         if (encoder.channels, *encoder.shape) != (channels, samples):
             raise ValueError(
                 f"the encoder of {self.run} takes windows of {encoder.channels} channels and "
                 f"{encoder.shape[0]} samples; X has {channels} and {samples}"
             )
-        return encoder, about["normalise"]
+        return model
 
     def _pace(self) -> dict[str, Any]:
         """Return the settings that both trainings share."""
@@ -119,15 +114,14 @@ class _Windowed(BaseEstimator):
     ) -> None:
         """Run the one loop on the machine's device, in float32."""
         fabric = open_fabric(checked(ComputeSettings, {"precision": "float32"}, "estimator"))
-        fit(Task(objective, source, settings, normalise, self.random_state), fabric)
+        fit(Training(objective, source, settings, normalise, self.random_state), fabric)
 
     @torch.no_grad()
     def _answers(self, net: Any, values: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Run a function of normalised float64 windows over all of them."""
-        prepare = Normalise(self.normalise_)
-        device = next(self.model_.parameters()).device
+        """Run a function of windows over all of them."""
+        device = self.model_.device
         parts = [
-            net(prepare(torch.from_numpy(values[start : start + BATCH]).to(device)).double())
+            net(torch.from_numpy(values[start : start + BATCH]).to(device))
             for start in range(0, len(values), BATCH)
         ]
         found: NDArray[np.float64] = torch.cat(parts).cpu().numpy()
@@ -160,8 +154,8 @@ class SleepStager(ClassifierMixin, _Windowed):
     ----------
     classes_ : array
         Labels, sorted.
-    model_ : Classifier
-        Of normalised float64 windows (B, C, T).
+    model_ : Model
+        With weights in float64.
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> Self:
@@ -185,21 +179,24 @@ class SleepStager(ClassifierMixin, _Windowed):
         if len(self.classes_) < 2:
             raise ValueError("a classifier needs two classes; y has only one class")
         with torch.random.fork_rng():
-            encoder, self.normalise_ = self._encoder()
+            start = self._start()
+            encoder = start.encoder
             if self.run is not None:  # with new positions, as biopart finetune does
-                origin, encoder = encoder, build_encoder(encoder.arguments)
-                transfer(origin, encoder)
+                encoder = build_encoder(encoder.arguments)
+                start_encoder(str(self.run), encoder)
             objective = Classify(encoder, ClassifySettings(classes=len(self.classes_)))
             settings = FinetuneSettings(**self._pace())
             source = ArrayWindows(values, codes.astype(np.int64))
-            self._train(objective, source, settings, self.normalise_)
-        self.model_: Classifier = objective.model.double()
+            self._train(objective, source, settings, start.about.normalise)
+        names = tuple(str(name) for name in self.classes_)
+        about = start.about.model_copy(update={"label_names": names, "positions": True})
+        self.model_ = Model(objective.model.double(), about)
         return self
 
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probability of each class, (W, C, T) -> (W, classes)."""
         check_is_fitted(self)
-        logits = self._answers(self.model_, self._windows(X, fitting=False))
+        logits = self._answers(self.model_.logits, self._windows(X, fitting=False))
         return np.asarray(torch.from_numpy(logits).softmax(1).numpy())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -226,44 +223,30 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
 
     Attributes
     ----------
-    told_ : bool
-        Whether patches are told their positions: where the run's pretraining did.
-    model_ : Encoder
-        Of patches of normalised float64 windows.
+    model_ : Model
+        An encoder with weights in float64.
     """
 
     def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Pretrain on windows (W, C, T), or load the run's encoder; y is not looked at."""
         values = self._windows(X, fitting=True)
         with torch.random.fork_rng():
-            encoder, self.normalise_ = self._encoder()
+            model = self._start()
             if self.run is None:
-                objective = Part(encoder, PartSettings())
+                objective = Part(model.encoder, PartSettings())
                 settings = PretrainSettings(**self._pace())
                 source = ArrayWindows(values, np.full(len(values), -1))
-                self._train(objective, source, settings, self.normalise_)
-        self.told_ = self.run is not None and uses_positions(Path(self.run))
-        self.model_ = encoder.eval().double()
-        self._n_features_out = encoder.dim
+                self._train(objective, source, settings, model.about.normalise)
+                told = PartSettings().uses_positions
+                model.about = model.about.model_copy(update={"positions": told})
+        self.model_ = model.eval().double()
+        self._n_features_out = model.encoder.dim
         return self
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the embeddings of windows, (W, C, T) -> (W, D), as ``biopart embed`` does."""
         check_is_fitted(self)
-        return self._answers(self._embed, self._windows(X, fitting=False))
-
-    def _embed(self, values: torch.Tensor) -> torch.Tensor:
-        patches = patchify(values, self.model_.patch)
-        positions = None
-        if not self.told_ and self.model_.position != "none":
-            positions = torch.full((*patches.shape[:2], 1), torch.nan, device=values.device)
-        tokens: torch.Tensor = self.model_(patches, positions)
-        return tokens[:, 1:].mean(1)
-
-
-def uses_positions(run: Path) -> bool:
-    """Tell whether a run's encoder was trained with the positions of patches."""
-    return bool(stored_recipe(Run(run).pretrained()).pretrain.objective.uses_positions)
+        return self._answers(self.model_.embed, self._windows(X, fitting=False))
 
 
 def patch_of(samples: int, wanted: int | None) -> int:

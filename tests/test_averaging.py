@@ -8,7 +8,7 @@ from biopart.nn import ViT
 from biopart.objectives import Part
 from biopart.recipe import ComputeSettings, Optimisation, PartSettings
 from biopart.run import Run
-from biopart.train import Task, fit, loop
+from biopart.train import Training, fit, loop
 from biopart.train.averaging import Average
 
 CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
@@ -64,7 +64,7 @@ def test_a_resumed_training_has_the_average_of_one_that_ran_through(
             part = Part(encoder, PartSettings(patches=6, pairs=8))
             settings = Optimisation(batch=16, steps=12, warmup_epochs=0, ema=0.9)
             halt_after(part, steps if steps < 12 else None)
-            task = Task(part, open_cohort(small_store).source(), settings, "window", 0)
+            task = Training(part, open_cohort(small_store).source(), settings, "window", 0)
             try:
                 fit(task, open_fabric(CPU), run)
             except KeyboardInterrupt:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from biopart.experiment.stored import build_objective
 from biopart.files import plain
 from biopart.grid import Boxes, grid_boxes
 from biopart.nn import ViT
@@ -21,7 +22,6 @@ from biopart.studies.bench import part as of_part
 from biopart.studies.bench.gpu import Size, step_flops
 from biopart.studies.bench.images import bench_images
 from biopart.studies.bench.turns import Timing, in_turns, limited
-from biopart.verbs.pretrain import build_objective
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from biopart.evaluation.detection import score_detections
 from biopart.images.annotations import area, outline_of
 from biopart.images.coco import read_coco
 from biopart.images.outlines import encode, raster
-from biopart.verbs.detect import check_images
+from biopart.tasks.detect import check_images
 
 SQUARE = [10, 10, 30, 10, 30, 30, 10, 30]
 

@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from biopart.compute import (
-    ResidentWindows,
     compiled,
     faster_precision,
     measured_precision,
@@ -10,6 +9,7 @@ from biopart.compute import (
     settle,
 )
 from biopart.data import open_cohort
+from biopart.data.windows import ResidentWindows
 from biopart.nn import ViT
 from biopart.recipe import ComputeSettings
 

@@ -9,6 +9,7 @@ import xarray
 
 from biopart.store import Images, Store, create_store, finish_store, write_record
 from biopart.store.contents import packed, unpacked
+from biopart.store.kinds import IMAGES
 
 ABOUT: dict[str, Any] = {
     "card": {"name": "squares"},
@@ -51,7 +52,7 @@ def test_a_pack_comes_back_and_is_one_raw_chunk_in_the_training_layout(
     np.testing.assert_array_equal(images, pack.image)
     assert store.label("train-0").tolist() == [-1, 0, 1]
     assert store.names("train-0") == pack.names
-    assert (store.holds_images, store.shape, store.persons) == (True, (4, 5), {})
+    assert (store.kind is IMAGES, store.shape, store.persons) == (True, (4, 5), {})
     assert store.digest("train-0") == store.about("train-0")["sha256"]
 
 

@@ -89,8 +89,8 @@ def test_a_frozen_encoder_stays_as_it_was(run: Run) -> None:
     frozen = finetune(run, changes=["finetune.context=3"])
     alone = Run(frozen.path.parent / "s7-seed0")
     model, single = biopart.load(frozen.path), biopart.load(alone.path)
-    state = model.classifier.classifier.state_dict()
-    assert all(torch.equal(v, state[k]) for k, v in single.classifier.state_dict().items())
+    state = model.single.state_dict()
+    assert all(torch.equal(v, state[k]) for k, v in single.net.state_dict().items())
     with pytest.raises(ValueError, match="looks at 3 windows at once, which --to onnx has no room"):
         export(frozen, "onnx", frozen.path / "model.onnx")
 

@@ -1,5 +1,6 @@
 import pytest
 
+from biopart.experiment.experiment import open_experiment
 from biopart.recipe import MaeSettings, PartSettings, Recipe
 from biopart.studies.curve.plan import (
     look_at_subsets,
@@ -8,7 +9,6 @@ from biopart.studies.curve.plan import (
     plan_curve,
     variants_of,
 )
-from biopart.verbs.experiment import open_experiment
 
 METHODS = ["part", "part-grid", "mae", "mp3", "droppos", "supervised", "supervised-nopos"]
 

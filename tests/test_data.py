@@ -11,7 +11,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from biopart.compute import ResidentWindows
 from biopart.data import (
     Batch,
     Cohort,
@@ -23,6 +22,7 @@ from biopart.data import (
     open_cohort,
     split_persons,
 )
+from biopart.data.windows import ResidentWindows
 from biopart.store import Record, write_record
 
 E = 30  # samples of an epoch of tiny_store

@@ -14,8 +14,9 @@ from biopart.nn import ViT
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Detect
 from biopart.recipe import DetectSettings, Recipe
+from biopart.tasks.detect import on_scene, open_scenes
 from biopart.verbs.check import check_run
-from biopart.verbs.detect import detect, on_scene, open_scenes
+from biopart.verbs.detect import detect
 from biopart.verbs.finetune import finetune
 from biopart.verbs.info import info
 from biopart.verbs.show import open_look
@@ -190,7 +191,7 @@ def test_a_run_of_detection_says_what_it_is_and_is_no_pretraining(root, tmp_path
     assert about["box"] == run.result()["box"]
     assert check_run(run)["problems"] == []
     for use in (finetune, open_look):
-        with pytest.raises(ValueError, match="run is a detection; this needs a pretraining"):
+        with pytest.raises(ValueError, match="is a detection run; a pretraining run is needed"):
             use(run)
     run.model.unlink()
     assert check_run(run)["problems"] == [

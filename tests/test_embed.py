@@ -8,8 +8,7 @@ import xarray as xr
 
 import biopart
 from biopart.grid import patchify
-from biopart.nn import Normalise
-from biopart.nn.weights import load_encoder
+from biopart.nn import Model, Normalise
 from biopart.verbs.embed import embed
 from biopart.verbs.finetune import finetune
 
@@ -24,7 +23,7 @@ def test_embeddings_of_a_pretraining_are_its_tokens_without_positions(
     said = embed(small_run, small_store, tmp_path / "e", patches=True, device="cpu")
     data, source = opened(tmp_path / "e"), biopart.open_cohort(small_store).source(keep_bad=True)
     assert said == {"file": str(tmp_path / "e"), "items": len(source), "features": 16}
-    encoder = load_encoder(small_run.encoder).eval()
+    encoder = Model.load(small_run.encoder).encoder.eval()
     values = Normalise("window")(source.__getitems__([5, 60]).values)
     with torch.no_grad():
         tokens = encoder(patchify(values, (20,)), torch.full((2, 6, 1), torch.nan))
@@ -50,7 +49,7 @@ def test_a_fine_tuning_embeds_with_its_own_positions(small_run, small_store, tmp
     model, source = biopart.load(tuned.path), biopart.open_cohort(small_store).source()
     values = source.__getitems__([3]).values
     with torch.no_grad():
-        expected = model.classifier.embed(model.normalise(values))
+        expected = model.net.embed(model.normalise(values))
     (place,) = [
         n
         for n, key in enumerate(biopart.open_cohort(small_store).source(keep_bad=True).keys([3]))

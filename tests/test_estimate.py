@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from biopart.experiment.experiment import open_experiment
 from biopart.recipe import Recipe
 from biopart.studies.cells import Board, Cell, Plan, Variant
 from biopart.studies.estimate import Speed, _cell, estimate, overview, remaining, standing
-from biopart.verbs.experiment import open_experiment
 
 
 @pytest.fixture

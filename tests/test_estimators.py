@@ -73,7 +73,7 @@ def test_a_stager_starts_from_a_runs_encoder(small_run, windows):
     values, label, _ = windows
     start = SleepStager(small_run.path, epochs=1, lr=1e-12).fit(values, label)
     alone = SleepStager(patch=20, dim=16, depth=1, epochs=1, lr=1e-12).fit(values, label)
-    encoder = biopart.nn.weights.load_encoder(small_run.encoder)
+    encoder = biopart.Model.load(small_run.encoder).encoder
     name = "patch_embed.proj.weight"
     weights = start.model_.encoder.state_dict()[name].float()
     assert torch.allclose(weights, encoder.state_dict()[name], atol=1e-6)

@@ -16,12 +16,13 @@ import yaml
 from sklearn.metrics import cohen_kappa_score
 
 import biopart
-from biopart.nn.weights import load_encoder, load_tensors
+from biopart.experiment.experiment import open_experiment
+from biopart.nn import Model
+from biopart.nn.weights import load_tensors
 from biopart.recipe import resolve
 from biopart.run import Run
 from biopart.store import Record, Store, create_store, write_record
 from biopart.verbs.evaluate import evaluate
-from biopart.verbs.experiment import open_experiment
 from biopart.verbs.finetune import finetune
 from biopart.verbs.info import run_info
 from biopart.verbs.pretrain import pretrain, resume
@@ -69,7 +70,7 @@ def test_a_run_folder_holds_what_the_design_says(run, recipe):
 
 def test_test_and_validation_persons_are_outside_everything(run, recipe):
     experiment = open_experiment(recipe)
-    split, seen = experiment.split, run.provenance()["seen"]
+    split, seen = experiment.split, run.provenance()["seen_persons"]
     held = set(split.test) | set(split.validation)
     assert not held & set(seen)
     assert not held & set(split.finetune)
@@ -81,7 +82,8 @@ def test_test_and_validation_persons_are_outside_everything(run, recipe):
 @pytest.mark.parametrize("from_scratch", [False, True])
 def test_a_finetuning_is_scored_once_on_test_persons(run, recipe, from_scratch):
     tuned = finetune(run, from_scratch=from_scratch)
-    result, split = tuned.result(), open_experiment(recipe).split
+    experiment, result = open_experiment(recipe), tuned.result()
+    split, everybody = experiment.split, set(experiment.cohort.persons.values())
     assert tuned.path.name == ("scratch-s3-seed0" if from_scratch else "s3-seed0")
     assert result["test_persons"] == list(split.test)
     assert result["train_persons"] == list(split.subset(3, 0))
@@ -89,13 +91,13 @@ def test_a_finetuning_is_scored_once_on_test_persons(run, recipe, from_scratch):
     assert np.sum(result["confusion"]) == result["n_windows"] == 48
     assert result["kappa"] > 0.8  # two sines in noise
     assert result["test_set_lacks"] == ["N2", "N3", "R"]
-    seen = set(load_tensors(tuned.model)[1]["seen"])
-    pretrained = set() if from_scratch else set(run.provenance()["seen"])
+    seen = set(Model.load(tuned).about.seen.among(experiment.cohort, everybody))
+    pretrained = set() if from_scratch else set(run.provenance()["seen_persons"])
     assert seen == set(split.subset(3, 0)) | set(split.validation) | pretrained
 
 
 def test_finetuning_starts_from_the_pretrained_weights_and_new_positions(run, monkeypatch):
-    from biopart.verbs import finetune as module
+    from biopart.tasks import runner as module
 
     started = {}
 
@@ -106,7 +108,7 @@ def test_finetuning_starts_from_the_pretrained_weights_and_new_positions(run, mo
     monkeypatch.setattr(module, "fit", catch)
     with pytest.raises(KeyboardInterrupt):
         finetune(run)
-    pretrained = load_encoder(run.encoder).state_dict()
+    pretrained = Model.load(run).encoder.state_dict()
     equal = {name: torch.equal(started[name], pretrained[name]) for name in pretrained}
     assert [name for name, same in equal.items() if not same] == ["pos_embed"]
 
@@ -141,7 +143,7 @@ def test_a_split_that_would_score_seen_persons_is_refused(run, recipe):
     seed = next(
         s
         for s in range(1, 50)
-        if set(run.provenance()["seen"])
+        if set(run.provenance()["seen_persons"])
         & set(open_experiment(resolve(recipe.model_dump(), [f"split.seed={s}"], "")).split.test)
     )
     for verb in (finetune, probe):

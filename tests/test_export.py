@@ -11,14 +11,13 @@ from safetensors.torch import load_file
 
 from biopart.cli import main
 from biopart.grid import patchify
-from biopart.nn import Normalise, ViT
+from biopart.nn import Model, Normalise, ViT
 from biopart.nn.hub import HubModel
+from biopart.nn.model import load
 from biopart.nn.normalise import IMAGENET
-from biopart.nn.weights import load_encoder
 from biopart.recipe import Recipe
 from biopart.run import Run
 from biopart.store import Images, create_store, write_record
-from biopart.verbs.evaluate import load
 from biopart.verbs.export import export
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
@@ -94,7 +93,7 @@ def test_timm_loads_an_encoder_and_gives_its_tokens(tmp_path: Path) -> None:
     model = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
     values = Normalise("window")(pixels())
     with torch.no_grad():
-        expected = load_encoder(run.encoder)(patchify(values, (4, 3)))
+        expected = Model.load(run).encoder(patchify(values, (4, 3)))
         torch.testing.assert_close(model.forward_features(values), expected, rtol=1e-4, atol=1e-5)
 
 
@@ -130,7 +129,7 @@ def test_a_hub_folder_of_an_encoder_gives_tokens(signal_run: Run, tmp_path: Path
     model = HubModel.from_pretrained(tmp_path / "out").eval()
     values = torch.randn(2, 2, 120)
     with torch.no_grad():
-        expected = load_encoder(run.encoder)(patchify(Normalise("window")(values), (20,)))
+        expected = Model.load(run).encoder(patchify(Normalise("window")(values), (20,)))
         torch.testing.assert_close(model(values), expected)
 
 
@@ -160,7 +159,7 @@ def test_plain_safetensors_carry_what_builds_them(signal_run: Run, tmp_path: Pat
     export(run, "safetensors", tmp_path / "out")
     ours, theirs = load_file(run.encoder), load_file(tmp_path / "out" / "model.safetensors")
     assert {k: v.tolist() for k, v in ours.items()} == {k: v.tolist() for k, v in theirs.items()}
-    assert load_encoder(tmp_path / "out" / "model.safetensors").shape == (120,)
+    assert Model.load(tmp_path / "out" / "model.safetensors").encoder.shape == (120,)
 
 
 def test_a_signal_is_refused_for_timm_and_a_name_that_is_taken_too(

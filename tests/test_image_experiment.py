@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from biopart.experiment.experiment import open_experiment
 from biopart.images import ingest_images
+from biopart.nn.model import load
 from biopart.recipe import AugmentSettings, Recipe
 from biopart.store import Images, create_store, write_record
 from biopart.store.image_card import ImageCard
 from biopart.studies.curve.curve import run_curve
 from biopart.studies.work import Crew
-from biopart.verbs.evaluate import evaluate, load
-from biopart.verbs.experiment import open_experiment
+from biopart.verbs.evaluate import evaluate
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
 from biopart.verbs.probe import probe

@@ -7,8 +7,8 @@ import pytest
 import torch
 from test_contents import ABOUT, make_pack
 
-from biopart.compute import ResidentImages
 from biopart.data import ImageSource, open_cohort
+from biopart.data.images import ResidentImages
 from biopart.store import create_store, write_record
 
 

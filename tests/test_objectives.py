@@ -11,13 +11,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import biopart.objectives
 import biopart.recipe.objectives
 from biopart.data import Batch, Context
-from biopart.nn import Encoder, ViT, building
-from biopart.nn.weights import load_encoder, load_tensors
+from biopart.experiment.stored import build_objective
+from biopart.nn import Encoder, Model, ViT, building
+from biopart.nn.model import load
+from biopart.nn.weights import load_tensors
 from biopart.recipe import resolve
 from biopart.settings import Strict
-from biopart.verbs.evaluate import evaluate, load
+from biopart.verbs.evaluate import evaluate
 from biopart.verbs.finetune import finetune
-from biopart.verbs.pretrain import build_objective, pretrain
+from biopart.verbs.pretrain import pretrain
 from biopart.verbs.probe import probe
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
@@ -244,7 +246,7 @@ def test_a_stub_encoder_is_pretrained_tuned_probed_saved_and_staged_like_any_oth
         "compute": {"precision": "float32", "threads": 1},
     }
     run = pretrain(resolve(values, (), "stub"), out=tmp_path / "run", latest=False)
-    assert load_encoder(run.encoder).arguments["name"] == "stub"
+    assert Model.load(run).encoder.arguments["name"] == "stub"
     tuned = finetune(run)
     result = tuned.result()
     found = evaluate(tuned, simulated_store, result["test_persons"])

@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from biopart.nn import ViT
-from biopart.nn.weights import save_encoder
+from biopart.experiment.experiment import open_experiment
+from biopart.experiment.stored import stored_recipe
+from biopart.nn import About, Model, ViT
 from biopart.recipe import resolve
 from biopart.run import Run
-from biopart.store import Record, Store, create_store, write_record
-from biopart.store.persons import Met, canonical, doubtful_persons
+from biopart.store import Images, Record, Store, create_store, write_record
+from biopart.store.image_card import ImageCard
+from biopart.store.persons import doubtful_persons
+from biopart.store.seen import MOST_NAMES, Group, Listing, Seen, dataset_of, digest_of, hashes_of
+from biopart.store.spelling import canonical
 from biopart.verbs.check import check_store
 from biopart.verbs.evaluate import evaluate
-from biopart.verbs.experiment import open_experiment
 from biopart.verbs.finetune import finetune
-from biopart.verbs.pretrain import pretrain, stored_recipe
+from biopart.verbs.pretrain import pretrain
 from biopart.verbs.probe import probe
 
 
@@ -59,22 +62,76 @@ def test_spellings_of_one_person_are_one(one, other, same):
     assert (canonical(one) == canonical(other)) is same
 
 
-def test_persons_are_met_in_any_spelling_of_their_data_set_alone():
-    met = Met("a", frozenset({"tr3-0005"}), {"b": frozenset({"p1"})})
-    assert met.among("a", ["TR03-0005", "p1"]) == ["TR03-0005"]
-    assert met.among("b", ["tr3-0005", "P01"]) == ["P01"]
-    assert met.among("c", ["tr3-0005", "p1"]) == []
-    images = Met("a", frozenset({"cat/1.png"}), images=True)
-    assert images.among("a", ["cat/1.png", "cat/01.png"]) == ["cat/1.png"]
+def test_persons_are_known_in_any_spelling_of_their_data_set_alone():
+    seen = Seen({"a": Group(hashes_of(["tr3-5"])), "b": Group(hashes_of(["p-1"]))})
+    assert seen.knows("a", "TR03-0005")
+    assert not seen.knows("a", "p-1")
+    assert seen.knows("b", "P_01")
+    assert not seen.knows("c", "tr3-0005")
 
 
-def test_whom_two_have_met_is_kept_by_data_set_and_survives_being_written():
-    both = Met("a", frozenset({"p1"}), recordings=frozenset({"f"})) | Met(
-        "b", frozenset({"p2"}), {"a": frozenset({"p3"})}, frozenset({"e"})
+def test_what_was_seen_is_joined_by_data_set_and_survives_being_written(recipe):
+    cohort = open_experiment(recipe).cohort
+    one, two = Seen.of(cohort, ["p1", "p2"]), Seen.of(cohort, ["p2", "p3"])
+    elsewhere = Seen({"b": Group(hashes_of(["p4"]))})
+    both = one | two | elsewhere
+    assert both.count == 4
+    assert len(both.recordings) == 3  # the signals of three; they were not read from files
+    written = json.loads(json.dumps({"seen": both.to_json()}))
+    again = Seen.from_json(written)
+    everybody = sorted(set(cohort.persons.values()))
+    assert again.among(cohort, everybody) == ["p1", "p2", "p3"]
+    assert again.knows("b", "P04")
+    assert Seen.from_json({}).count == 0
+
+
+def test_a_file_of_before_names_whom_it_has_seen():
+    old = {"seen": ["TR03-0005"], "dataset": "a", "seen_elsewhere": {"b": ["p1"]}}
+    seen = Seen.from_json(old | {"seen_recordings": ["00000000000000ff"], "sfreq_hz": 100.0})
+    assert seen.knows("a", "tr3-5")
+    assert seen.knows("b", "P01")
+    assert seen.recordings.tolist() == [255]
+    images = Seen.from_json({"seen": ["cat/01.png"], "card": {"name": "c"}, "sfreq_hz": None})
+    assert images.groups["c"].holds(["cat/1.png", "cat/01.png"]).tolist() == [False, True]
+
+
+def image_store(path, names, part="train", dataset="c"):
+    """Write a store of one pack of images of 2 x 2 pixels."""
+    card = ImageCard(
+        name=dataset, title="t", licence="", citation="", images="folders", size=(2, 2)
     )
-    assert both == Met("a", frozenset({"p1", "p3"}), {"b": frozenset({"p2"})}, frozenset("ef"))
-    assert Met.of(both.about()) == both
-    assert Met.of({}) == Met()
+    create_store(path, card.store_attributes(["x"]))
+    pixels = np.zeros((len(names), 3, 2, 2), np.uint8)
+    label = np.zeros(len(names), np.int16)
+    write_record(path, part, Images(pixels, label, tuple(names), {"part": part}))
+    return Store(path)
+
+
+def test_many_names_are_bits_over_their_stores_list(tmp_path, monkeypatch):
+    monkeypatch.setattr("biopart.store.seen.MOST_NAMES", 3)
+    names = [f"n{number}" for number in range(10)]
+    store = image_store(tmp_path / "a.zarr", names)
+    seen = Seen.from_json(json.loads(json.dumps({"seen": Seen.of(store, names[:5]).to_json()})))
+    (listing,) = seen.groups["c"].listings
+    assert (listing.count, len(seen.groups["c"].hashes)) == (5, 0)
+    assert seen.among(store, names) == names[:5]
+    # A store of other images of the same data set: those of a part that was never used are free.
+    assert seen.among(image_store(tmp_path / "v.zarr", ["m1"], part="val"), ["m1"]) == []
+    assert seen.among(image_store(tmp_path / "t.zarr", ["m1"]), ["m1"]) == ["m1"]  # cannot be told
+    assert seen.among(image_store(tmp_path / "o.zarr", names, dataset="d"), names) == []
+    joined = seen | Seen.of(store, names[4:8]) | Seen.of(store, ["n9"])
+    assert joined.among(store, names) == [*names[:8], "n9"]
+
+
+def test_a_million_images_cost_less_than_a_megabyte(tmp_path):
+    names = [f"train/n{number:07d}" for number in range(1_000_000)]
+    listing = Listing(digest_of(names), np.arange(1_000_000) % 3 > 0, frozenset({"train"}))
+    text = json.dumps(Seen({"imagenet1k": Group(listings=(listing,))}).to_json())
+    assert len(text) < 200_000
+    (again,) = Seen.from_json({"seen": json.loads(text)}).groups["imagenet1k"].listings
+    assert again.count == 666_666
+    hashed = json.dumps(Seen({"a": Group(hashes_of(names[:MOST_NAMES]))}).to_json())
+    assert len(hashed) < 1_000_000 / 2
 
 
 def give_seen(run, path, seen, **about):
@@ -82,7 +139,7 @@ def give_seen(run, path, seen, **about):
     shape = Store(stored_recipe(run).data.store)
     encoder = ViT((shape.epoch_samples,), (20,), 2, 16, 2, 2)
     known = {"seen": seen, "card": {"name": "small"}, "channels": ["A", "B"], "sfreq_hz": 20.0}
-    save_encoder(path, encoder, {**known, **about})
+    Model(encoder, About.read({**known, **about})).save(path)
     return path
 
 
@@ -104,17 +161,17 @@ def test_weights_of_other_channels_or_another_data_set(run, tmp_path):
     tested = open_experiment(stored_recipe(run)).split.test[0]
     foreign = give_seen(run, tmp_path / "w.safetensors", [tested], card={"name": "elsewhere"})
     tuned = finetune(run, changes=[f"finetune.weights={foreign}"])
-    assert tuned.provenance()["seen_elsewhere"] == {"elsewhere": [tested]}
+    assert Model.load(tuned).about.seen.knows("elsewhere", tested)
     other = give_seen(run, tmp_path / "c.safetensors", [], channels=["X", "Y"])
     with pytest.raises(ValueError, match="the encoder was pretrained on X, Y; the recipe"):
         finetune(run, changes=[f"finetune.weights={other}"])
 
 
 def test_a_probe_refuses_a_run_that_has_met_its_test_persons(run):
-    about = run.provenance()
-    tested = about["test"][0]
-    about["seen"] = [tested.upper()]
-    (run.path / "provenance.json").write_text(json.dumps(about))
+    tested = run.provenance()["test"][0]
+    model, dataset = Model.load(run), open_experiment(stored_recipe(run)).cohort
+    seen = Seen({dataset_of(dataset): Group(hashes_of([canonical(tested)]))})
+    Model(model.net, model.about.model_copy(update={"seen": seen})).save(run.encoder)
     with pytest.raises(ValueError, match=f"the model has seen {tested}"):
         probe(run, features=["pretrained_mean"])
 
@@ -137,7 +194,7 @@ def test_another_data_set_whose_persons_are_named_alike_is_scored_in_full(run, r
 
 def test_a_recording_that_was_met_is_refused_under_any_name(run, recipe, tmp_path):
     tuned = finetune(run)
-    seen = tuned.provenance()["seen"][0]
+    seen = tuned.provenance()["seen_persons"][0]
     record = f"n{seen[1:]}"
     other = copied(
         recipe.data.store, tmp_path / "x.zarr", {seen: "nobody"}, dataset="new", keep=[record]
@@ -177,4 +234,4 @@ def test_weights_that_say_nothing_have_met_nobody(run, tmp_path):
     tuned = finetune(run, changes=[f"finetune.weights={tmp_path / 'w.pth'}"])
     assert isinstance(tuned, Run)
     split = open_experiment(stored_recipe(run)).split
-    assert set(tuned.provenance()["seen"]) == {*split.validation, *split.subset(3, 0)}
+    assert set(tuned.provenance()["seen_persons"]) == {*split.validation, *split.subset(3, 0)}

@@ -15,8 +15,8 @@ from biopart.run import Run
 from biopart.signals.artefacts import KINDS, with_artefacts
 from biopart.signals.readers.in_memory import recording_of_array
 from biopart.store import Card, Record
-from biopart.store.persons import Met
-from biopart.studies.stage.artefacts import check_artefacts, unmet
+from biopart.store.seen import Group, Seen, hashes_of
+from biopart.studies.stage.artefacts import check_artefacts, unseen
 from biopart.verbs.pretrain import pretrain
 from biopart.verbs.quality import Quality, open_quality
 
@@ -121,9 +121,10 @@ def test_a_sine_of_50_hz_has_an_amplitude_of_two_deviations():
     assert np.delete(spectrum, 100).max() < 1e-2
 
 
-def test_persons_who_were_met_are_left_out(tmp_path):
+def test_persons_who_were_seen_are_left_out(tmp_path):
     paths = [tmp_path / f"{name}.edf" for name in ("p1", "p2", "other")]
-    assert unmet(paths, card(), Met(persons=frozenset({"P01"}))) == paths[1:]
+    seen = Seen({card().name: Group(hashes_of(["p1"]))})
+    assert unseen(paths, card(), seen) == paths[1:]
 
 
 @pytest.fixture(scope="module")

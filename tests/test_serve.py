@@ -15,8 +15,7 @@ from click.testing import CliRunner
 from starlette.testclient import TestClient
 
 from biopart.cli import main
-from biopart.nn import Classifier
-from biopart.nn.weights import save_classifier
+from biopart.nn import About, Classifier, Model
 from biopart.run import Run
 from biopart.signals import simulate_cohort
 from biopart.store import load_card
@@ -44,7 +43,8 @@ def run(tmp_path_factory):
     target = Run(path / "finetune" / "s1-seed0")
     target.path.mkdir(parents=True)
     (path / "recipe.yaml").write_text("{}")
-    save_classifier(target.model, model, about | {"simulated": True, "recipe": "x"})
+    known = About.read(about | {"simulated": True, "recipe": "x"})
+    Model(model, known).save(target.model)
     return target
 
 

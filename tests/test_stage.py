@@ -131,7 +131,7 @@ def test_probabilities_are_those_of_the_store(raw, tuned):
     source = store.source(persons=result["test_persons"], keep_bad=True)
     with torch.no_grad():
         logits = model(source.__getitems__(range(len(source))).values)
-    expected = (logits / model.about["temperature"]).softmax(1).numpy()
+    expected = (logits / model.about.temperature).softmax(1).numpy()
     (record,) = {key.split(":")[0] for key in source.keys(range(len(source)))}
     (path,) = raw.rglob(f"{record}.edf")
     found = biopart.stage_night(path, model)["probability"].values
@@ -192,7 +192,7 @@ def test_a_folder_of_nights_is_compared_by_the_cards_rule(raw, tuned, tmp_path):
     (mine,) = [one for one in told if one["night"].startswith(tested)]
     assert mine["agreement"]["accuracy"] == pytest.approx(tuned.result()["accuracy"])
     assert (tmp_path / f"all/{tested}-PSG/night.html").is_file()
-    met = [one["night"][:9] for one in told if "has met" in " ".join(one["warnings"])]
+    met = [one["night"][:9] for one in told if "has seen" in " ".join(one["warnings"])]
     assert sorted(met) == sorted({one["night"][:9] for one in told} - {tested})
 
 

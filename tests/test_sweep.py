@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from biopart.experiment.experiment import open_experiment
 from biopart.recipe import Recipe, load_recipe
 from biopart.studies.sweep.sweep import (
     announce,
@@ -11,7 +12,6 @@ from biopart.studies.sweep.sweep import (
     variants_of,
 )
 from biopart.studies.work import Crew
-from biopart.verbs.experiment import open_experiment
 
 RECIPES = sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 

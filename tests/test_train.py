@@ -4,13 +4,22 @@ import pytest
 import torch
 from torch import nn
 
-from biopart.compute import ResidentWindows, open_fabric
+from biopart.compute import open_fabric
 from biopart.data import Batch, Metrics, StepOutput, open_cohort
 from biopart.nn import ViT
 from biopart.objectives import Classify, Part
 from biopart.recipe import ClassifySettings, ComputeSettings, Optimisation, PartSettings
 from biopart.run import Run
-from biopart.train import Task, clip, fit, learning_rate, loop, measure, parameter_groups, predict
+from biopart.train import (
+    Training,
+    clip,
+    fit,
+    learning_rate,
+    loop,
+    measure,
+    parameter_groups,
+    predict,
+)
 from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore
 from biopart.train.checks import Begun, Checks
@@ -27,7 +36,7 @@ def part(drop_path=0.0):
 def task(store, objective=None, **settings):
     options = {"batch": 16, "steps": 12, "warmup_epochs": 0.5, **settings}
     source = open_cohort(store).source()
-    return Task(objective or part(), source, Optimisation(**options), "window", 0)
+    return Training(objective or part(), source, Optimisation(**options), "window", 0)
 
 
 def weights(objective):
@@ -94,7 +103,7 @@ def watched(store, drop_path):
     def validate():
         return measure(job.objective, job.source, fabric, "window", count=20)
 
-    return Task(job.objective, job.source, job.settings, "window", 0, validate)
+    return Training(job.objective, job.source, job.settings, "window", 0, validate)
 
 
 def halt_at(job, stop):
@@ -119,7 +128,7 @@ def test_the_seed_decides_everything(small_store):
     results = []
     for seed in (0, 0, 1):
         job = task(small_store)
-        job = Task(job.objective, job.source, job.settings, "window", seed)
+        job = Training(job.objective, job.source, job.settings, "window", seed)
         fit(job, open_fabric(CPU))
         results.append(weights(job.objective))
     assert same(results[0], results[1])
@@ -128,7 +137,7 @@ def test_the_seed_decides_everything(small_store):
 
 def test_a_resident_cohort_trains_to_the_same_weights(small_store):
     mapped, held = task(small_store), task(small_store)
-    held = Task(held.objective, ResidentWindows(held.source, "cpu"), held.settings, "window", 0)
+    held = Training(held.objective, held.source.resident("cpu"), held.settings, "window", 0)
     for job in (mapped, held):
         fit(job, open_fabric(CPU))
     assert same(weights(mapped.objective), weights(held.objective))
@@ -194,7 +203,7 @@ def test_missing_samples_stop_and_name_the_window(tiny_store):
     source = open_cohort(tiny_store).source(keep_bad=True)
     torch.manual_seed(0)
     objective = Part(ViT((30,), (6,), 3, 16, 1, 2, position="sincos"), PartSettings(patches=4))
-    job = Task(objective, source, Optimisation(batch=64, steps=2), "window", 0)
+    job = Training(objective, source, Optimisation(batch=64, steps=2), "window", 0)
     with pytest.raises(ValueError, match="windows r2:2 have missing samples"):
         fit(job, open_fabric(CPU))
 
@@ -208,7 +217,7 @@ def test_patience_stops_and_the_best_weights_stay(small_store):
         states.append(weights(job.objective))
         return {"kappa": next(kappas)}
 
-    patient = Task(
+    patient = Training(
         job.objective, job.source, job.settings, "window", 0, validate, select="kappa", patience=2
     )
     rows = fit(patient, open_fabric(CPU))

@@ -7,21 +7,25 @@ import timm
 import torch
 from safetensors import SafetensorError
 
-from biopart.nn import ViT, from_timm
+from biopart.experiment.weights import read_weights, start_encoder
+from biopart.nn import About, Model, ViT, from_timm
 from biopart.nn.weights import (
     described,
     moved_positions,
-    save_encoder,
     save_tensors,
     take,
-    transfer,
 )
-from biopart.verbs.weights import read_weights, start_encoder
 
 
 def encoder(shape=(8, 8), patch=(2, 2), *, channels=3, dim=16, depth=2, heads=2, seed=0, **options):
     torch.manual_seed(seed)
     return ViT(shape, patch, channels, dim, depth, heads, **options)
+
+
+def started(folder, old, new, **options):
+    """Start an encoder from the saved weights of another."""
+    Model(old, About()).save(folder / "old.safetensors")
+    start_encoder(str(folder / "old.safetensors"), new, **options)
 
 
 def test_weights_say_what_they_are_of():
@@ -41,18 +45,18 @@ def test_weights_say_what_they_are_of():
         ({"heads": 4}, "heads 4 and 2"),
     ],
 )
-def test_what_differs_is_named_with_both_values(change, message):
+def test_what_differs_is_named_with_both_values(change, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        transfer(encoder(**change), encoder())
+        started(tmp_path, encoder(**change), encoder())
 
 
-def test_positions_stay_new_unless_they_are_asked_for():
+def test_positions_stay_new_unless_they_are_asked_for(tmp_path):
     old, new = encoder(seed=1), encoder()
     fresh = new.pos_embed.clone()
-    transfer(old, new)
+    started(tmp_path, old, new)
     assert torch.equal(new.pos_embed, fresh)
     assert torch.equal(new.blocks[1].mlp.fc1.weight, old.blocks[1].mlp.fc1.weight)
-    transfer(old, new, positions=True)
+    started(tmp_path, old, new, positions=True)
     assert torch.equal(new.pos_embed, old.pos_embed)
 
 
@@ -105,10 +109,10 @@ def test_a_timm_checkpoint_of_another_image_size_starts_an_encoder(tmp_path):
 
 
 def test_weights_that_are_not_there_or_no_tensors_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="is no run, no file of weights and no timm model"):
+    with pytest.raises(ValueError, match="is not a run, a file of weights or a timm model"):
         read_weights("vit_of_nobody")
     (tmp_path / "w.pth").write_bytes(b"no pickle")
-    with pytest.raises(ValueError, match=r"w\.pth is no file of tensors alone"):
+    with pytest.raises(ValueError, match=r"w\.pth is not a file of tensors alone"):
         read_weights(str(tmp_path / "w.pth"))
     torch.save({"x": 3}, tmp_path / "w.pth")
     with pytest.raises(ValueError, match="holds no state dictionary"):
@@ -170,7 +174,7 @@ def test_weights_that_cannot_be_meant_get_one_sentence(tmp_path, change, reason)
 
 def test_heads_of_a_run_or_a_file_of_ours_must_be_the_same(tmp_path):
     one = ViT((32, 32), (8, 8), 3, 16, 1, 4)
-    save_encoder(tmp_path / "encoder.safetensors", one, {})
+    Model(one, About()).save(tmp_path / "encoder.safetensors")
     (tmp_path / "recipe.yaml").write_text("name: t\n")
     for where in (tmp_path, tmp_path / "encoder.safetensors"):
         with pytest.raises(ValueError, match="differ: heads 4 and 2"):

@@ -81,9 +81,9 @@ def finetune(
     output: Output,
 ) -> None:
     """Fine-tune a run on the labels of a few persons and score it on test persons."""
+    from biopart.experiment.stored import stored_recipe
     from biopart.run import find_run
     from biopart.verbs.finetune import finetune as tune
-    from biopart.verbs.pretrain import stored_recipe
 
     run = find_run(run_path)
     changes = (*changes, *([] if context is None else [f"finetune.context={context}"]))

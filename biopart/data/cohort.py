@@ -1,6 +1,5 @@
 """A prepared store as a source of windows or images."""
 
-import math
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +9,10 @@ from numpy.typing import NDArray
 
 from biopart.data.images import ImageSource
 from biopart.data.source import Source
-from biopart.data.windows import WindowSource, touches_bad
+from biopart.data.windows import WindowSource
 from biopart.store import Store
+
+SOURCES: dict[str, type[Source]] = {"recordings": WindowSource, "images": ImageSource}
 
 
 class Cohort(Store):
@@ -62,75 +63,51 @@ class Cohort(Store):
                 f"{', '.join(self.channels)}"
             )
         picked = tuple(self.channels.index(name) for name in wanted)
-        source: Source
-        if self.holds_images:
-            if window_s is not None or context != 1:
-                raise ValueError(
-                    f"{self.path} has images, for which window_s and context do not apply; leave "
-                    "them out"
-                )
-            source = ImageSource(self, picked, self._items(labelled, persons=persons))
-        else:
-            size = self._samples(window_s, context)
-            table = self._items(labelled, size=None if keep_bad else size, persons=persons)
-            source = WindowSource(self, picked, size, context=context, table=table)
+        table = self._items(labelled, persons)
+        source: Source = SOURCES[self.kind.name].of_items(
+            self, picked, table, window_s=window_s, context=context, keep_bad=keep_bad
+        )
         if not len(source):
-            kind = "images" if self.holds_images else "windows"
-            kind = f"labelled {kind}" if labelled else kind
-            raise ValueError(f"{self.path} has no usable {kind} for the requested persons")
+            items = f"{'labelled ' if labelled else ''}{self.kind.items}"
+            raise ValueError(f"{self.path} has no usable {items} for the requested persons")
         return source
-
-    @cached_property
-    def people(self) -> dict[str, tuple[str, ...]]:
-        """Persons of each record: one for a recording, every image for a pack of images."""
-        if self.holds_images:
-            return {record: self.names(record) for record in self.records}
-        return {record: (person,) for record, person in self.persons.items()}
 
     @cached_property
     def labelled(self) -> tuple[str, ...]:
         """Persons with a label, sorted."""
         found: set[str] = set()
         for record, people in self.people.items():
-            known = self.label(record) >= 0
-            if self.holds_images:
-                found.update(people[place] for place in np.flatnonzero(known).tolist())
-            elif known.any():
-                found.update(people)
+            known = np.flatnonzero(self.label(record) >= 0).tolist()
+            found.update(people[min(place, len(people) - 1)] for place in known)
         return tuple(sorted(found))
+
+    def extents(self, window_s: float | None) -> tuple[int, ...]:
+        """Return the extents S of windows of a length in seconds; of images always their own."""
+        if window_s is None or len(self.shape) != 1:
+            return self.shape
+        return (round(window_s * self.sfreq_hz),)
+
+    def classes_of_units(self) -> dict[str, int] | None:
+        """Return the class of every labelled image; None of recordings, which have many labels."""
+        if not self.kind.one_label:
+            return None
+        source = self.source(labelled=True)
+        return dict(zip(source.persons, source.labels.tolist(), strict=True))
 
     def part(self, name: str) -> tuple[str, ...]:
         """Return the images of one part of an image store.
 
         Raises ValueError if the store has no such part, or has recordings.
         """
-        parts = {record: self.about(record).get("part") for record in self.records}
+        parts = {record: self.kind.part(self, record) for record in self.records}
         found = [person for r in self.records if parts[r] == name for person in self.people[r]]
         if not found:
-            there = ", ".join(sorted({str(part) for part in parts.values() if part})) or "none"
+            there = ", ".join(sorted({part for part in parts.values() if part})) or "none"
             raise ValueError(f"{self.path} has no part {name!r}; its parts: {there}")
         return tuple(found)
 
-    def _samples(self, window_s: float | None, context: int) -> int:
-        """Return the samples of a window; ValueError if the window or context is impossible."""
-        exact = self.epoch_samples if window_s is None else window_s * self.sfreq_hz
-        size = round(exact)
-        if not math.isclose(exact, size, abs_tol=1e-6) or size < 1:
-            raise ValueError(
-                f"window_s {window_s} at {self.sfreq_hz:g} Hz is not a whole number of samples; "
-                "choose another length"
-            )
-        if context < 1:
-            raise ValueError(f"context is {context}; give 1 or the number of windows around each")
-        return size
-
-    def _items(
-        self, labelled: bool, *, size: int | None = None, persons: Sequence[str] | None
-    ) -> NDArray[np.int64]:
-        """Return record number, position in it and label of every item, (3, items).
-
-        With a size, windows of this many samples that touch a bad segment are excluded.
-        """
+    def _items(self, labelled: bool, persons: Sequence[str] | None) -> NDArray[np.int64]:
+        """Return record number, position in it and label of every item, (3, items)."""
         parts = [np.zeros((3, 0), dtype=np.int64)]
         allowed = None if persons is None else set(persons)
         strangers = sorted((allowed or set()).difference(*self.people.values()))
@@ -145,8 +122,6 @@ class Cohort(Store):
                 continue
             label = self.label(record).astype(np.int64)
             keep = np.broadcast_to(wanted, label.shape) & ((label >= 0) | (not labelled))
-            if size is not None:
-                keep &= ~touches_bad(self, record, len(label), size)
             places = np.flatnonzero(keep)
             parts.append(np.stack([np.full(len(places), number), places, label[places]]))
         return np.concatenate(parts, axis=1)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from biopart.data.batch import Batch
+from biopart.data.batch import Batch, Context
 from biopart.data.windows import WindowSource, offsets
 
 
@@ -44,12 +45,17 @@ class EmbeddedWindows:
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Do nothing: the embeddings do not change."""
 
-    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
-        """Return embeddings (B, L, D); those outside the recording are 0 and not present."""
-        items = np.asarray(indices, dtype=np.int64)
+    def rows(self, items: NDArray[np.int64]) -> tuple[Tensor, Context]:
+        """Return which embeddings surround items (B, L), and their labels; 0 for none."""
         context = self.source.around(items)
         first = np.array([self._first[number] for number in self.source.record[items].tolist()])
         place = self.source.place[items][:, None] + offsets(self.source.context)
-        rows = torch.from_numpy(np.where(context.present.numpy(), first[:, None] + place, 0))
+        rows = np.where(context.present.numpy(), first[:, None] + place, 0)
+        return torch.from_numpy(rows), context
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Return embeddings (B, L, D); those outside the recording are 0 and not present."""
+        items = np.asarray(indices, dtype=np.int64)
+        rows, context = self.rows(items)
         values = self.embeddings[rows] * context.present[..., None]
         return replace(self.source.batch_of(values, items), context=context)

@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from biopart.data.batch import Batch
-from biopart.data.source import Source, unopened
+from biopart.data.batch import Batch, moved
+from biopart.data.source import Resident, Source, unopened
+from biopart.evaluation.images import score_images
 from biopart.store import Store
 
 
@@ -21,6 +24,25 @@ class ImageSource(Source):
         packs = {n: cohort.names(cohort.records[n]) for n in np.unique(self.record).tolist()}
         places = zip(self.record.tolist(), self.place.tolist(), strict=True)
         self._names = [packs[number][place] for number, place in places]
+
+    @classmethod
+    def of_items(
+        cls,
+        cohort: Store,
+        picked: tuple[int, ...],
+        table: NDArray[np.int64],
+        *,
+        window_s: float | None,
+        context: int,
+        keep_bad: bool,
+    ) -> "ImageSource":
+        """Make a source of images, none of which is bad; ValueError with windows or context."""
+        if window_s is not None or context != 1:
+            raise ValueError(
+                f"{cohort.path} has images, for which window_s and context do not apply; leave "
+                "them out"
+            )
+        return cls(cohort, picked, table)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -36,6 +58,14 @@ class ImageSource(Source):
     def bad(self) -> NDArray[np.bool_]:
         """Whether an item touches a bad segment: images never do."""
         return np.zeros(len(self), dtype=bool)
+
+    def score(self, predicted: NDArray[np.int64]) -> dict[str, Any]:
+        """Score images as such: none is like another because of a person."""
+        return score_images(self.labels, predicted, self.cohort.label_names)
+
+    def resident(self, device: torch.device | str) -> "ResidentImages":
+        """Return the images on a device."""
+        return ResidentImages(self, device)
 
     def of_table(self, table: NDArray[np.int64]) -> "ImageSource":
         """Return an equal source with the items of another table."""
@@ -75,3 +105,22 @@ class ImageSource(Source):
             pixels = self.pack(number)[self.place[items[in_pack]]]
             values[in_pack] = pixels if every else pixels[:, self.picked]
         return values
+
+
+class ResidentImages(Resident):
+    """Images that are on a device as one uint8 tensor, in the order of their items."""
+
+    source: ImageSource
+
+    def __init__(self, source: ImageSource, device: torch.device | str) -> None:
+        super().__init__(source, device)
+        shape = (len(source), len(source.picked), *source.shape)
+        self._images = torch.empty(shape, dtype=torch.uint8, device=self.device)
+        for number in np.unique(source.record).tolist():  # one at a time, as above
+            in_record = np.flatnonzero(source.record == number)
+            pixels = torch.from_numpy(source.pixels(in_record))
+            self._images[torch.from_numpy(in_record).to(self.device)] = pixels.to(self.device)
+
+    def gather(self, items: NDArray[np.int64]) -> Tensor:
+        """Return uint8 images (B, C, y, x)."""
+        return self._images[moved(torch.from_numpy(items), self.device)]

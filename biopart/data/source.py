@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from biopart.data.batch import Batch
 from biopart.store import Store
+from biopart.store.kinds import Kind
 
 Stored = TypeVar("Stored", np.int16, np.uint8)
 
@@ -31,6 +32,20 @@ class Source(ABC):
     def __init__(self, cohort: Store, picked: tuple[int, ...], table: NDArray[np.int64]) -> None:
         self.cohort, self.picked = cohort, picked
         self.record, self.place, self.labels = table
+
+    @classmethod
+    @abstractmethod
+    def of_items(
+        cls,
+        cohort: Store,
+        picked: tuple[int, ...],
+        table: NDArray[np.int64],
+        *,
+        window_s: float | None,
+        context: int,
+        keep_bad: bool,
+    ) -> "Source":
+        """Make a source by the arguments of ``Cohort.source``; ValueError where they do not fit."""
 
     def __len__(self) -> int:
         return len(self.record)
@@ -59,6 +74,19 @@ class Source(ABC):
     @abstractmethod
     def nbytes(self) -> int:
         """Size of the items' records in memory, in bytes."""
+
+    @property
+    def kind(self) -> Kind:
+        """Of the store."""
+        return self.cohort.kind
+
+    @abstractmethod
+    def score(self, predicted: NDArray[np.int64]) -> dict[str, Any]:
+        """Score predictions of the items (W,), all labelled: as result.json holds it."""
+
+    @abstractmethod
+    def resident(self, device: torch.device | str) -> "Resident":
+        """Return the source with its stored values on a device."""
 
     @abstractmethod
     def of_table(self, table: NDArray[np.int64]) -> "Source":
@@ -99,6 +127,29 @@ class Source(ABC):
     def _table(self) -> NDArray[np.int64]:
         """Return the table of the items of this source."""
         return np.stack([self.record, self.place, self.labels])
+
+
+class Resident(ABC):
+    """A source whose stored values are on a device; one gather per batch."""
+
+    def __init__(self, source: Source, device: torch.device | str) -> None:
+        self.source, self.device = source, torch.device(device)
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def start_epoch(self, seed: int, epoch: int) -> None:
+        """Draw the random properties of the items of an epoch."""
+        self.source.start_epoch(seed, epoch)
+
+    def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> Batch:
+        """Gather items on the device as one batch."""
+        items = np.asarray(indices, dtype=np.int64)
+        return self.source.batch_of(self.gather(items), items).to(self.device)
+
+    @abstractmethod
+    def gather(self, items: NDArray[np.int64]) -> Tensor:
+        """Return the stored values of items, on the device."""
 
 
 def unopened(values: NDArray[Stored], dtype: torch.dtype) -> NDArray[Stored]:

@@ -1,16 +1,20 @@
 """Windows of recordings."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from biopart.codes import MISSING
-from biopart.data.batch import Batch, Context
-from biopart.data.source import Source, unopened
+from biopart.data.batch import Batch, Context, moved
+from biopart.data.source import Resident, Source, unopened
+from biopart.evaluation.metrics import score
 from biopart.store import Store
 
 
@@ -38,6 +42,33 @@ class WindowSource(Source):
         self.size, self.context = size, context
         self._offset = np.full(len(self), (cohort.epoch_samples - size) // 2)
         self._signals: dict[int, NDArray[np.int16]] = {}
+
+    @classmethod
+    def of_items(
+        cls,
+        cohort: Store,
+        picked: tuple[int, ...],
+        table: NDArray[np.int64],
+        *,
+        window_s: float | None,
+        context: int,
+        keep_bad: bool,
+    ) -> "WindowSource":
+        """Make a source of windows; those that touch a bad segment are left out by default.
+
+        Raises ValueError if a window is not a whole number of samples or the context is below 1.
+        """
+        exact = cohort.epoch_samples if window_s is None else window_s * cohort.sfreq_hz
+        size = round(exact)
+        if not math.isclose(exact, size, abs_tol=1e-6) or size < 1:
+            raise ValueError(
+                f"window_s {window_s} at {cohort.sfreq_hz:g} Hz is not a whole number of samples; "
+                "choose another length"
+            )
+        if context < 1:
+            raise ValueError(f"context is {context}; give 1 or the number of windows around each")
+        source = cls(cohort, picked, size, context=context, table=table)
+        return source if keep_bad else source.of_table(table[:, ~source.bad])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -67,6 +98,19 @@ class WindowSource(Source):
     def nbytes(self) -> int:
         """Size of the windows' records in memory, in bytes."""
         return sum(self.signal(number).nbytes for number in np.unique(self.record).tolist())
+
+    def score(self, predicted: NDArray[np.int64]) -> dict[str, Any]:
+        """Score with intervals over persons, and count the windows that touch bad segments."""
+        names = self.cohort.label_names
+        result = score(self.labels, predicted, self.persons, names)
+        return result | {
+            "n_windows_bad": int(self.bad.sum()),
+            "test_set_lacks": sorted(set(names) - set(result["classes"])),
+        }
+
+    def resident(self, device: torch.device | str) -> "ResidentWindows":
+        """Return the windows with their records on a device; ValueError with context."""
+        return ResidentWindows(self, device)
 
     def of_table(self, table: NDArray[np.int64]) -> "WindowSource":
         """Return an equal source with the items of another table."""
@@ -142,6 +186,35 @@ class WindowSource(Source):
             signal = self.cohort.signal(self.cohort.records[number])
             self._signals[number] = unopened(signal, torch.int16)
         return self._signals[number]
+
+
+class ResidentWindows(Resident):
+    """Windows whose records are on a device as one int16 tensor."""
+
+    source: WindowSource
+
+    def __init__(self, source: WindowSource, device: torch.device | str) -> None:
+        super().__init__(source, device)
+        if source.context > 1:
+            raise ValueError("a resident source gives single windows; give context=1")
+        numbers = np.unique(source.record).tolist()
+        lengths = [source.signal(number).shape[1] + source.size for number in numbers]
+        shape = (len(source.picked), source.size + sum(lengths))
+        self._flat = torch.full(shape, MISSING, dtype=torch.int16, device=self.device)
+        starts = source.size + np.cumsum([0, *lengths[:-1]])
+        self._offset = np.zeros(max(numbers, default=-1) + 1, np.int64)
+        self._offset[numbers] = starts
+        for number, start in zip(numbers, starts.tolist(), strict=True):
+            # One at a time: a cohort fills the memory.
+            rows = torch.from_numpy(source.signal(number)[list(source.picked)])
+            self._flat[:, start : start + rows.shape[1]] = rows
+
+    def gather(self, items: NDArray[np.int64]) -> Tensor:
+        """Return int16 windows (B, C, T); samples outside a recording are missing."""
+        offset = self._offset[self.source.record[items]][:, None]
+        first = moved(torch.from_numpy(self.source.starts(items) + offset), self.device)
+        index = first + torch.arange(self.source.size, device=self.device)
+        return self._flat[:, index].transpose(0, 1).contiguous()
 
 
 def offsets(context: int) -> NDArray[np.int64]:

@@ -1,27 +1,22 @@
-"""A model on unnormalised values, in the layout of the Hugging Face hub."""
+"""A model in the layout of the Hugging Face hub."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from huggingface_hub import PyTorchModelHubMixin
-from torch import Tensor, nn
 
-from biopart.grid import patchify
-from biopart.nn.building import build_encoder
-from biopart.nn.classifier import Classifier
-from biopart.nn.normalise import Normalise
+from biopart.nn.about import About
+from biopart.nn.model import Model, build_net
 from biopart.recipe import Normalisation, Pool
 
 
 class HubModel(
-    nn.Module,
+    Model,
     PyTorchModelHubMixin,
     library_name="biopart",
     tags=["self-supervised-learning", "vision-transformer"],
 ):
-    """Normalise, encode and, if there are classes, classify.
-
-    ``HubModel.from_pretrained(FOLDER)`` reads the output of ``biopart export --to hub``.
+    """A model that ``HubModel.from_pretrained(FOLDER)`` reads from ``biopart export --to hub``.
 
     Parameters
     ----------
@@ -49,19 +44,12 @@ class HubModel(
         channels: Sequence[str] = (),
         sfreq_hz: float | None = None,
     ) -> None:
-        super().__init__()
-        self.classes, self.channels, self.sfreq_hz = tuple(classes), tuple(channels), sfreq_hz
-        self.normalise = Normalise(normalise)
-        net = build_encoder(encoder)
-        self.net: nn.Module = Classifier.on(net, len(classes), pool=pool) if classes else net
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return logits (B, classes), or tokens (B, 1 + K, D) with [CLS] first.
-
-        Values (B, C, *S) are integers as stored or floats in any scale, NaN = missing.
-        """
-        normalised = self.normalise(values)
-        if not self.classes:
-            normalised = patchify(normalised, self.net.patch)  # type: ignore[arg-type]
-        found: Tensor = self.net(normalised)
-        return found
+        structure: dict[str, Any] = {"encoder": encoder, "pool": pool}
+        structure |= {"n_outputs": len(classes)} if classes else {}
+        about = About(
+            normalise=normalise,
+            label_names=tuple(classes),
+            channels=tuple(channels),
+            sfreq_hz=sfreq_hz,
+        )
+        super().__init__(build_net(structure), about)

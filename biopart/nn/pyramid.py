@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.grid import patchify
+from biopart.nn.encoder import Encoder
 from biopart.nn.vit import ViT
 
 STRIDES = (4, 8, 16, 32)
@@ -34,8 +35,8 @@ class Trunk(nn.Module):
 
     Parameters
     ----------
-    encoder : ViT
-        On two axes; used directly, not copied. Its [CLS] is not used.
+    encoder : Encoder
+        A ViT on two axes; used directly, not copied. Its [CLS] is not used.
     window : int
         Side of a window in patches.
     global_blocks : sequence of int
@@ -44,15 +45,20 @@ class Trunk(nn.Module):
     Raises
     ------
     ValueError
-        If the encoder has another number of axes, or a block does not exist.
+        If the encoder has no attention blocks or another number of axes, or a block does not exist.
     """
 
     def __init__(
-        self, encoder: ViT, *, window: int = 14, global_blocks: Sequence[int] | None = None
+        self, encoder: Encoder, *, window: int = 14, global_blocks: Sequence[int] | None = None
     ) -> None:
         super().__init__()
         if len(encoder.patch) != 2:
             raise ValueError(f"a detector needs an encoder of images; the grid is {encoder.shape}")
+        if not isinstance(encoder, ViT):
+            raise ValueError(
+                f"a detector's windows need the attention blocks of encoder vit; {encoder.name} "
+                "has none"
+            )
         depth = len(encoder.blocks)
         chosen = evenly(depth) if global_blocks is None else tuple(global_blocks)
         if any(not 0 <= block < depth for block in chosen):

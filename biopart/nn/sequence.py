@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from biopart.nn.classifier import Classifier
+from biopart.nn.encoder import Encoder
 from biopart.nn.vit import transformer_block, transformer_norm
 
 
@@ -71,6 +72,38 @@ class SequenceClassifier(nn.Module):
         """Classify normalised windows (B, L, C, *S) -> logits (B, L, classes)."""
         embeddings: Tensor = self.classifier.embed(values.flatten(0, 1))
         return self.relate(embeddings.reshape(*values.shape[:2], -1), present)
+
+    def classify(
+        self, embeddings: Tensor, rows: Tensor, present: Tensor, *, batch: int = 256
+    ) -> Tensor:
+        """Classify windows by the embeddings of themselves and their neighbours.
+
+        Parameters
+        ----------
+        embeddings : Tensor (W, D)
+            Of all windows, as returned by ``classifier.embed``.
+        rows : Tensor (M, L), int64
+            Which of them surround each of M windows; any number where there is none.
+        present : Tensor (M, L), bool
+            Whether there is one.
+        batch : int
+            Windows at a time.
+
+        Returns
+        -------
+        Tensor (M, classes)
+        """
+        parts = []
+        for start in range(0, len(rows), batch):
+            here = present[start : start + batch].to(embeddings.device)
+            given = embeddings[rows[start : start + batch].to(embeddings.device)] * here[..., None]
+            parts.append(self.relate(given, here)[:, self.centre].float())
+        return torch.cat(parts)
+
+    @property
+    def encoder(self) -> Encoder:
+        """The encoder of single windows."""
+        return self.classifier.encoder
 
     def relate(self, embeddings: Tensor, present: Tensor | None = None) -> Tensor:
         """Classify windows by their embeddings.

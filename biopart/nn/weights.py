@@ -12,11 +12,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from biopart.files import whole
-from biopart.nn.building import build_encoder
-from biopart.nn.classifier import Classifier
 from biopart.nn.encoder import Encoder
 from biopart.nn.positions import interpolate, row_major
-from biopart.nn.sequence import SequenceClassifier
 
 _KERNEL = "patch_embed.proj.weight"  # a vision transformer has it under this name
 
@@ -44,88 +41,6 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return load_file(path), about
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); create it again") from error
-
-
-def save_encoder(path: Path, encoder: Encoder, about: Mapping[str, Any]) -> None:
-    """Write an encoder with the arguments that rebuild it."""
-    save_tensors(path, encoder.state_dict(), {**about, "encoder": encoder.arguments})
-
-
-def load_encoder(path: Path) -> Encoder:
-    """Build the encoder of a file and load its weights."""
-    tensors, about = load_tensors(path)
-    if "encoder" not in about:
-        raise ValueError(f"{path} has no encoder of biopart; give the weights of a pretraining run")
-    encoder = build_encoder(about["encoder"])
-    encoder.load_state_dict(tensors)
-    return encoder
-
-
-def save_classifier(path: Path, model: Classifier, about: Mapping[str, Any]) -> None:
-    """Write a classifier with the arguments that rebuild it."""
-    built = {
-        "encoder": model.encoder.arguments,
-        "n_outputs": model.final_layer.out_features,
-        "pool": model.pool,
-    }
-    save_tensors(path, model.state_dict(), {**about, **built})
-
-
-def load_classifier(path: Path) -> tuple[Classifier, dict[str, Any]]:
-    """Build the classifier of a file, load its weights, and return its description too."""
-    tensors, about = load_tensors(path)
-    if "n_outputs" not in about or "context" in about:
-        raise ValueError(f"{path} has no biopart classifier of single windows; give another file")
-    model = Classifier.on(build_encoder(about["encoder"]), about["n_outputs"], pool=about["pool"])
-    model.load_state_dict(tensors)
-    return model.eval(), about
-
-
-def save_sequence(path: Path, model: SequenceClassifier, about: Mapping[str, Any]) -> None:
-    """Write a classifier of windows with context, with the arguments that rebuild it."""
-    single = model.classifier
-    built = {
-        "encoder": single.encoder.arguments,
-        "n_outputs": single.final_layer.out_features,
-        "pool": single.pool,
-        "context": model.context,
-        "sequence": model.arguments,
-    }
-    save_tensors(path, model.state_dict(), {**about, **built})
-
-
-def load_model(path: Path) -> tuple[Classifier | SequenceClassifier, dict[str, Any]]:
-    """Build the classifier of a file, with or without context, and return its description too."""
-    tensors, about = load_tensors(path)
-    if "context" not in about:
-        return load_classifier(path)
-    single = Classifier.on(build_encoder(about["encoder"]), about["n_outputs"], pool=about["pool"])
-    model = SequenceClassifier(single, about["context"], **about["sequence"])
-    model.load_state_dict(tensors)
-    return model.eval(), about
-
-
-def transfer(source: Encoder, target: Encoder, *, positions: bool = False) -> None:
-    """Copy an encoder's weights; the grids may differ in extent.
-
-    Parameters
-    ----------
-    source, target : Encoder
-        Equal except for their extents.
-    positions : bool
-        Copy the positions too, interpolated if the grids differ; else the target's are kept.
-
-    Raises
-    ------
-    ValueError
-        Names the differences, if the encoders are not equal.
-    """
-    if source.heads != target.heads:
-        raise ValueError(
-            f"the pretrained encoder and the new one differ: heads {source.heads} and "
-            f"{target.heads}"
-        )
-    take(source.state_dict(), target, positions=positions, counts=source.counts)
 
 
 def take(

@@ -12,7 +12,7 @@ from torchvision.models.detection.mask_rcnn import MaskRCNNHeads, MaskRCNNPredic
 from torchvision.ops import MultiScaleRoIAlign
 
 from biopart.data import Batch, SceneBatch, StepOutput
-from biopart.nn import ViT
+from biopart.nn import Encoder, ViT
 from biopart.nn.pyramid import STRIDES, Pyramid, Trunk
 from biopart.recipe import DetectSettings
 
@@ -24,13 +24,14 @@ class Detect(nn.Module):
 
     Parameters
     ----------
-    encoder : ViT
-        For the shape of the canvas; all its weights are trained except [CLS].
+    encoder : Encoder
+        With the blocks of a ViT, for the shape of the canvas; all its weights are trained except
+        [CLS].
     settings : DetectSettings
         Classes, windows, pyramid, anchors.
     """
 
-    def __init__(self, encoder: ViT, settings: DetectSettings) -> None:
+    def __init__(self, encoder: Encoder, settings: DetectSettings) -> None:
         super().__init__()
         self.settings = settings
         trunk = Trunk(encoder, window=settings.window, global_blocks=settings.global_blocks)

@@ -90,6 +90,9 @@ class Record:
         return digest.hexdigest()
 
 
+IMAGE_AXES = ("channel", "y", "x")
+
+
 @dataclass(frozen=True)
 class Images:
     """The stored form of a pack of images of one size.

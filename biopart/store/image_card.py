@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from biopart.settings import Strict, find, load, read_yaml
-from biopart.store.records import IMAGE_AXES
+from biopart.store.contents import IMAGE_AXES
 
 COLOURS = (["red", "green", "blue"], ["grey"])
 

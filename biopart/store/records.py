@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopart.store.contents import Images, Record, unpacked
+from biopart.store.contents import unpacked
+from biopart.store.kinds import IMAGES, Kind, kind_of
 
 if TYPE_CHECKING:
     import xarray
     import zarr
 
 FORMAT_VERSION = 1
-_OF_A_RECORDING = ("signal", "label", "bad")
 _READ: dict[str, Any] = {"mode": "r", "zarr_format": 3}
 # Codecs that decode numbers and do nothing else.
 CODECS = {"bytes", "blosc", "sharding_indexed", "crc32c", "zstd", "gzip", "transpose"}
-IMAGE_AXES = ("channel", "y", "x")
 # What zarr, xarray, numpy and json raise on damaged or missing files.
 _UNREADABLE = (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError)
 
@@ -110,7 +109,7 @@ class Store:
         import xarray
 
         with self._named(record):
-            for name in ("image", "label", "name") if self.holds_images else _OF_A_RECORDING:
+            for name in self.kind.arrays:
                 self._array(record, name)  # refuses damaged or foreign arrays
             data: xarray.Dataset = xarray.open_zarr(
                 self.path, group=record, chunks=None, consolidated=False, zarr_format=3
@@ -118,22 +117,20 @@ class Store:
         if "scale" in data:
             physical = (data["signal"] * data["scale"]).assign_attrs(data["signal"].attrs)
             data = data.assign(signal=physical).drop_vars("scale")
-        if self.holds_images:
+        if "name" in data:
             data = data.drop_vars("name").assign_coords(name=("image", list(self.names(record))))
         whole: xarray.Dataset = data.assign_coords(channel=("channel", list(self.channels)))
         return whole
 
-    @property
-    def holds_images(self) -> bool:
-        """Whether the records of the store are packs of images."""
-        return tuple(self.attributes.get("axes", ())) == IMAGE_AXES
+    @cached_property
+    def kind(self) -> Kind:
+        """What its records are, recordings or packs of images, and all that depends on it."""
+        return kind_of(self.attributes)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Extents S of one grid: of an epoch in samples, of an image in pixels (y, x)."""
-        if self.holds_images:
-            return tuple(self.attributes["shape"])
-        return (self.epoch_samples,)
+        return self.kind.shape(self.attributes)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -158,9 +155,23 @@ class Store:
     @cached_property
     def persons(self) -> dict[str, str]:
         """Person of each record; packs of images have none, since each image is its own unit."""
-        if self.holds_images:
+        if self.kind is IMAGES:
             return {}
         return {record: str(self.about(record)["person"]) for record in self.records}
+
+    @cached_property
+    def people(self) -> dict[str, tuple[str, ...]]:
+        """Persons of each record: one for a recording, every image for a pack of images."""
+        return {record: self.kind.people(self, record) for record in self.records}
+
+    def part_of_persons(self) -> dict[str, str]:
+        """Return the part (train, test) of each person or image; "" where there are none."""
+        return {
+            person: part
+            for record in self.records
+            for part in (self.kind.part(self, record),)
+            for person in self.people[record]
+        }
 
     @cached_property
     def fingerprint(self) -> str:
@@ -180,10 +191,7 @@ class Store:
 
     def digest(self, record: str) -> str:
         """Return the SHA-256 of a record's current arrays; ``about`` has the one at writing."""
-        if self.holds_images:
-            return Images(self.images(record), self.label(record), self.names(record)).digest()
-        arrays = self.signal(record), self.scale(record), self.label(record), self.bad(record)
-        return Record(*arrays).digest()
+        return self.kind.digest(self, record)
 
     def signal(self, record: str) -> NDArray[np.int16]:
         """Return the stored integers (channel, time): memory-mapped in the training layout."""

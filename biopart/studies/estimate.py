@@ -11,11 +11,11 @@ import numpy as np
 from lightning_fabric import Fabric
 
 from biopart.compute import open_fabric
+from biopart.experiment.experiment import Experiment, open_experiment
 from biopart.studies.cells import FAULTS, Board, Cell, Kind, Plan
-from biopart.train import Task, fit, predict
-from biopart.verbs import finetune as tuning
-from biopart.verbs.experiment import Experiment, open_experiment
-from biopart.verbs.pretrain import make_task
+from biopart.tasks import classify as tuning
+from biopart.train import Training, fit, predict
+from biopart.verbs.pretrain import make_training
 
 STEPS = 5
 ENOUGH_S = 2.0
@@ -56,7 +56,7 @@ def estimate(plan: Plan, say: Callable[[str], None] = lambda line: None) -> dict
 
 def _pretraining(experiment: Experiment) -> float:
     """Return the seconds of a pretraining."""
-    task, fabric = make_task(experiment, experiment.recipe.compute)
+    task, fabric = make_training(experiment, experiment.recipe.compute)
     look = 0.0
     if task.validate is not None:
         begun = time.perf_counter()
@@ -87,7 +87,7 @@ def _tuning(experiment: Experiment, plan: Plan) -> Speed:
     fabric = open_fabric(recipe.compute, lambda: experiment.encoder(recipe.finetune.position, 0))
     objective = tuning.build(experiment, source, 0)
     augment = experiment.augment(recipe.finetune.augment, "finetune.augment")
-    task = Task(objective, source, recipe.finetune, recipe.data.normalise, 0, augment=augment)
+    task = Training(objective, source, recipe.finetune, recipe.data.normalise, 0, augment=augment)
     step = step_seconds(task, fabric)
     head = source.head(256)
     begun = time.perf_counter()
@@ -97,7 +97,7 @@ def _tuning(experiment: Experiment, plan: Plan) -> Speed:
     return Speed(step, predicting, Counter(everyone.persons))
 
 
-def step_seconds(task: Task, fabric: Fabric) -> float:
+def step_seconds(task: Training, fabric: Fabric) -> float:
     """Return the seconds of a step: of the first where it is long, else of a few after it."""
     for steps in (1, STEPS):
         short = task.settings.model_copy(update={"steps": steps, "warmup_epochs": 0.0})

@@ -3,11 +3,11 @@
 from biopart.train.loop import fit
 from biopart.train.measuring import measure, predict
 from biopart.train.schedule import clip, learning_rate, parameter_groups
-from biopart.train.task import Row, Task
+from biopart.train.training import Row, Training
 
 __all__ = [
     "Row",
-    "Task",
+    "Training",
     "clip",
     "fit",
     "learning_rate",

@@ -22,7 +22,7 @@ from biopart.train.checkpoints import restore, save_checkpoint
 from biopart.train.checks import Checks, missing_windows
 from biopart.train.measuring import numbers
 from biopart.train.schedule import clip, learning_rate, parameter_groups
-from biopart.train.task import Following, Row, Task
+from biopart.train.training import Following, Row, Training
 
 CHECKPOINT_EVERY_S = 15.0
 LOG_EVERY = 10
@@ -45,7 +45,7 @@ class Progress:
 
 
 def fit(
-    task: Task,
+    task: Training,
     fabric: Fabric,
     run: Run | None = None,
     report: Callable[[Row], None] = lambda row: None,
@@ -54,7 +54,7 @@ def fit(
 
     Parameters
     ----------
-    task : Task
+    task : Training
         What to train.
     fabric : Fabric
         Device and precision.
@@ -128,7 +128,7 @@ def fit(
 
 
 def validate(
-    task: Task, progress: Progress, run: Run | None, report: Callable[[Row], None]
+    task: Training, progress: Progress, run: Run | None, report: Callable[[Row], None]
 ) -> bool:
     """Score held-out persons, keep the best weights; true = patience has run out."""
     assert task.validate is not None
@@ -157,7 +157,7 @@ def log(row: Row, progress: Progress, run: Run | None, report: Callable[[Row], N
     report(row)
 
 
-def training_row(task: Task, progress: Progress, output: StepOutput, norm: Tensor) -> Row:
+def training_row(task: Training, progress: Progress, output: StepOutput, norm: Tensor) -> Row:
     """Return the logged values of a step."""
     now = time.perf_counter()
     row: Row = {
@@ -185,7 +185,7 @@ def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
     torch.manual_seed(state)
 
 
-def make_optimiser(task: Task, device: torch.device) -> torch.optim.Optimizer:
+def make_optimiser(task: Training, device: torch.device) -> torch.optim.Optimizer:
     """Make AdamW for the task's groups of parameters, fused where the device is a GPU."""
     fused = True if device.type == "cuda" else None
     groups = parameter_groups(task)

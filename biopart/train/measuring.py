@@ -67,12 +67,15 @@ def predict(
     model: Callable[[Tensor], Tensor],
     source: Source,
     fabric: Fabric,
-    normalise: Normalisation,
+    normalise: Normalisation | None = None,
     *,
     batch: int = 256,
 ) -> NDArray[np.float32]:
-    """Return a model's output for every window of a source in order, (W, ...)."""
-    prepare = Normalise(normalise)
+    """Return a model's output for every window of a source in order, (W, ...).
+
+    Values are normalised before the model sees them; None = by the model itself, as ``Model`` does.
+    """
+    prepare = nn.Identity() if normalise is None else Normalise(normalise)
     outputs = []
     for start in range(0, len(source), batch):
         items = range(start, min(start + batch, len(source)))

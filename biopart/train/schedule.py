@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from biopart.nn import Encoder
-from biopart.train.task import Task
+from biopart.train.training import Training
 
 
-def learning_rate(task: Task, step: int) -> float:
+def learning_rate(task: Training, step: int) -> float:
     """Return the learning rate of a step: linear warm-up, then a cosine to 0.
 
     ``lr * (step + 1) / warm-up`` at first, then ``lr * (1 + cos(pi t)) / 2`` with t from 0 to 1.
@@ -22,7 +22,7 @@ def learning_rate(task: Task, step: int) -> float:
     return task.settings.lr * (1 + math.cos(math.pi * through)) / 2
 
 
-def parameter_groups(task: Task) -> list[dict[str, Any]]:
+def parameter_groups(task: Training) -> list[dict[str, Any]]:
     """Group parameters by layer and weight decay.
 
     Layers as the encoder has them, heads at the top. The learning rate of a group is
@@ -51,7 +51,7 @@ def parameter_groups(task: Task) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def clip(task: Task) -> Tensor:
+def clip(task: Training) -> Tensor:
     """Clip the norm of the gradient if the settings say so; return the norm before."""
     trained = [p for p in task.objective.parameters() if p.grad is not None]
     limit = task.settings.clip or math.inf

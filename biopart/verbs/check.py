@@ -16,6 +16,7 @@ from biopart.settings import checked
 from biopart.signals.ingest import stale_records
 from biopart.store import Store
 from biopart.store.image_card import ImageCard
+from biopart.store.kinds import IMAGES, RECORDINGS
 from biopart.store.persons import doubtful_persons
 
 LEAK_WINDOWS = 60
@@ -45,12 +46,12 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
     persons = set()
     items = bad = samples = 0
     deviations: dict[str, float] = {}
-    names = store.label_names
+    names, recordings = store.label_names, store.kind is RECORDINGS
     for record in store:
         try:
             problems += _changed(store, record)
             label, about = store.label(record), store.about(record)
-            if not store.holds_images:
+            if recordings:
                 problems += _faults(store, record)
                 deviations[record] = _deviation(store, record)
                 persons.add(str(about["person"]))
@@ -71,10 +72,9 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
         problems += doubtful_persons(store)
     problems += _outliers(deviations)
     problems += [] if raw is None else stale(store, raw)
-    kind = "image is of" if store.holds_images else "window is of"
-    problems += [f"no {kind} {name}" for name in names if labels[name] == 0]
+    problems += [f"no {store.kind.item} is of {name}" for name in names if labels[name] == 0]
     counts: dict[str, Any] = {"images": items}
-    if not store.holds_images:
+    if recordings:
         share = bad / max(samples, 1)
         counts = {"persons": len(persons), "windows": items, "bad_share": share}
     return {
@@ -89,7 +89,7 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
 def stale(store: Store, raw: Path) -> list[str]:
     """Say where a store and the raw folder that it was made of disagree, by the files' bytes."""
     card = store.attributes["card"]
-    if store.holds_images:
+    if store.kind is IMAGES:
         return stale_packs(store, checked(ImageCard, dict(card), "the store's card"), raw)
     return stale_records(store, raw)
 
@@ -172,7 +172,7 @@ def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str
         As evaluation.leak.position_leak: area under the curve and interval over persons for
         ``first``, ``last`` and ``edge``, and ``leaks``.
     """
-    if store.holds_images:
+    if store.kind is not RECORDINGS:
         raise ValueError("position leaks are measured on recordings; this store holds images")
     epoch, patch = store.epoch_samples, round(patch_s * store.sfreq_hz)
     count = epoch // patch

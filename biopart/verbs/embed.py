@@ -1,7 +1,7 @@
 """What an encoder makes of windows, recordings or images, for other tools."""
 
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,24 +9,19 @@ import numpy as np
 import torch
 import xarray as xr
 from numpy.typing import NDArray
-from torch import Tensor
 
 from biopart.compute import open_fabric
-from biopart.data import Source, open_cohort
+from biopart.data import open_cohort
+from biopart.experiment.fitting import check_fit
 from biopart.files import whole
-from biopart.grid import patchify
-from biopart.nn import Encoder, Normalise
-from biopart.nn.weights import load_encoder, load_model, load_tensors
+from biopart.nn import Model
 from biopart.recipe import ComputeSettings
 from biopart.run import Run
 from biopart.settings import checked
 from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
 from biopart.store.attributes import is_store
-from biopart.verbs.evaluate import check_fit
-from biopart.verbs.inference import windows_of
-from biopart.verbs.pretrain import stored_recipe
-from biopart.verbs.stage import staging_cards
+from biopart.verbs.stage import staging_cards, windows_of
 
 BATCH = 256
 
@@ -70,10 +65,11 @@ def embed(
         raise ValueError("a table has no room for patches; give a folder by --out")
     if table and importlib.util.find_spec("pyarrow") is None:
         raise ValueError('Parquet needs pyarrow; install it: pip install "biopart[parquet]"')
-    encode, about = encoder_of(run, device)
-    items = of_store(what, about) if is_store(what) else of_recording(what, about)
-    data = collected(items, encode, about, patches=patches)
-    data.attrs |= {"run": str(run.path), "source": what.name, "recipe": about["recipe"]}
+    settings = checked(ComputeSettings, {"device": device, "precision": "float32"}, "--device")
+    model = Model.load(run).to(open_fabric(settings).device)
+    items = of_store(what, model) if is_store(what) else of_recording(what, model)
+    data = collected(items, model, patches=patches)
+    data.attrs |= {"run": str(run.path), "source": what.name, "recipe": model.about.recipe}
     with whole(out) as beside:
         if table:
             as_table(data).to_parquet(beside, index=False)
@@ -82,75 +78,46 @@ def embed(
     return {"file": str(out), "items": data.sizes["item"], "features": data.sizes["feature"]}
 
 
-Encode = Callable[[NDArray[Any]], NDArray[np.float32]]
 Items = Iterator[tuple[NDArray[Any], dict[str, list[Any]]]]
 
 
-def encoder_of(run: Run, device: str) -> tuple[Encode, dict[str, Any]]:
-    """Return a function from stored values (B, C, *S) to tokens (B, 1 + K, D), [CLS] first."""
-    settings = checked(ComputeSettings, {"device": device, "precision": "float32"}, "--device")
-    fabric = open_fabric(settings)
-    hinted = True
-    if run.model.is_file():
-        model, about = load_model(run.model)
-        single: Any = getattr(model, "classifier", model)
-        encoder: Encoder = single.encoder
-    else:
-        origin = run.pretrained()
-        if not origin.encoder.is_file():
-            raise FileNotFoundError(f"{origin.path} has no weights yet; finish it first")
-        encoder, (_, about) = load_encoder(origin.encoder), load_tensors(origin.encoder)
-        hinted = stored_recipe(origin).pretrain.objective.uses_positions
-    encoder, prepare = encoder.to(fabric.device).eval(), Normalise(about["normalise"])
-
-    @torch.no_grad()
-    def encode(values: NDArray[Any]) -> NDArray[np.float32]:
-        patches = patchify(prepare(torch.from_numpy(values).to(fabric.device)), encoder.patch)
-        positions: Tensor | None = None
-        if not hinted and encoder.position != "none":
-            shape = (*patches.shape[:2], len(encoder.patch))
-            positions = torch.full(shape, torch.nan, device=fabric.device)
-        tokens: NDArray[np.float32] = encoder(patches, positions).float().cpu().numpy()
-        return tokens
-
-    return encode, about
-
-
-def of_store(path: Path, about: dict[str, Any]) -> Items:
+def of_store(path: Path, model: Model) -> Items:
     """Yield the items of a store with what is known of them."""
-    cohort = open_cohort(path)
-    images = cohort.holds_images
-    if not images:
-        check_fit({"prepared": {}, **about}, cohort)
-    window_s = None if images else about["encoder"]["shape"][0] / cohort.sfreq_hz
-    source: Source = cohort.source(about["channels"], window_s, keep_bad=True)
-    if source.shape != tuple(about["encoder"]["shape"]):
+    cohort, about, shape = open_cohort(path), model.about, model.encoder.shape
+    recordings = len(cohort.shape) == 1
+    if recordings:
+        check_fit(about, cohort, prepared=bool(about.prepared))
+    window_s = cohort.kind.window_s(shape[0], about.sfreq_hz)
+    source = cohort.source(about.channels, window_s, keep_bad=True)
+    if source.shape != shape:
         raise ValueError(
-            f"{path} has images of {source.shape}; the encoder takes {about['encoder']['shape']}"
+            f"{path} has {cohort.kind.items} of {source.shape}; the encoder takes {shape}"
         )
-    epoch_s = 0.0 if images else float(cohort.attributes["epoch_s"])
     records = [cohort.records[number] for number in source.record.tolist()]
     for start in range(0, len(source), BATCH):
         items = np.arange(start, min(start + BATCH, len(source)))
         batch = source.__getitems__(items)
-        told: dict[str, list[Any]] = {
-            "name" if images else "person": batch.person,
+        columns: dict[str, list[Any]] = {
+            "person" if recordings else "name": batch.person,
             "record": [records[item] for item in items.tolist()],
             "label": batch.label.tolist(),
         }
-        if not images:
-            told["onset_s"] = (source.place[items] * epoch_s).tolist()
-        yield batch.values.numpy(), told
+        if recordings:
+            columns["onset_s"] = (source.place[items] * float(about.epoch_s or 0)).tolist()
+        yield batch.values.numpy(), columns
 
 
-def of_recording(path: Path, about: dict[str, Any]) -> Items:
+def of_recording(path: Path, model: Model) -> Items:
     """Yield the windows of a recording, prepared as the run's store was."""
-    if about.get("sfreq_hz") is None or "card" not in about:
-        raise ValueError(f"{path} is no store; this run's encoder needs one, prepared by its card")
+    about = model.about
+    if about.sfreq_hz is None or about.epoch_s is None or about.card is None:
+        raise ValueError(
+            f"{path} is not a store; this run's encoder needs one, prepared by its card"
+        )
     recording, (card,) = open_recording(path), staging_cards(about)
     record = prepare_recording(recording, card)
-    epoch = round(about["epoch_s"] * card.sfreq_hz)
-    windows = windows_of(record.signal, size=about["encoder"]["shape"][0], epoch=epoch)
+    epoch = round(about.epoch_s * card.sfreq_hz)
+    windows = windows_of(record.signal, size=model.encoder.shape[0], epoch=epoch)
     for start in range(0, len(windows), BATCH):
         part = windows[start : start + BATCH].copy()
         onsets = (np.arange(start, start + len(part)) * card.epoch_s).tolist()
@@ -161,17 +128,18 @@ def of_recording(path: Path, about: dict[str, Any]) -> Items:
         )
 
 
-def collected(items: Items, encode: Encode, about: dict[str, Any], *, patches: bool) -> xr.Dataset:
+@torch.no_grad()
+def collected(items: Items, model: Model, *, patches: bool) -> xr.Dataset:
     """Encode items, and put embeddings and what is known of each side by side."""
     means, heads, tokens = [], [], []
     known: dict[str, list[Any]] = {}
-    for values, told in items:
-        found = encode(values)
+    for values, columns in items:
+        found = model.tokens(torch.from_numpy(values).to(model.device)).float().cpu().numpy()
         heads.append(found[:, 0])
         means.append(found[:, 1:].mean(1))
         if patches:
             tokens.append(found[:, 1:])
-        for key, column in told.items():
+        for key, column in columns.items():
             known.setdefault(key, []).extend(column)
     data = xr.Dataset(
         {
@@ -190,7 +158,7 @@ def collected(items: Items, encode: Encode, about: dict[str, Any], *, patches: b
             data[key].attrs["names"] = names
         else:
             data[key] = ("item", np.array(column))
-    data["label"].attrs["names"] = list(about["label_names"])
+    data["label"].attrs["names"] = list(model.about.label_names)
     return data
 
 

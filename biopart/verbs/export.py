@@ -2,19 +2,17 @@
 
 import importlib.util
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from biopart.files import whole, write_json, write_text
-from biopart.nn.encoder import Encoder
+from biopart.nn import Model
 from biopart.nn.hub import HubModel
 from biopart.nn.normalise import IMAGENET
-from biopart.nn.weights import load_tensors, save_tensors
+from biopart.nn.weights import save_tensors
 from biopart.run import Run
 
 Target = Literal["safetensors", "timm", "onnx", "hub"]
@@ -52,69 +50,64 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
     """
     if out.exists():
         raise ValueError(f"{out} is there already; give another --out or remove it")
-    tuned = (run.path / "model.safetensors").is_file()
-    tensors, about = load_tensors(run.model if tuned else run.encoder)
-    if "context" in about and to != "safetensors":
+    model = Model.load(run)
+    if model.context > 1 and to != "safetensors":
         raise ValueError(
-            f"{run.path} looks at {about['context']} windows at once, which --to {to} has no room "
+            f"{run.path} looks at {model.context} windows at once, which --to {to} has no room "
             "for; take --to safetensors, or the fine-tuning without context beside it"
         )
     with whole(out) as beside:
-        said = _write(to, tensors, about, beside)
+        extra = _write(to, model, beside)
         files = [beside] if beside.is_file() else sorted(beside.iterdir())
-    return {"files": [str(out / f.relative_to(beside)) for f in files], **said}
+    return {"files": [str(out / f.relative_to(beside)) for f in files], **extra}
 
 
-def _write(
-    to: Target, tensors: Mapping[str, Tensor], about: Mapping[str, Any], out: Path
-) -> dict[str, Any]:
+def _write(to: Target, model: Model, out: Path) -> dict[str, Any]:
     """Write an export, and return what is to be said of it."""
     if to == "timm":
-        return _to_timm(tensors, about, out)
+        return _to_timm(model, out)
     if to == "safetensors":
         out.mkdir(parents=True)
-        save_tensors(out / "model.safetensors", tensors, about)
-        write_json(out / "config.json", about)
+        model.save(out / "model.safetensors")
+        write_json(out / "config.json", {**model.about.to_json(), **model.structure})
         return {}
-    model = whole_model(tensors, about)
+    whole_model = hub_model(model)
     if to == "onnx":
-        return _to_onnx(model, out)
-    model.save_pretrained(out)
-    write_text(out / "README.md", card(about))
+        return _to_onnx(whole_model, out)
+    whole_model.save_pretrained(out)
+    write_text(out / "README.md", card(model))
     return {}
 
 
-def whole_model(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> HubModel:
-    """Build the model of a file, normalisation included."""
-    classes = about["label_names"] if "n_outputs" in about else ()
-    model = HubModel(
-        about["encoder"],
-        about["normalise"],
-        classes=classes,
-        pool=about.get("pool", "cls"),
-        channels=about["channels"],
-        sfreq_hz=about.get("sfreq_hz"),
+def hub_model(model: Model) -> HubModel:
+    """Return a model with the arguments that the hub's layout writes."""
+    made = HubModel(
+        model.encoder.arguments,
+        model.about.normalise,
+        classes=model.classes,
+        pool="cls" if model.single is None else model.single.pool,
+        channels=model.about.channels,
+        sfreq_hz=model.about.sfreq_hz,
     )
-    model.net.load_state_dict(dict(tensors))
-    return model.eval()
+    made.net.load_state_dict(model.net.state_dict())
+    return made.eval()
 
 
-def _to_timm(tensors: Mapping[str, Tensor], about: Mapping[str, Any], out: Path) -> dict[str, Any]:
+def _to_timm(model: Model, out: Path) -> dict[str, Any]:
     """Write timm's own folder: config.json and model.safetensors."""
-    encoder = about["encoder"]
+    encoder, about, classes = model.encoder.arguments, model.about, list(model.classes)
     if len(encoder["shape"]) != 2:
         raise ValueError(
             f"timm's ViT is of images; this encoder's grid is {tuple(encoder['shape'])}, so take "
             "--to safetensors, hub or onnx"
         )
-    classes = about["label_names"] if "n_outputs" in about else []
-    state = {name.removeprefix("encoder."): value for name, value in tensors.items()}
+    state = {k.removeprefix("encoder."): value for k, value in model.net.state_dict().items()}
     for kind in ("weight", "bias"):
         if classes:
             state[f"head.{kind}"] = state.pop(f"final_layer.{kind}")
-    channels, scale = encoder["channels"], 1 / 255 if about["normalise"] == "none" else 1.0
+    channels, scale = encoder["channels"], 1 / 255 if about.normalise == "none" else 1.0
     mean, deviation = IMAGENET  # of values from 0 to 1, as timm's transforms give them
-    if about["normalise"] != "imagenet":
+    if about.normalise != "imagenet":
         mean, deviation = (0.0,) * channels, (scale,) * channels
     arguments = {
         "img_size": encoder["shape"],
@@ -124,7 +117,7 @@ def _to_timm(tensors: Mapping[str, Tensor], about: Mapping[str, Any], out: Path)
         "depth": encoder["depth"],
         "num_heads": encoder["heads"],
         "pos_embed": "none" if encoder["position"] == "none" else "learn",
-        "global_pool": {"cls": "token", "mean": "avg"}[about.get("pool", "cls")],
+        "global_pool": {"cls": "token", "mean": "avg"}[model.structure.get("pool", "cls")],
         "fc_norm": False,  # the norm comes before the mean, as in ours
     }
     config = {
@@ -145,13 +138,13 @@ def _to_timm(tensors: Mapping[str, Tensor], about: Mapping[str, Any], out: Path)
             "classifier": "head",
             "license": None,
         },
-        "biopart": dict(about),
+        "biopart": {**about.to_json(), **model.structure},
     }
     out.mkdir(parents=True)
-    save_tensors(out / "model.safetensors", state, about)
+    save_tensors(out / "model.safetensors", state, config["biopart"])
     write_json(out / "config.json", config)
     note = []
-    if about["normalise"] == "window":
+    if about.normalise == "window":
         note = ["each image was normalised by its own mean and deviation, which timm does not do"]
     return {"notes": note}
 
@@ -165,7 +158,7 @@ def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
         )
     import onnxruntime
 
-    encoder = cast(Encoder, model.net.encoder if model.classes else model.net)
+    encoder = model.encoder
     shape = (encoder.channels, *encoder.shape)
     generator = torch.Generator().manual_seed(0)
     values = 40 * torch.randn(2, *shape, generator=generator)
@@ -199,37 +192,33 @@ def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
     return {"difference": difference}
 
 
-def card(about: Mapping[str, Any]) -> str:
+def card(model: Model) -> str:
     """Write a model card: what it was trained on, what it takes and gives."""
-    encoder = about["encoder"]
+    about, encoder, classes = model.about, model.encoder.arguments, model.classes
     shape = (encoder["channels"], *encoder["shape"])
-    classes = about["label_names"] if "n_outputs" in about else []
     gives = f"logits of {', '.join(classes)}" if classes else "tokens, [CLS] first"
-    rate = f" at {about['sfreq_hz']:g} Hz" if about.get("sfreq_hz") else ""
+    rate = f" at {about.sfreq_hz:g} Hz" if about.sfreq_hz else ""
     simulated = "\n**Trained on simulated recordings: for trying the software only.**\n"
     return f"""---
 library_name: biopart
 tags: [self-supervised-learning, vision-transformer]
 ---
 
-# {about["recipe"]}
-{simulated if about["simulated"] else ""}
+# {about.recipe}
+{simulated if about.simulated else ""}
 {_ABOUT_US}
 
 - takes values (batch, {", ".join(map(str, shape))}){rate}, channels
-  {", ".join(about["channels"])}; normalises by itself ({about["normalise"]})
+  {", ".join(about.channels)}; normalises by itself ({about.normalise})
 - gives {gives}
 - {encoder["depth"]} blocks of width {encoder["dim"]}, patches of {encoder["patch"]}
-- {len(about["seen"])} persons or images were seen in training; config.json of
-  `biopart export --to safetensors` names them
+- {about.seen.count} {about.kind.units} were seen in training; `biopart evaluate` refuses them
 
 ```python
-from biopart.nn.encoder import Encoder
 from biopart.nn.hub import HubModel
-from biopart.nn import Encoder
 
 model = HubModel.from_pretrained("FOLDER")
 ```
 
-How the data were prepared: `{json.dumps(about["prepared"])}`
+How the data were prepared: `{json.dumps(about.prepared)}`
 """

@@ -73,19 +73,7 @@ def store_info(store: Store) -> dict[str, Any]:
     about = {"store": str(store.path), **{key: card[key] for key in ("title", "licence")}}
     about |= {"card": card["name"], "simulated": store.attributes.get("simulated", False)}
     about |= {"records": len(store), "channels": list(store.channels)}
-    if store.holds_images:
-        parts: Counter[str] = Counter()
-        for record in store:
-            parts[store.about(record)["part"]] += len(store.label(record))
-        return {**about, "size": list(store.shape), "parts": dict(parts), "images": dict(labels)}
-    return {
-        **about,
-        "persons": len(set(store.persons.values())),
-        "hours": sum(store.length(record) for record in store) / store.sfreq_hz / 3600,
-        "sfreq_hz": store.sfreq_hz,
-        "epoch_s": store.attributes["epoch_s"],
-        "windows": dict(labels),
-    }
+    return {**about, **store.kind.describe(store, labels)}
 
 
 def run_info(run: Run) -> dict[str, Any]:

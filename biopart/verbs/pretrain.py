@@ -1,23 +1,21 @@
 """Pretrain an encoder by a recipe's objective."""
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 from lightning_fabric import Fabric
 from torch import nn
 
 from biopart.compute import compiled, describe, open_fabric, settle
+from biopart.experiment import Experiment, build_objective, open_experiment, stored_recipe
 from biopart.files import flat, write_json, write_text
-from biopart.nn import Encoder
-from biopart.nn.weights import load_encoder, load_tensors, save_encoder, save_tensors
-from biopart.objectives import PRETRAINING, Part
-from biopart.recipe import ComputeSettings, Objective, Recipe, as_recipe, resolve
+from biopart.nn import Encoder, Model
+from biopart.nn.weights import save_tensors
+from biopart.recipe import ComputeSettings, Recipe, as_recipe
 from biopart.run import Run, find_run, new_run, one_process, origins
-from biopart.settings import read_yaml
-from biopart.train import Row, Task, fit, measure
-from biopart.verbs.experiment import Experiment, open_experiment
+from biopart.train import Row, Training, fit, measure
 
 
 def pretrain(
@@ -53,12 +51,12 @@ def pretrain(
         short = recipe.pretrain.model_copy(update={"steps": 1, "validation_windows": 8})
         recipe = recipe.model_copy(update={"pretrain": short})
     experiment = open_experiment(recipe)
-    task, fabric = make_task(experiment, recipe.compute)
+    training, fabric = make_training(experiment, recipe.compute)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(Path(folder)) if dry_run else new_run(recipe.name, out, latest=latest)
-        write_json(run.path / "provenance.json", provenance(experiment, task, fabric))
+        write_json(run.path / "provenance.json", provenance(experiment, training, fabric))
         write_text(run.path / "recipe.yaml", recipe.to_yaml())
-        train(experiment, task, fabric, run, report=report)
+        train(experiment, training, fabric, run, report=report)
     return run
 
 
@@ -98,8 +96,8 @@ def resume(
             f"{experiment.cohort.path} has changed since {run.path} was begun; start a new run"
         )
     compute = experiment.recipe.compute.model_copy(update=before["chosen"])
-    task, fabric = make_task(experiment, compute)
-    train(experiment, task, fabric, run, report=report)
+    training, fabric = make_training(experiment, compute)
+    train(experiment, training, fabric, run, report=report)
     return run
 
 
@@ -112,40 +110,21 @@ def refuse_changes(run: Run, recipe: Recipe, before: Mapping[str, Any]) -> None:
     keys = [key for key in {**then, **now} if now.get(key) != then.get(key)]
     changed = [k for k in keys if k != "data.store" and not k.startswith(("compute.", "name"))]
     if changed:
-        told = [f"{key} is {now.get(key)}, was {then.get(key)}" for key in changed]
+        differing = [f"{key} is {now.get(key)}, was {then.get(key)}" for key in changed]
         raise ValueError(
-            f"the recipe of {run.path} is not the one that it was begun by: {'; '.join(told)}; "
-            "give that one, or start a new run"
+            f"the recipe of {run.path} is not the one that it was begun by: "
+            f"{'; '.join(differing)}; give that one, or start a new run"
         )
 
 
-def stored_recipe(
-    run: Run,
-    changes: Sequence[str] = (),
-    store: Path | None = None,
-    *,
-    kind: Literal["pretraining", "detection"] = "pretraining",
-) -> Recipe:
-    """Load the recipe of a run, with changes, and with the store where it lies now.
-
-    Raises ValueError where the run is of another kind.
-    """
-    if run.kind != kind:
-        raise ValueError(f"{run.path} is a {run.kind}; this needs a {kind}")
-    values = read_yaml(run.path / "recipe.yaml")
-    if store is not None:
-        values.setdefault("data", {})["store"] = str(store)
-    return resolve(values, changes, f"recipe of {run.path}")
-
-
-def make_task(experiment: Experiment, compute: ComputeSettings) -> tuple[Task, Fabric]:
+def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Training, Fabric]:
     """Build all that a pretraining needs; what is wrong is found before a folder is made."""
     recipe = experiment.recipe
     objective = build(experiment)
     source = experiment.source(experiment.split.pretrain)
     fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
     compiled(cast(Encoder, objective.encoder), compute)
-    task = Task(
+    training = Training(
         objective,
         settle(source, compute, fabric),
         recipe.pretrain,
@@ -154,12 +133,12 @@ def make_task(experiment: Experiment, compute: ComputeSettings) -> tuple[Task, F
         validate=held_out(experiment, objective, fabric),
         augment=experiment.augment(recipe.pretrain.augment, "pretrain.augment"),
     )
-    return task, fabric
+    return training, fabric
 
 
 def train(
     experiment: Experiment,
-    task: Task,
+    training: Training,
     fabric: Fabric,
     run: Run,
     *,
@@ -167,29 +146,25 @@ def train(
 ) -> None:
     """Train in a run folder, from its checkpoint if there is one, and write the weights."""
     with one_process(run):
-        _train(experiment, task, fabric, run, report=report)
+        _train(experiment, training, fabric, run, report=report)
 
 
 def _train(
     experiment: Experiment,
-    task: Task,
+    training: Training,
     fabric: Fabric,
     run: Run,
     *,
     report: Callable[[Row], None],
 ) -> None:
-    fit(task, fabric, run, report)
-    about = experiment.about(experiment.met(experiment.split.pretrain))
-    state = task.objective.state_dict()
-    save_encoder(run.encoder, cast(Encoder, task.objective.encoder), about)
+    fit(training, fabric, run, report)
+    told = experiment.recipe.pretrain.objective.uses_positions
+    seen = experiment.seen(experiment.split.pretrain)
+    model = Model(cast(Encoder, training.objective.encoder), experiment.about(seen, positions=told))
+    model.save(run.encoder)
+    state = training.objective.state_dict()
     heads = {name: value for name, value in state.items() if not name.startswith("encoder.")}
-    save_tensors(run.path / "objective.safetensors", heads, about)
-
-
-def build_objective(encoder: Encoder, settings: Objective) -> nn.Module:
-    """Build the objective that settings belong to, on an encoder."""
-    objective: nn.Module = PRETRAINING[type(settings)](encoder, settings)
-    return objective
+    save_tensors(run.path / "objective.safetensors", heads, model.about.to_json())
 
 
 def build(experiment: Experiment) -> nn.Module:
@@ -197,37 +172,6 @@ def build(experiment: Experiment) -> nn.Module:
     recipe = experiment.recipe
     encoder = experiment.encoder(recipe.encoder.position, recipe.seed)
     return build_objective(encoder, recipe.pretrain.objective)
-
-
-def load_objective(run: Run) -> nn.Module:
-    """Load the objective of a finished run, heads and all, on the CPU and in evaluation mode.
-
-    Raises FileNotFoundError where the run has no weights yet.
-    """
-    origin = run.pretrained()
-    heads, _ = load_tensors(origin.path / "objective.safetensors")
-    encoder = load_encoder(origin.encoder)
-    objective = build_objective(encoder, stored_recipe(origin).pretrain.objective)
-    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
-    objective.load_state_dict(state | heads)
-    return objective.eval()
-
-
-def load_part(run: Run, why: str) -> Part:
-    """Load the objective of a finished run by PART; ``why`` says what of it is needed.
-
-    Raises ValueError where the run was pretrained by another objective, FileNotFoundError where it
-    has no weights yet.
-    """
-    origin = run.pretrained()
-    name = stored_recipe(origin).pretrain.objective.name
-    if name != "part":
-        raise ValueError(
-            f"{origin.path} was pretrained by {name}, which predicts no relations; {why}"
-        )
-    part = load_objective(origin)
-    assert isinstance(part, Part)
-    return part
 
 
 def held_out(
@@ -247,23 +191,24 @@ def count(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def provenance(experiment: Experiment, task: Task, fabric: Fabric) -> dict[str, Any]:
+def provenance(experiment: Experiment, training: Training, fabric: Fabric) -> dict[str, Any]:
     """Return what a reader needs to believe a run, and a resume to go on as before."""
     split = experiment.split
     return {
         **origins(),
-        "chosen": describe(fabric, task.source),
-        "seed": task.seed,
-        "steps": task.steps,
-        "windows": len(task.source),
-        "parameters": count(task.objective),
-        "encoder_parameters": count(cast(nn.Module, task.objective.encoder)),
+        "chosen": describe(fabric, training.source),
+        "seed": training.seed,
+        "steps": training.steps,
+        "windows": len(training.source),
+        "parameters": count(training.objective),
+        "encoder_parameters": count(cast(nn.Module, training.objective.encoder)),
         "recipe": experiment.recipe.model_dump(mode="json"),
         "store": str(experiment.cohort.path),
         "store_sha256": experiment.cohort.fingerprint,
         "simulated": experiment.simulated,
         "notes": experiment.notes,
-        **experiment.met(split.pretrain).about(),
+        "dataset": experiment.cohort.attributes["card"].get("name", ""),
+        **experiment.cohort.kind.named("seen", sorted(split.pretrain)),
         "validation": sorted(split.validation),
         "test": sorted(split.test),
     }

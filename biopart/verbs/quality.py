@@ -13,13 +13,13 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from biopart.codes import MISSING
+from biopart.experiment import load_part, stored_recipe
 from biopart.grid import grid_boxes, place, spread
 from biopart.grid.boxes import Boxes
 from biopart.nn import Normalise
 from biopart.objectives import Part
 from biopart.run import Run
 from biopart.store import Card, Record
-from biopart.verbs.pretrain import load_part, stored_recipe
 
 BATCH = 64
 

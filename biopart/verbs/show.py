@@ -11,12 +11,12 @@ from scipy.stats import spearmanr
 from torch import Tensor
 
 from biopart.data import Source
+from biopart.experiment.experiment import Experiment, open_experiment
+from biopart.experiment.stored import load_part, stored_recipe
 from biopart.grid import Boxes, asymmetry, cut, log_scale, place, spread, translation
 from biopart.nn import Normalise
 from biopart.objectives import Part
 from biopart.run import Run
-from biopart.verbs.experiment import Experiment, open_experiment
-from biopart.verbs.pretrain import load_part, stored_recipe
 
 View = Literal["reconstruction", "uncertainty", "symmetry", "scale"]
 VIEWS: tuple[View, ...] = get_args(View)

@@ -7,10 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 import xarray as xr
+from numpy.typing import NDArray
 from scipy.special import softmax
-from torch import nn
 
+from biopart.codes import MISSING
+from biopart.data.windows import offsets
+from biopart.nn import About, Model
+from biopart.nn.sequence import SequenceClassifier
 from biopart.settings import checked
 from biopart.signals.montage import montage
 from biopart.signals.prepare import prepare_recording
@@ -18,17 +23,17 @@ from biopart.signals.readers import open_recording
 from biopart.signals.readers.in_memory import recording_of_array
 from biopart.signals.recording import Recording
 from biopart.store import Card, Record
-from biopart.verbs.inference import logits_of
 
 Channels = Mapping[str, str | Sequence[str]]
 MOST_COMBINATIONS = 64
+BATCH = 128  # windows at a time
 BAD_SHARE = 0.5
 """Share of an epoch above which it is bad: the AASM manual scores an epoch by its larger part."""
 
 
 def stage_night(
     night: Any,
-    model: nn.Module,
+    model: Model,
     *,
     channels: Channels | None = None,
     unit: str | None = None,
@@ -44,7 +49,7 @@ def stage_night(
         (channels, samples) with ``unit`` and ``sfreq``, its rows in the model's channels; an xarray
         of dimensions (channel, time) whose coordinate ``channel`` names them, with the attributes
         ``units`` and ``sfreq_hz`` or the arguments.
-    model : nn.Module
+    model : Model
         As ``biopart.load`` gives it.
     channels : mapping, optional
         The model's channel -> what to take for it, ``{"EEG": "C4-A1"}``; of several,
@@ -66,8 +71,7 @@ def stage_night(
     ValueError
         If channels cannot be had, the night is shorter than an epoch, or the model cannot stage.
     """
-    about = describe_model(model)
-    recording = opened(night, about, unit=unit, sfreq=sfreq)
+    recording = opened(night, stager(model), unit=unit, sfreq=sfreq)
     return stage(recording, model, channels, bad_share=bad_share).dataset
 
 
@@ -92,14 +96,13 @@ class Staged:
 
 def stage(
     recording: Recording,
-    model: nn.Module,
+    model: Model,
     channels: Channels | None = None,
     *,
     bad_share: float = BAD_SHARE,
 ) -> Staged:
     """Stage a recording; arguments and errors as of ``stage_night``."""
-    about = describe_model(model)
-    cards = staging_cards(about, channels)
+    cards = staging_cards(stager(model), channels)
     _check_channels(recording, cards)
     parts = [
         stage_record(prepare_recording(recording, card), card, model, bad_share=bad_share)
@@ -114,8 +117,8 @@ def stage(
         touched = np.stack([part.dataset["bad"].values for part in parts])
         dataset["bad"] = ("epoch", touched.all(0))
         for key in ("montage", "warnings", "left_out"):
-            told = [line for part in parts for line in part.dataset.attrs[key]]
-            dataset.attrs[key] = list(dict.fromkeys(told))
+            lines = [line for part in parts for line in part.dataset.attrs[key]]
+            dataset.attrs[key] = list(dict.fromkeys(lines))
     dataset.attrs["averaged"] = len(parts)
     dataset.attrs["source"] = recording.path.name
     dataset.attrs["start"] = "" if recording.start is None else recording.start.isoformat()
@@ -137,17 +140,17 @@ def _check_channels(recording: Recording, cards: Sequence[Card]) -> None:
 
 
 def stage_record(
-    record: Record, card: Card, model: nn.Module, *, bad_share: float = BAD_SHARE
+    record: Record, card: Card, model: Model, *, bad_share: float = BAD_SHARE
 ) -> Staged:
     """Stage a night that was prepared by a card; its source and start are not known."""
-    about = describe_model(model)
-    logits = logits_of(model, about, record)
-    epoch = round(about["epoch_s"] * card.sfreq_hz)
+    about = stager(model)
+    epoch = round(card.epoch_s * card.sfreq_hz)
+    logits = logits_of(model, windows_of(record.signal, size=model.encoder.shape[0], epoch=epoch))
     marked = np.zeros(len(logits) * epoch, dtype=bool)
     for start, stop in record.bad.reshape(-1, 2).tolist():
         marked[start:stop] = True
     bad = marked.reshape(len(logits), epoch).mean(axis=1) > bad_share
-    probability = softmax(logits / about.get("temperature", 1.0), axis=1)
+    probability = softmax(logits / about.temperature, axis=1)
     dataset = xr.Dataset(
         {
             "probability": (("epoch", "class"), probability.astype(np.float32)),
@@ -155,42 +158,83 @@ def stage_record(
             "onset_s": ("epoch", np.arange(len(logits)) * card.epoch_s),
             "bad": ("epoch", bad),
         },
-        coords={"class": list(about["label_names"])},
+        coords={"class": list(about.label_names)},
         attrs={
             "source": "",
             "start": "",
             "epoch_s": card.epoch_s,
             "bad_share": bad_share,
-            "temperature": about.get("temperature", 1.0),
+            "temperature": about.temperature,
             "averaged": 1,
             **{key: record.attributes.get(key, []) for key in ("montage", "warnings", "left_out")},
-            "simulated_model": bool(about["simulated"]),
+            "simulated_model": about.simulated,
         },
     )
     return Staged(dataset, record, card)
 
 
-def describe_model(model: nn.Module) -> dict[str, Any]:
+def windows_of(signal: NDArray[np.int16], *, size: int, epoch: int) -> NDArray[np.int16]:
+    """Cut a window in the middle of each epoch, (C, T) -> (epoch, C, size).
+
+    What lies beyond the recording is -32768. The windows are a view of the signal, not to be
+    written to, where none is longer than an epoch.
+
+    Examples
+    --------
+    >>> windows_of(np.arange(6, dtype=np.int16)[None], size=4, epoch=3)[:, 0].tolist()
+    [[-32768, 0, 1, 2], [2, 3, 4, 5]]
+    """
+    count = signal.shape[1] // epoch
+    room = max(0, (size - epoch + 1) // 2)
+    if room:
+        signal = np.pad(signal, ((0, 0), (room, room)), constant_values=MISSING)
+    first = room + (epoch - size) // 2
+    windows = np.lib.stride_tricks.sliding_window_view(signal, size, axis=1)
+    cut: NDArray[np.int16] = windows[:, first::epoch][:, :count].transpose(1, 0, 2)
+    return cut
+
+
+@torch.no_grad()
+def logits_of(model: Model, windows: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return the logits (epoch, classes) of the windows (epoch, C, size) of a night in order."""
+    net, single = model.net, model.single
+    assert single is not None
+    parts = []
+    for start in range(0, len(windows), BATCH):
+        values = torch.from_numpy(windows[start : start + BATCH].copy()).to(model.device)
+        values = model.normalise(values)
+        parts.append((single if model.context == 1 else single.embed)(values).float())
+    logits = torch.cat(parts)
+    if isinstance(net, SequenceClassifier):
+        rows = torch.arange(len(windows))[:, None] + torch.from_numpy(offsets(net.context))
+        present = (rows >= 0) & (rows < len(windows))
+        logits = net.classify(logits, rows.clamp(0, len(windows) - 1), present)
+    found: NDArray[np.float32] = logits.cpu().numpy()
+    return found
+
+
+def stager(model: Any) -> About:
     """Return what a model was trained on; ValueError where it cannot stage recordings."""
-    about: Any = getattr(model, "about", None)
-    if not isinstance(about, dict):
+    if not isinstance(model, Model):
         raise ValueError("the model says nothing of its training; load it by biopart.load(RUN)")
-    if about.get("sfreq_hz") is None:
+    if model.about.sfreq_hz is None:
         raise ValueError("the model is of images; stage needs one of recordings")
-    if "card" not in about:
+    if model.about.card is None:
         raise ValueError(
             "the model does not know how its recordings were prepared; fine-tune it again with "
             "this version"
         )
-    return about
+    if model.single is None:
+        raise ValueError("these weights are an encoder's, which has no classes; fine-tune it")
+    return model.about
 
 
-def staging_cards(about: Mapping[str, Any], channels: Channels | None = None) -> list[Card]:
+def staging_cards(about: About, channels: Channels | None = None) -> list[Card]:
     """Return the cards that prepare a night as the model's were, without labels.
 
     Parameters
     ----------
-    about : mapping
+    about : About
         Of the model.
     channels : mapping, optional
         The model's channel -> what to take for it; a card for each combination where several are
@@ -205,11 +249,11 @@ def staging_cards(about: Mapping[str, Any], channels: Channels | None = None) ->
         name: [source] if isinstance(source, str) else list(source)
         for name, source in (channels or {}).items()
     }
-    strange = [name for name in chosen if name not in about["channels"]]
+    strange = [name for name in chosen if name not in about.channels]
     if strange:
         raise ValueError(
             f"the model has no channel {', '.join(strange)}; it was trained on "
-            f"{', '.join(about['channels'])}"
+            f"{', '.join(about.channels)}"
         )
     combinations = list(product(*chosen.values()))
     if len(combinations) > MOST_COMBINATIONS:
@@ -217,7 +261,8 @@ def staging_cards(about: Mapping[str, Any], channels: Channels | None = None) ->
             f"the channels given make {len(combinations)} combinations to average; give at most "
             f"{MOST_COMBINATIONS}"
         )
-    given = dict(about["card"]) | {"labels": {"kind": "none"}, "channels": list(about["channels"])}
+    given = dict(about.card or {})
+    given |= {"labels": {"kind": "none"}, "channels": list(about.channels)}
     cards = []
     for sources in combinations:
         named = dict(given.get("sources", {})) | dict(zip(chosen, sources, strict=True))
@@ -225,9 +270,7 @@ def staging_cards(about: Mapping[str, Any], channels: Channels | None = None) ->
     return cards
 
 
-def opened(
-    night: Any, about: Mapping[str, Any], *, unit: str | None, sfreq: float | None
-) -> Recording:
+def opened(night: Any, about: About, *, unit: str | None, sfreq: float | None) -> Recording:
     """Open a night of any kind as a recording."""
     if isinstance(night, Recording):
         return night
@@ -237,7 +280,7 @@ def opened(
         from biopart.signals.readers.mne_formats import recording_of_raw
 
         return recording_of_raw(night)
-    names = list(about["channels"])
+    names = list(about.channels)
     if isinstance(night, xr.DataArray):
         unit, sfreq = unit or night.attrs.get("units"), sfreq or night.attrs.get("sfreq_hz")
         if "channel" in night.coords:

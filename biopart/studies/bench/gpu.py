@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from biopart.compute import compiled, open_fabric
 from biopart.data import Batch
+from biopart.experiment.stored import build_objective
 from biopart.grid import patchify
 from biopart.nn import Encoder, build_encoder
 from biopart.recipe import ComputeSettings, PartSettings, PretrainSettings
 from biopart.settings import checked
-from biopart.train import Task, fit
-from biopart.verbs.pretrain import build_objective
+from biopart.train import Training, fit
 
 Say = Callable[[str], None]
 WINDOW = ("windows", (3000,), (100,), 6)
@@ -158,7 +158,7 @@ def measure_size(
     compiled(encoder, compute)
     source = Drawn(size, 4 * size.batch, fabric.device)
     optimisation = PretrainSettings(steps=steps, batch=size.batch, warmup_epochs=0)
-    task = Task(objective, source, optimisation, "window", 0)
+    task = Training(objective, source, optimisation, "window", 0)
     fit(task, fabric)  # warms up, and compiles
     if fabric.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(fabric.device)

@@ -12,8 +12,9 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image
 
-from biopart.compute import ResidentImages
 from biopart.data import ImageSource, Sampler, open_cohort
+from biopart.data.images import ResidentImages
+from biopart.experiment.stored import build_objective
 from biopart.images.folders import SHARE, FolderPart, find_folders
 from biopart.nn import ViT
 from biopart.objectives import Part
@@ -22,7 +23,6 @@ from biopart.store import Images, create_store, write_record
 from biopart.store.image_card import ImageCard
 from biopart.studies.bench.objectives import bare_step, inputs_of, random_batch, step
 from biopart.studies.bench.turns import in_turns, limited
-from biopart.verbs.pretrain import build_objective
 
 Say = Callable[[str], None]
 BATCH = 256

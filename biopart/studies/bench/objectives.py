@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from biopart.data import Batch
+from biopart.experiment.stored import build_objective
 from biopart.grid import patchify
 from biopart.nn import ViT
 from biopart.recipe import DropPosSettings, MaeSettings, Mp3Settings, Objective, PartSettings
 from biopart.studies.bench.turns import Timing, in_turns
-from biopart.verbs.pretrain import build_objective
 
 Inputs = tuple[Any, ...]
 

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from biopart import figures
+from biopart.experiment.experiment import open_experiment
+from biopart.experiment.stored import stored_recipe
 from biopart.files import read_json, write_json, write_text
 from biopart.recipe import Recipe, as_recipe
 from biopart.run import Run, origins
@@ -16,8 +18,6 @@ from biopart.studies.curve.plan import plan_curve
 from biopart.studies.curve.table import Curve, Finished, rows, write_csv
 from biopart.studies.curve.verdict import verdict
 from biopart.studies.work import Crew, carry_out, outlook, sharing
-from biopart.verbs.experiment import open_experiment
-from biopart.verbs.pretrain import stored_recipe
 
 # What may differ between two calls into one folder: how much is done, and on which machine.
 FREE: dict[str, Any] = {"compute": True, "seed": True, "data": {"store"}}

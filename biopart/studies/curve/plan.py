@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 from pydantic import TypeAdapter
 
+from biopart.experiment.classes import check_test, class_holders, who_has_it
+from biopart.experiment.experiment import Experiment
 from biopart.recipe import Method, Objective, PartSettings, Recipe
 from biopart.studies.cells import Plan, Variant
 from biopart.studies.curve.words import WORDS
-from biopart.verbs.classes import check_test, class_holders, who_has_it
-from biopart.verbs.experiment import Experiment
 
 
 def plan_curve(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]:
@@ -23,7 +23,7 @@ def plan_curve(recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]
     ValueError
         If the test persons have fewer than two classes, or ``curve.unit`` is not the store's.
     """
-    unit = "per_class" if experiment.cohort.holds_images else "person"
+    unit = "per_class" if experiment.cohort.kind.one_label else "person"
     if recipe.curve.unit != unit:
         raise ValueError(
             f"curve.unit is {recipe.curve.unit}; of the store {experiment.cohort.path} sizes count "
@@ -58,7 +58,7 @@ def variants_of(recipe: Recipe) -> tuple[Variant, ...]:
 def baselines_of(recipe: Recipe, experiment: Experiment) -> tuple[Variant, ...]:
     """Return what is fitted without training a network."""
     without = Variant("band-powers", recipe, "band_powers")
-    if experiment.cohort.holds_images:
+    if experiment.cohort.kind.one_label:
         without = Variant("pixels", recipe, "pixels")
     return Variant("untrained", recipe, "untrained_mean"), without
 

@@ -16,14 +16,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biopart import figures, pages
+from biopart.experiment.experiment import Experiment, open_experiment
+from biopart.experiment.stored import load_objective, stored_recipe
 from biopart.files import write_text
 from biopart.grid import place
 from biopart.nn import Normalise
+from biopart.nn.model import load
 from biopart.objectives import Part
 from biopart.run import Run
-from biopart.verbs.evaluate import load
-from biopart.verbs.experiment import Experiment, open_experiment
-from biopart.verbs.pretrain import load_objective, stored_recipe
 
 BANNER = "Simulated nights: no number on this page is a result"
 WINDOWS = 200

@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import uvicorn
 
+from biopart.nn.model import load
 from biopart.run import Run
 from biopart.studies.serve.app import LOCAL, make_app
 from biopart.studies.serve.jobs import Jobs
-from biopart.verbs.evaluate import load
-from biopart.verbs.stage import describe_model
+from biopart.verbs.stage import stager
 
 
 def serve(
@@ -51,7 +51,7 @@ def serve(
             f"{host} lets other machines in; give --token SECRET, or leave --host away to serve "
             "this machine alone"
         )
-    describe_model(load(run))
+    stager(load(run))
     with bound(host, port) as listening:  # so that the address that is told is ours
         jobs = Jobs(run, keep_s=60.0 * keep_min)
         hosts = LOCAL if local else ("*",)

@@ -94,7 +94,7 @@ def run_show(
         simulated=look.experiment.simulated,
         title=look.experiment.recipe.name,
         run=look.run.path,
-        kind="images" if look.experiment.cohort.holds_images else "windows",
+        kind=look.experiment.cohort.kind.items,
         said=said,
         names=NAMES,
         sections=sections,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from biopart.evaluation.paired import student_interval
-from biopart.nn.weights import load_tensors
+from biopart.nn import Model
 from biopart.run import Run
 from biopart.signals.artefacts import KINDS, with_artefacts
 from biopart.signals.montage import montage
@@ -17,7 +17,7 @@ from biopart.signals.prepare import prepare_recording
 from biopart.signals.readers import open_recording
 from biopart.signals.recording import Recording
 from biopart.store import Card
-from biopart.store.persons import Met
+from biopart.store.seen import Seen
 from biopart.studies.stage.nights import recordings_of
 from biopart.studies.stage.summary import person_of
 from biopart.verbs.quality import Quality, open_quality
@@ -59,15 +59,15 @@ def check_artefacts(
     Raises
     ------
     ValueError
-        If there are fewer than two nights of persons whom the run has not met.
+        If there are fewer than two nights of persons whom the run has not seen.
     """
     quality = open_quality(run)
-    _, about = load_tensors(run.pretrained().encoder)
+    about = Model.load(run.pretrained()).about
     (card,) = staging_cards(about)
-    paths = unmet(recordings_of(nights, about["card"]["recordings"]), card, Met.of(about))
+    paths = unseen(recordings_of(nights, card.recordings), card, about.seen)
     if len(paths) < 2:
         raise ValueError(
-            f"{nights} holds {len(paths)} nights of persons whom the run has not met; an interval "
+            f"{nights} holds {len(paths)} nights of persons whom the run has not seen; an interval "
             "over nights needs two or more"
         )
     areas: dict[str, dict[str, list[float]]] = {
@@ -91,12 +91,10 @@ def check_artefacts(
     }
 
 
-def unmet(paths: Sequence[Path], card: Card, met: Met) -> list[Path]:
-    """Leave out recordings of persons that were met, by the card's rule for persons."""
+def unseen(paths: Sequence[Path], card: Card, seen: Seen) -> list[Path]:
+    """Leave out recordings of persons that were seen, by the card's rule for persons."""
     persons = {path: person_of(card, path.stem) for path in paths}
-    return [
-        path for path, who in persons.items() if who is None or not met.among(met.dataset, [who])
-    ]
+    return [path for path, who in persons.items() if who is None or not seen.knows(card.name, who)]
 
 
 def _areas(

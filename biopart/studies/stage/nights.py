@@ -11,27 +11,28 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from biopart.data import open_cohort
+from biopart.experiment.fitting import check_fit
 from biopart.files import read_json
+from biopart.nn import Model
+from biopart.nn.model import load
 from biopart.run import Run
 from biopart.signals.readers import open_recording
 from biopart.store import Record
 from biopart.store.attributes import is_store
-from biopart.store.persons import Met
+from biopart.store.seen import Seen
 from biopart.studies.stage.files import write_files
 from biopart.studies.stage.page import write_night
 from biopart.studies.stage.summary import expert, model_of, seen_before, summary
-from biopart.verbs.evaluate import check_fit, load
 from biopart.verbs.quality import Quality, open_quality
 from biopart.verbs.stage import (
     BAD_SHARE,
     Channels,
     Staged,
-    describe_model,
     stage,
     stage_record,
+    stager,
     staging_cards,
 )
 
@@ -121,8 +122,8 @@ def stage_nights(
         If the only night cannot be staged.
     """
     model = load(run)
-    about = describe_model(model)
-    told = model_of(run, about)
+    about = stager(model)
+    origin = model_of(run, about)
     seconds = open_quality(run) if wishes.quality else None
     nights = _nights(night, model, wishes)
     results = []
@@ -132,7 +133,7 @@ def stage_nights(
         try:
             found = open_night()
             results.append(
-                _written(found, folder, wishes, met=Met.of(about), model=told, seconds=seconds)
+                _written(found, folder, wishes, seen=about.seen, model=origin, seconds=seconds)
             )
         except (ValueError, OSError) as error:
             if len(nights) == 1:
@@ -146,7 +147,7 @@ def stage_nights(
 Named = tuple[str, Callable[[], Found]]
 
 
-def _nights(night: Path, model: nn.Module, wishes: Wishes) -> list[Named]:
+def _nights(night: Path, model: Model, wishes: Wishes) -> list[Named]:
     """Return the name of every night, and what stages it."""
     if is_store(night):
         if wishes.channels or wishes.truth is not None or any(wishes.lights):
@@ -155,7 +156,7 @@ def _nights(night: Path, model: nn.Module, wishes: Wishes) -> list[Named]:
                 "--lights away"
             )
         return list(of_store(night, model, wishes))
-    paths = recordings_of(night, describe_model(model)["card"]["recordings"])
+    paths = recordings_of(night, (stager(model).card or {})["recordings"])
     stems = Counter(path.stem for path in paths)
     return [
         (path.stem if stems[path.stem] == 1 else path.name, partial(of_file, path, model, wishes))
@@ -168,7 +169,7 @@ def _written(
     folder: Path,
     wishes: Wishes,
     *,
-    met: Met,
+    seen: Seen,
     model: Mapping[str, Any],
     seconds: Quality | None,
 ) -> dict[str, Any]:
@@ -176,7 +177,7 @@ def _written(
     staged = found.staged
     told = summary(staged, found.known, wishes.lights, model)
     told |= {"source_sha256": found.source_sha256}
-    told["warnings"] += seen_before(Path(told["source"]).stem, staged, met)
+    told["warnings"] += seen_before(Path(told["source"]).stem, staged, model["dataset"], seen)
     track = None if seconds is None else seconds.track(staged.record, staged.card)
     make_room(folder, told, clear=wishes.clear)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -251,14 +252,14 @@ def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
     return sorted(found)
 
 
-def of_file(path: Path, model: nn.Module, wishes: Wishes) -> Found:
+def of_file(path: Path, model: Model, wishes: Wishes) -> Found:
     """Stage a recording, with an expert's stages where there are some."""
-    about = describe_model(model)
+    about = stager(model)
     recording = open_recording(path, staging_cards(about)[0].table)
     staged = stage(recording, model, wishes.channels, bad_share=wishes.bad_share)
     known = None
     if wishes.truth is not None:
-        known, said = expert(wishes.truth, recording, about["card"], staged, codes=wishes.codes)
+        known, said = expert(wishes.truth, recording, about.card or {}, staged, codes=wishes.codes)
         staged.dataset.attrs["warnings"] = [*staged.dataset.attrs["warnings"], *said]
     digest = None
     if path.is_file():
@@ -267,14 +268,14 @@ def of_file(path: Path, model: nn.Module, wishes: Wishes) -> Found:
     return Found(staged, known, digest)
 
 
-def of_store(path: Path, model: nn.Module, wishes: Wishes) -> Iterator[Named]:
+def of_store(path: Path, model: Model, wishes: Wishes) -> Iterator[Named]:
     """Give the records of a store, which has the expert's stages itself."""
-    about, cohort = describe_model(model), open_cohort(path)
-    if cohort.holds_images:
-        raise ValueError(f"{path} holds images; stage needs recordings")
+    about, cohort = stager(model), open_cohort(path)
+    if len(cohort.shape) != 1:
+        raise ValueError(f"{path} holds {cohort.kind.name}; stage needs recordings")
     check_fit(about, cohort)
     (card,) = staging_cards(about)
-    rows = [cohort.channels.index(name) for name in about["channels"]]
+    rows = [cohort.channels.index(name) for name in about.channels]
 
     def opened(name: str) -> Found:
         signal, scale = cohort.signal(name)[rows], cohort.scale(name)[rows]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from biopart.codes import MISSING, STAGES
 from biopart.evaluation.metrics import score
 from biopart.evaluation.sleep import sleep_statistics
+from biopart.nn import About
 from biopart.run import Run
 from biopart.settings import checked
 from biopart.signals.clock import DAY_S, clock_text, read_start, seconds_after
@@ -20,19 +21,19 @@ from biopart.signals.recording import Recording
 from biopart.signals.stages import Night, read_scoring, stated_start
 from biopart.store import Card
 from biopart.store.label_rules import StageLabels
-from biopart.store.persons import Met
+from biopart.store.seen import Seen
 from biopart.studies.stage.files import has_edf_date
 from biopart.verbs.stage import Staged
 
 COMPARED = ("kappa", "accuracy", "macro_f1", "f1", "confusion", "classes", "n_windows")
 
 
-def seen_before(name: str, staged: Staged, met: Met) -> list[str]:
+def seen_before(name: str, staged: Staged, dataset: str, seen: Seen) -> list[str]:
     """Warn where a night is of a person whom the model was trained on, by the card's rule."""
     person = person_of(staged.card, name)
-    if person is None or not met.among(met.dataset, [person]):
+    if person is None or not seen.knows(dataset, person):
         return []
-    return [f"the model has met {person} in its training: agreement here says nothing of others"]
+    return [f"the model has seen {person} in its training: agreement here says nothing of others"]
 
 
 def person_of(card: Card, name: str) -> str | None:
@@ -88,7 +89,7 @@ def expert(
     return label_stages(scoring, samples, epoch, sfreq_hz=rate), said
 
 
-def model_of(run: Run, about: Mapping[str, Any]) -> dict[str, Any]:
+def model_of(run: Run, about: About) -> dict[str, Any]:
     """Return which model staged a night, and how it scored on its own test persons."""
     tuned = run.finetuned()
     done = (tuned.path / "result.json").is_file()
@@ -97,9 +98,9 @@ def model_of(run: Run, about: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run": str(run.pretrained().path.resolve()),
         "finetuning": tuned.path.name,
-        "recipe": about.get("recipe"),
-        "dataset": about["card"].get("name"),
-        "simulated": bool(about["simulated"]),
+        "recipe": about.recipe,
+        "dataset": about.dataset,
+        "simulated": about.simulated,
         **{
             f"test_{key}" if "kappa" in key or key == "accuracy" else key: result.get(key)
             for key in keys

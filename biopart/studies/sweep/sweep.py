@@ -11,6 +11,8 @@ import numpy as np
 import yaml
 
 from biopart import figures
+from biopart.experiment.classes import check_test
+from biopart.experiment.experiment import Experiment, open_experiment
 from biopart.recipe import Recipe, SweepSettings, resolve
 from biopart.studies.cells import Board, Plan, Variant, file_name
 from biopart.studies.curve.curve import FREE, check_board, figure, gather, open_board
@@ -18,8 +20,6 @@ from biopart.studies.curve.plan import look_at_subsets
 from biopart.studies.curve.table import Curve, rows, write_csv
 from biopart.studies.sweep.page import picture, write_page
 from biopart.studies.work import Crew, carry_out, outlook, sharing
-from biopart.verbs.classes import check_test
-from biopart.verbs.experiment import Experiment, open_experiment
 
 SHOWN = (
     *("validation/loss", "validation/r2", "validation/r2_excess", "validation/accuracy"),

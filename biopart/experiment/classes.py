@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from biopart.data import Source
-from biopart.verbs.experiment import Experiment, some
+from biopart.experiment.experiment import Experiment, some
 
 
 def class_holders(source: Source) -> dict[str, list[str]]:
@@ -18,11 +18,6 @@ def class_holders(source: Source) -> dict[str, list[str]]:
     }
 
 
-def kinds(source: Source) -> tuple[str, str]:
-    """Return what a source is split by and what an item is: images are both."""
-    return ("images", "image") if source.cohort.holds_images else ("persons", "window")
-
-
 def check_classes(experiment: Experiment, source: Source) -> list[str]:
     """Warn of classes that the drawn persons lack; refuse fewer than two."""
     holders = class_holders(source)
@@ -31,12 +26,12 @@ def check_classes(experiment: Experiment, source: Source) -> list[str]:
         present = ", ".join(name for name in holders if name not in absent)
         drawn = some(sorted(set(source.persons)))
         raise ValueError(
-            f"the {kinds(source)[0]} drawn ({drawn}) have only {present}; draw more subjects or "
+            f"the {source.kind.units} drawn ({drawn}) have only {present}; draw more subjects or "
             "another --seed"
         )
     everyone = class_holders(experiment.source(experiment.split.finetune, labelled=True))
     return [
-        f"no {kinds(source)[1]} of {name} among the {kinds(source)[0]} drawn; "
+        f"no {source.kind.item} of {name} among the {source.kind.units} drawn; "
         f"{who_has_it(everyone[name])}"
         for name in absent
     ]
@@ -48,12 +43,13 @@ def check_test(experiment: Experiment, test: Source) -> list[str]:
     absent = [name for name, persons in holders.items() if not persons]
     if len(holders) - len(absent) < 2:
         raise ValueError(
-            f"the test {kinds(test)[0]} ({some(sorted(set(test.persons)))}) have fewer than two "
+            f"the test {test.kind.units} ({some(sorted(set(test.persons)))}) have fewer than two "
             "classes; raise split.test_persons or take another split.seed"
         )
     others = class_holders(experiment.cohort.source(labelled=True, keep_bad=True))
     return [
-        f"no {kinds(test)[1]} of {name} among the test {kinds(test)[0]}; {who_has_it(others[name])}"
+        f"no {test.kind.item} of {name} among the test {test.kind.units}; "
+        f"{who_has_it(others[name])}"
         for name in absent
     ]
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from biopart.data import Source
+from biopart.experiment.experiment import Experiment
+from biopart.experiment.weights import Weights, read_run, read_weights
 from biopart.recipe import ComputeSettings, Recipe
 from biopart.run import Run
-from biopart.store.persons import Met
-from biopart.verbs.experiment import Experiment
-from biopart.verbs.weights import Weights, read_run, read_weights
+from biopart.store.seen import Seen
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class Plan:
         return read_weights(named) if named is not None else read_run(self.origin)
 
     @cached_property
-    def pretrained_on(self) -> Met:
-        """Whom the encoder has met already."""
-        return Met() if self.weights is None else Met.of(self.weights.about)
+    def seen_before(self) -> Seen:
+        """Whom the encoder has learnt from already."""
+        return Seen() if self.weights is None else self.weights.about.seen
 
     @property
     def context(self) -> int:
@@ -54,10 +54,14 @@ class Plan:
         return self.experiment.recipe.finetune.context
 
     @property
-    def met(self) -> Met:
-        """Whose labels or signals the model has met in the end."""
-        own = self.experiment.met((*self.persons, *self.experiment.split.validation))
-        return own | self.pretrained_on
+    def learnt_from(self) -> list[str]:
+        """Persons whose labels are used, to train or to stop early, sorted."""
+        return sorted({*self.persons, *self.experiment.split.validation})
+
+    @property
+    def seen(self) -> Seen:
+        """Whose labels or signals the model has learnt from in the end."""
+        return self.experiment.seen(self.learnt_from) | self.seen_before
 
     def source(self, persons: Sequence[str], *, keep_bad: bool = False, context: int = 1) -> Source:
         """Return labelled windows of persons; one batch of them in a dry run."""

@@ -23,7 +23,7 @@ class Following(Protocol):
 
 
 @dataclass(frozen=True)
-class Task:
+class Training:
     """A training task: objective, data, settings and validation.
 
     Attributes

@@ -13,7 +13,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from biopart.nn import Encoder, from_timm
+from biopart.nn import About, Encoder, from_timm
 from biopart.nn.weights import load_tensors, take
 from biopart.run import Run, find_run
 
@@ -32,35 +32,40 @@ class Weights:
         As they were named.
     state : mapping
         In timm's names, without a prefix.
-    about : mapping
-        What a file of ours says: channels, whom it has seen, the encoder's arguments.
-    said : tuple of str
+    about : About
+        What a file of ours says: channels, whom it has seen.
+    built : mapping
+        Arguments of the encoder that the weights are of, where the file says so.
+    counts : sequence of int, optional
+        Patches per axis of that encoder's grid.
+    remarks : tuple of str
         What was taken off or left.
     """
 
     where: str
     state: Mapping[str, Tensor]
-    about: Mapping[str, Any] = field(default_factory=dict)
+    about: About = field(default_factory=About)
+    built: Mapping[str, Any] = field(default_factory=dict)
     counts: Sequence[int] | None = None
-    said: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
 
     def give(self, encoder: Encoder, *, positions: bool = False) -> str:
         """Load the weights into an encoder; return what was taken, for the provenance.
 
         Raises ValueError where heads, patch, channels, dim, depth or any shape differ.
         """
-        own = self.about.get("encoder", {}).get("heads")
-        if own is not None and own != encoder.heads:
+        own, new = (built.get("heads") for built in (self.built, encoder.arguments))
+        if None not in (own, new) and own != new:  # no shape tells the number of heads
             raise ValueError(
                 f"{self.where}: the pretrained encoder and the new one differ: heads {own} and "
-                f"{encoder.heads}"
+                f"{new}"
             )
         try:
             take(self.state, encoder, positions=positions, counts=self.counts)
         except ValueError as error:
             raise ValueError(f"{self.where}: {error}") from error
         kept = " with its positions" if positions else ""
-        return "; ".join((f"{self.where}{kept}", *self.said))
+        return "; ".join((f"{self.where}{kept}", *self.remarks))
 
 
 def start_encoder(where: str, encoder: Encoder, *, positions: bool = False) -> str:
@@ -105,7 +110,7 @@ def read_weights(where: str) -> Weights:
         model: Any = timm.create_model(where, pretrained=True, num_classes=0)
     except (RuntimeError, OSError, ValueError, AssertionError, SafetensorError) as error:
         raise ValueError(
-            f"{where} is no run, no file of weights and no timm model with weights: "
+            f"{where} is not a run, a file of weights or a timm model with weights: "
             f"{' '.join(str(error).split())}"
         ) from error
     size = getattr(getattr(model, "patch_embed", None), "grid_size", None)
@@ -120,38 +125,43 @@ def read_run(run: Run) -> Weights:
             f"{origin.path} has no weights yet; finish it with: biopart pretrain --resume --out "
             f"{origin.path}, or give --from-scratch"
         )
-    tensors, about = load_tensors(origin.encoder)
-    return Weights(str(origin.path), tensors, about, _counts(about))
+    tensors, metadata = load_tensors(origin.encoder)
+    return _described(str(origin.path), tensors, metadata)
 
 
-def _counts(about: Mapping[str, Any]) -> list[int] | None:
-    """Return the patches per axis of the grid that weights are of, where they say so."""
-    if "encoder" not in about:
-        return None
-    sides = zip(about["encoder"]["shape"], about["encoder"]["patch"], strict=True)
-    return [extent // side for extent, side in sides]
+def _described(
+    where: str,
+    state: Mapping[str, Tensor],
+    metadata: Mapping[str, Any],
+    remarks: Sequence[str] = (),
+) -> Weights:
+    """Return weights with what the metadata of their file say, if anything."""
+    built, counts = metadata.get("encoder", {}), None
+    if built:
+        counts = [s // p for s, p in zip(built["shape"], built["patch"], strict=True)]
+    return Weights(where, state, About.read(metadata), built, counts, tuple(remarks))
 
 
-def _plain(where: str, state: Mapping[str, Tensor], about: Mapping[str, Any]) -> Weights:
+def _plain(where: str, state: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> Weights:
     """Return weights without the prefix that a wrapper gave their names.
 
     Raises ValueError where several networks are in one file and none is known to be meant.
     """
     prefixes = [name.removesuffix(_PATCH) for name in state if name.endswith(_PATCH)]
     if len(prefixes) > 1:
-        known = [p for p in prefixes if any(word in p for word in _CHOSEN)]
-        if len(known) != 1:
+        meant = [p for p in prefixes if any(word in p for word in _CHOSEN)]
+        if len(meant) != 1:
             raise ValueError(
                 f"{where} holds several encoders, with the prefixes "
                 f"{', '.join(map(repr, prefixes))}: save one of them alone"
             )
-        prefixes = known
+        prefixes = meant
     prefix = prefixes[0] if prefixes else ""
     inner = {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
-    said = [f"the prefix {prefix!r} was taken off"] if prefix else []
+    remarks = [f"the prefix {prefix!r} was taken off"] if prefix else []
     rest = [name for name in state if not name.startswith(prefix)]
-    said += [f"{len(rest)} tensors beside it were left, such as {rest[0]}"] if rest else []
-    return Weights(where, from_timm(inner), about, _counts(about), tuple(said))
+    remarks += [f"{len(rest)} tensors beside it were left, such as {rest[0]}"] if rest else []
+    return _described(where, from_timm(inner), metadata, remarks)
 
 
 def _unpickled(path: Path) -> Mapping[str, Tensor]:
@@ -163,12 +173,12 @@ def _unpickled(path: Path) -> Mapping[str, Tensor]:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         what = f"an object of {named[1]}" if named else "more than tensors, or is damaged"
         raise ValueError(
-            f"{path} is no file of tensors alone: it holds {what}; save the state dictionary of "
+            f"{path} is not a file of tensors alone: it holds {what}; save the state dictionary of "
             "its model alone"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
         reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{path} is no file of tensors alone: {reason}") from None
+        raise ValueError(f"{path} is not a file of tensors alone: {reason}") from None
     for key in _NESTED:
         inner = given.get(key) if isinstance(given, dict) else None
         given = inner if isinstance(inner, dict) else given

@@ -1,6 +1,6 @@
-"""What every experiment starts from: its store, its persons, its windows, its encoder."""
+"""A recipe with its data opened: store, persons, windows, encoder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,16 +9,14 @@ from typing import Any
 import torch
 
 from biopart.data import Augment, Cohort, Source, Split, open_cohort, split_persons
-from biopart.nn import Encoder, build_encoder
+from biopart.nn import About, Encoder, build_encoder
 from biopart.recipe import Position, Recipe, ViewSettings
-from biopart.store import Card, load_card
-from biopart.store.attributes import ADDED, completed
-from biopart.store.image_card import ImageCard, is_image_card, load_image_card
-from biopart.store.persons import Met, doubtful_persons, recordings_of
+from biopart.store import load_card
+from biopart.store.attributes import completed
+from biopart.store.image_card import is_image_card
+from biopart.store.persons import doubtful_persons
+from biopart.store.seen import Seen
 from biopart.store.verifying import check_arrays
-
-PREPARED = ("band_hz", "filter_order", "filter_scope", "trim_s")
-IMAGES_PREPARED = ("size", "fit")
 
 
 @dataclass(frozen=True)
@@ -60,8 +58,7 @@ class Experiment:
     def prepared(self) -> dict[str, Any]:
         """How the store's values were made: what a model must find again elsewhere."""
         card = self.cohort.attributes["card"]
-        keys = IMAGES_PREPARED if self.cohort.holds_images else PREPARED
-        return {key: card.get(key) for key in keys}
+        return {key: card.get(key) for key in self.cohort.kind.prepared}
 
     @cached_property
     def notes(self) -> list[str]:
@@ -76,19 +73,17 @@ class Experiment:
     @cached_property
     def shape(self) -> tuple[int, ...]:
         """Extents S of a window in samples, or of an image in pixels."""
-        window_s = self.recipe.data.window_s
-        if window_s is None or self.cohort.holds_images:
-            return self.cohort.shape
-        return (round(window_s * self.cohort.sfreq_hz),)
+        return self.cohort.extents(self.recipe.data.window_s)
 
     def augment(self, settings: ViewSettings, key: str) -> Augment | None:
         """Return what augments images; None where nothing does, ValueError for recordings."""
         augment = Augment(settings, len(self.cohort.label_names))
         if not augment.changes:
             return None
-        if not self.cohort.holds_images:
+        if len(self.shape) != 2:
             raise ValueError(
-                f"{key} changes images, but {self.cohort.path} holds recordings; leave it out"
+                f"{key} changes images, but {self.cohort.path} holds {self.cohort.kind.name}; "
+                "leave it out"
             )
         return augment
 
@@ -104,35 +99,30 @@ class Experiment:
             }
         )
 
-    @property
-    def dataset(self) -> str:
-        """Name of the data set that persons belong to."""
-        return str(self.cohort.attributes["card"].get("name", ""))
+    def seen(self, persons: Sequence[str]) -> Seen:
+        """Return what a model has seen that was trained on persons."""
+        return Seen.of(self.cohort, persons)
 
-    def met(self, persons: Sequence[str]) -> Met:
-        """Return whom a model has met that was trained on persons."""
-        recordings = recordings_of(self.cohort, persons)
-        images = self.cohort.holds_images
-        return Met(self.dataset, frozenset(persons), recordings=recordings, images=images)
-
-    def refuse_met(self, persons: Sequence[str], met: Met) -> None:
+    def refuse_seen(self, persons: Sequence[str], seen: Seen) -> None:
         """Refuse to score persons that a model has learnt from; ValueError names them."""
-        refuse_seen(met.among(self.dataset, persons, self.cohort))
+        refuse_seen(seen.among(self.cohort, persons))
 
-    def about(self, met: Met) -> dict[str, Any]:
+    def about(self, seen: Seen, *, temperature: float = 1.0, positions: bool = True) -> About:
         """Describe weights: whom they have seen, and what a window must look like."""
-        return {
-            "recipe": self.recipe.name,
-            **met.about(),
-            "channels": list(self.channels),
-            "sfreq_hz": self.cohort.attributes.get("sfreq_hz"),
-            "epoch_s": self.cohort.attributes.get("epoch_s"),
-            "label_names": list(self.cohort.label_names),
-            "normalise": self.recipe.data.normalise,
-            "prepared": self.prepared,
-            "card": self.cohort.attributes["card"],
-            "simulated": self.simulated,
-        }
+        return About(
+            recipe=self.recipe.name,
+            seen=seen,
+            channels=self.channels,
+            sfreq_hz=self.cohort.attributes.get("sfreq_hz"),
+            epoch_s=self.cohort.attributes.get("epoch_s"),
+            label_names=self.cohort.label_names,
+            normalise=self.recipe.data.normalise,
+            prepared=self.prepared,
+            card=self.cohort.attributes["card"],
+            simulated=self.simulated,
+            temperature=temperature,
+            positions=positions,
+        )
 
 
 def open_experiment(recipe: Recipe) -> Experiment:
@@ -169,29 +159,19 @@ def open_experiment(recipe: Recipe) -> Experiment:
         pretrain=settings.pretrain_persons,
         finetune=settings.finetune_persons,
         seed=settings.seed,
-        classes=classes_of(cohort) if cohort.holds_images else None,
+        classes=cohort.classes_of_units(),
     )
     return Experiment(recipe, cohort, split)
 
 
-def classes_of(cohort: Cohort) -> dict[str, int]:
-    """Return the class of every labelled image."""
-    source = cohort.source(labelled=True)
-    return dict(zip(source.persons, source.labels.tolist(), strict=True))
-
-
 def card_notes(cohort: Cohort) -> list[str]:
     """Say where a store was made with other values than the shipped card of its name has."""
-    made_by = cohort.attributes["card"]
-    load: Callable[[str], Card | ImageCard] = load_image_card if cohort.holds_images else load_card
+    made_by = completed(cohort.attributes["card"])
     try:
-        shipped = load(str(made_by.get("name"))).model_dump(mode="json")
+        shipped = cohort.kind.card(str(made_by.get("name"))).model_dump(mode="json")
     except FileNotFoundError:
         return []
-    made_by = completed(made_by)
-    keys = (*PREPARED, *ADDED, "sfreq_hz", "epoch_s", "labels", "aliases")
-    if cohort.holds_images:
-        keys = (*IMAGES_PREPARED, "parts", "max_bad")
+    keys = cohort.kind.compared
     return [
         f"the store was made with {key} {made_by.get(key)}; its card's is {shipped[key]}"
         for key in keys

@@ -1,0 +1,70 @@
+"""What a run was: its recipe, and its objective with heads and all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from torch import nn
+
+from biopart.nn import Encoder, Model
+from biopart.nn.weights import load_tensors
+from biopart.objectives import PRETRAINING, Part
+from biopart.recipe import Objective, Recipe, resolve
+from biopart.run import Run
+from biopart.settings import read_yaml
+
+
+def stored_recipe(
+    run: Run,
+    changes: Sequence[str] = (),
+    store: Path | None = None,
+    *,
+    kind: Literal["pretraining", "detection"] = "pretraining",
+) -> Recipe:
+    """Load the recipe of a run, with changes, and with the store where it lies now.
+
+    Raises ValueError where the run is of another kind.
+    """
+    if run.kind != kind:
+        raise ValueError(f"{run.path} is a {run.kind} run; a {kind} run is needed")
+    values = read_yaml(run.path / "recipe.yaml")
+    if store is not None:
+        values.setdefault("data", {})["store"] = str(store)
+    return resolve(values, changes, f"recipe of {run.path}")
+
+
+def build_objective(encoder: Encoder, settings: Objective) -> nn.Module:
+    """Build the objective that settings belong to, on an encoder."""
+    objective: nn.Module = PRETRAINING[type(settings)](encoder, settings)
+    return objective
+
+
+def load_objective(run: Run) -> nn.Module:
+    """Load the objective of a finished run, heads and all, on the CPU and in evaluation mode.
+
+    Raises FileNotFoundError where the run has no weights yet.
+    """
+    origin = run.pretrained()
+    encoder = Model.load(origin).encoder
+    heads, _ = load_tensors(origin.path / "objective.safetensors")
+    objective = build_objective(encoder, stored_recipe(origin).pretrain.objective)
+    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    objective.load_state_dict(state | heads)
+    return objective.eval()
+
+
+def load_part(run: Run, why: str) -> Part:
+    """Load the objective of a finished run by PART; ``why`` says what of it is needed.
+
+    Raises ValueError where the run was pretrained by another objective, FileNotFoundError where it
+    has no weights yet.
+    """
+    origin = run.pretrained()
+    name = stored_recipe(origin).pretrain.objective.name
+    if name != "part":
+        raise ValueError(
+            f"{origin.path} was pretrained by {name}, which predicts no relations; {why}"
+        )
+    part = load_objective(origin)
+    assert isinstance(part, Part)
+    return part

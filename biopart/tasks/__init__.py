@@ -1,0 +1,1 @@
+"""Downstream tasks, one file each: what is trained on what, and how it is scored."""

@@ -1,0 +1,209 @@
+"""Detect objects: Mask R-CNN on an encoder, scored by COCO's own evaluation."""
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor
+
+from biopart.compute import cores, describe
+from biopart.data import SceneSource
+from biopart.data.scenes import Jitter, draw
+from biopart.evaluation.detection import score_detections
+from biopart.experiment import start_encoder
+from biopart.files import write_json, write_text
+from biopart.images.annotations import reasons, total
+from biopart.images.coco import Coco, Scene, read_coco
+from biopart.images.outlines import encode
+from biopart.nn import Normalise, build_encoder
+from biopart.nn.weights import save_tensors
+from biopart.objectives import Detect
+from biopart.recipe import Recipe, ScenesSettings
+from biopart.run import Run, origins
+from biopart.tasks.runner import Task
+from biopart.train import Training
+
+SURE = 0.5  # from which on a pixel of a mask belongs to the object
+
+
+@dataclass
+class Detection(Task):
+    """The training of a detector by a recipe's ``detect`` section.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        ``encoder`` is the trunk, ``detect`` the rest.
+    resumed : bool
+        Whether the folder has the settings and provenance of this training already.
+
+    Raises
+    ------
+    FileNotFoundError
+        If annotations, images or weights are missing.
+    ValueError
+        If weights do not fit, the encoder is not of images, or both parts have other classes.
+    """
+
+    recipe: Recipe
+    resumed: bool = False
+    resumable = True
+
+    def __post_init__(self) -> None:
+        settings = self.recipe.detect
+        self.train = open_scenes(self.recipe, settings.train)
+        self.test = open_scenes(self.recipe, settings.test)
+        if self.train.classes != self.test.classes:
+            raise ValueError("the scenes of detect.train and detect.test have different classes")
+        self.objective, self.taken = build(self.recipe, len(self.train.classes))
+
+    def training(self, fabric: Fabric) -> Training:
+        """Return what is trained on the scenes."""
+        settings = self.recipe.detect
+        source = SceneSource(
+            self.train,
+            settings.canvas,
+            jitter=settings.jitter,
+            flip=settings.flip,
+            threads=cores(),
+        )
+        normalise, seed = self.recipe.data.normalise, self.recipe.seed
+        training = Training(self.objective, source, settings, normalise, seed)
+        self.provenance = {
+            "kind": "detection",
+            "weights": self.taken,
+            "seed": seed,
+            "chosen": describe(fabric, source),
+            "steps": training.steps,
+            "parameters": sum(p.numel() for p in self.objective.parameters()),
+            "left_out": {"train": self.train.left_out, "test": self.test.left_out},
+            "remarks": {"train": self.train.remarks, "test": self.test.remarks},
+        }
+        return training
+
+    def begin(self, run: Run) -> None:
+        """Write recipe and provenance, if they are not there from before."""
+        if not self.resumed:
+            write_json(run.path / "provenance.json", {**origins(), **self.provenance})
+            write_text(run.path / "recipe.yaml", self.recipe.to_yaml())
+
+    def finish(self, fabric: Fabric) -> None:
+        """Do nothing: a detector's scores are not calibrated."""
+
+    def save(self, path: Path) -> None:
+        """Write the detector with its classes."""
+        about = {"classes": self.train.classes, "canvas": self.recipe.detect.canvas}
+        save_tensors(path, self.objective.state_dict(), {**about, "recipe": self.recipe.name})
+
+    def score(self, run: Run, fabric: Fabric) -> dict[str, Any]:
+        """Score boxes and masks on the test scenes."""
+        result = scored(self.objective, self.test, self.recipe, fabric)
+        return {**result, "left_out": self.test.left_out}
+
+
+def open_scenes(recipe: Recipe, part: ScenesSettings) -> Coco:
+    """Read the scenes of a part."""
+    root, most = recipe.detect.root, recipe.detect.max_bad
+    keypoints = None if part.keypoints is None else root / part.keypoints
+    coco = read_coco(root / part.annotations, root / part.images, keypoints)
+    count = total(coco.left_out)
+    if count > most:
+        raise ValueError(
+            f"{root / part.annotations}: {count} images or objects were left out, detect.max_bad "
+            f"allows {most}: {reasons(coco.left_out, coco.named)}"
+        )
+    if not any((~scene.crowd).any() for scene in coco.scenes):
+        raise ValueError(
+            f"{root / part.annotations} has no object in its {len(coco.scenes)} images"
+        )
+    check_images(coco, cores())
+    return coco
+
+
+def check_images(coco: Coco, threads: int) -> None:
+    """Refuse scenes whose file cannot be decoded or has another size, before anything is trained.
+
+    Raises ValueError that names the first files at fault and counts them.
+    """
+    with ThreadPoolExecutor(threads) as pool:
+        faults = [fault for fault in pool.map(fault_of, coco.scenes) if fault]
+    if faults:
+        raise ValueError(f"{len(faults)} images cannot be used: {'; '.join(faults[:5])}")
+
+
+def fault_of(scene: Scene) -> str:
+    """Say what is wrong with a scene's file; empty where nothing is."""
+    try:
+        draw(scene, Jitter((1.0, 1.0)), 1)
+    except (ValueError, OSError) as error:
+        return str(error)
+    return ""
+
+
+def build(recipe: Recipe, classes: int) -> tuple[Detect, str]:
+    """Build the detector on a new or a pretrained encoder; say which."""
+    settings, side = recipe.encoder, recipe.detect.canvas
+    if len(settings.patch) != 2:
+        raise ValueError(
+            f"detection is of images; encoder.patch is {settings.patch}, so give two sides"
+        )
+    torch.manual_seed(recipe.seed)
+    encoder = build_encoder(
+        {
+            **settings.model_dump(include={"patch", "dim", "depth", "heads", "drop_path"}),
+            **{"shape": (side, side), "channels": 3, "position": "learned"},
+        }
+    )
+    taken, where = "a new encoder", recipe.detect.weights
+    if where is not None:
+        taken = start_encoder(where, encoder, positions=recipe.detect.keep_positions)
+    model = recipe.detect.model.model_copy(update={"classes": classes})
+    return Detect(encoder, model), taken
+
+
+def scored(objective: Detect, scenes: Coco, recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
+    """Detect on scenes and score boxes and masks."""
+    source = SceneSource(scenes, recipe.detect.canvas, threads=cores())
+    prepare = Normalise(recipe.data.normalise)
+    objective.to(fabric.device).eval()
+    found: list[dict[str, Any]] = []
+    for start in range(0, len(source), recipe.detect.batch):
+        items = np.arange(start, min(start + recipe.detect.batch, len(source)))
+        values = prepare(source.__getitems__(items).values.to(fabric.device))
+        with fabric.autocast():
+            answers = objective.predict(values)
+        for item, answer in zip(items.tolist(), answers, strict=True):
+            found += on_scene(source, item, answer)
+    scores = score_detections(scenes.to_json(), found)
+    return {**scores, "n_images": len(source), "n_detections": len(found)}
+
+
+def on_scene(source: SceneSource, item: int, answer: dict[str, Tensor]) -> list[dict[str, Any]]:
+    """Take what was detected on a canvas back to its scene, in COCO's form."""
+    scene, ids = source.coco.scenes[item], list(source.coco.classes)
+    scale = torch.tensor(source.lie(item).scale * 2, device=answer["boxes"].device)
+    boxes = (answer["boxes"] / scale).cpu()
+    limits = torch.tensor([scene.width, scene.height] * 2)
+    boxes = boxes.clamp(min=torch.zeros(4), max=limits)
+    sides = (round(scene.height * scale[1].item()), round(scene.width * scale[0].item()))
+    detections = []
+    for number, box in enumerate(boxes.tolist()):
+        covered = answer["masks"][number : number + 1, :, : sides[0], : sides[1]]
+        whole = torch.nn.functional.interpolate(
+            covered, (scene.height, scene.width), mode="bilinear", align_corners=False
+        )
+        outline = encode((whole[0, 0] >= SURE).cpu().numpy().astype(np.uint8))
+        detections.append(
+            {
+                "image_id": scene.number,
+                "category_id": ids[int(answer["labels"][number]) - 1],
+                "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
+                "score": float(answer["scores"][number]),
+                "segmentation": outline,
+            }
+        )
+    return detections
