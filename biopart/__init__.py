@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from biopart.estimators import Embedder, SleepStager
     from biopart.recipe import load_recipe
     from biopart.signals.hypnogram import to_annotations, to_yasa
-    from biopart.studies.curve import compare
+    from biopart.studies.compare.study import compare
     from biopart.verbs.evaluate import evaluate, load
     from biopart.verbs.finetune import finetune
     from biopart.verbs.pretrain import pretrain
@@ -36,7 +36,7 @@ __all__ = [
 _HOMES = {
     "Embedder": "biopart.estimators",
     "SleepStager": "biopart.estimators",
-    "compare": "biopart.studies.curve",
+    "compare": "biopart.studies.compare.study",
     "evaluate": "biopart.verbs.evaluate",
     "finetune": "biopart.verbs.finetune",
     "load": "biopart.verbs.evaluate",
