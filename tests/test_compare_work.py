@@ -141,6 +141,20 @@ def test_a_worker_that_is_killed_ends_the_study_which_goes_on_as_if_uninterrupte
     assert kept.items() <= written(killed).items()
 
 
+def visible_devices(barrier):
+    barrier.wait()  # so that each process has one call
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
+@pytest.mark.parametrize(("spread", "devices"), [(True, ["2", "5"]), (False, ["2,5", "2,5"])])
+def test_processes_take_turns_on_the_gpus(monkeypatch, spread, devices):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,5")
+    with multiprocessing.Manager() as manager, processes(2, spread=spread) as pool:
+        barrier = manager.Barrier(2)
+        futures = [pool.submit(visible_devices, barrier) for _ in range(2)]
+        assert sorted(future.result() for future in futures) == devices
+
+
 def hold(path):
     lock = FileLock(path)
     lock.acquire()

@@ -24,6 +24,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
+from torch.cuda import device_count
 
 from biopart.compute import cores, has_device
 from biopart.files import write_text
@@ -104,9 +105,10 @@ def train_all(
     training and every so often. ChildProcessError if a worker is killed; what has ended is kept.
     """
     outcomes, executor = folder.outcomes(), workers.executor
+    spread = plan.variants[0].recipe.compute.device == "auto"
     running: dict[Future[dict[str, Any]], Training] = {}
     try:
-        with processes(workers.jobs) if executor is None else nullcontext(executor) as pool:
+        with nullcontext(executor) if executor else processes(workers.jobs, spread=spread) as pool:
             while True:
                 ready = [t for t in plan.ready(outcomes) if t not in running.values()]
                 for training in ready[: workers.jobs - len(running)]:
@@ -185,11 +187,16 @@ def tuned(variant: Variant, training: Training, folder: StudyFolder) -> dict[str
 
 
 @contextmanager
-def processes(jobs: int) -> Iterator[Executor]:
-    """Start processes of this machine, which end with the block and with the one that runs it."""
+def processes(jobs: int, *, spread: bool = False) -> Iterator[Executor]:
+    """Start processes of this machine, which end with the block and with the one that runs it.
+
+    Where there are several GPUs and ``spread`` is true, they take turns on them.
+    """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
-    pool = ProcessPoolExecutor(jobs, context, _end_when_closed, (theirs,))
+    pool = ProcessPoolExecutor(
+        jobs, context, _begin, (theirs, context.Value("i", 0) if spread else None)
+    )
     try:
         yield pool
         pool.shutdown()
@@ -199,8 +206,8 @@ def processes(jobs: int) -> Iterator[Executor]:
         theirs.close()
 
 
-def _end_when_closed(alive: Connection) -> None:
-    """End this process once the other end of a connection is closed, also by a crash there."""
+def _begin(alive: Connection, started: Any) -> None:
+    """Let this process end once the other end of a connection is closed, and give it a GPU."""
 
     def watch() -> None:
         with suppress(EOFError):
@@ -209,3 +216,10 @@ def _end_when_closed(alive: Connection) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the study, which ends all
     threading.Thread(target=watch, daemon=True).start()
+    if started is not None:
+        with started.get_lock():
+            number, started.value = started.value, started.value + 1
+        known = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = known.split(",") if known else list(map(str, range(device_count())))
+        if len(devices) > 1:
+            os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]
