@@ -111,10 +111,18 @@ def test_a_grid_without_key_or_values_is_refused(text):
 def test_keys_that_end_alike_keep_more_of_their_names(small_recipe):
     names = [
         variant.name
-        for key, value in (("pretrain.lr", 1), ("finetune.lr", 1), ("encoder.dim", 32))
+        for key, value in (
+            ("pretrain.lr", 1),
+            ("finetune.lr", 1),
+            ("encoder.dim", 32),
+            ("finetune.augment", {"flip": 0.5}),  # a whole section
+        )
         for variant in swept(small_recipe, {key: [value]})
     ]
-    assert names == ["pretrain.lr=1", "finetune.lr=1", "dim=32"]
+    assert names == [
+        *("pretrain.lr=1", "finetune.lr=1", "dim=32"),
+        "finetune.augment=_flip_0.5",
+    ]
 
 
 @pytest.mark.parametrize(

@@ -142,7 +142,8 @@ def variant_name(chosen: Mapping[str, Any], recipe: Recipe) -> str:
     >>> variant_name({"pretrain.objective.pairs": 10, "pretrain.lr": 0.1}, Recipe())
     'pairs=10+pretrain.lr=0.1'
     """
-    keys = [key for key in flat(recipe.model_dump(mode="json")) if key.startswith(SWEPT)]
+    leaves = [key for key in flat(recipe.model_dump(mode="json")) if key.startswith(SWEPT)]
+    keys = {key[:end] for key in leaves for end, mark in enumerate(f"{key}.") if mark == "."}
     return file_name("+".join(f"{own_ending(k, keys)}={value}" for k, value in chosen.items()))
 
 

@@ -118,11 +118,14 @@ def train_all(
                 if not running:
                     return
                 for future in wait(running, LOOK_S, FIRST_COMPLETED).done:
-                    outcomes[running.pop(future)] = future.result()
+                    outcomes[running[future]] = future.result()
+                    del running[future]
     except BrokenExecutor as error:
+        names = ", ".join(training.name for training in running.values())
         raise ChildProcessError(
-            "a worker process was killed, as the system does where memory is short; finished "
-            f"trainings are kept in {folder.path}: repeat the command, perhaps with fewer --jobs"
+            f"a worker process was killed during {names}, as the system does where memory is short; "
+            f"finished trainings are kept in {folder.path}: repeat the command, with fewer --jobs if "
+            "memory is short"
         ) from error
     finally:
         for future in running:  # of an executor of the caller's, which goes on after a fault here
