@@ -123,9 +123,9 @@ def train_all(
     except BrokenExecutor as error:
         names = ", ".join(training.name for training in running.values())
         raise ChildProcessError(
-            f"a worker process was killed during {names}, as the system does where memory is short; "
-            f"finished trainings are kept in {folder.path}: repeat the command, with fewer --jobs if "
-            "memory is short"
+            f"a worker process was killed during {names}, as the system does where memory is "
+            f"short; finished trainings are kept in {folder.path}: repeat the command, with fewer "
+            "--jobs if memory is short"
         ) from error
     finally:
         for future in running:  # of an executor of the caller's, which goes on after a fault here
