@@ -19,6 +19,7 @@ from torch import Tensor
 
 from biopart.codes import MISSING
 from biopart.data import Batch, ImageSource, Source, WindowSource
+from biopart.data.batch import moved
 from biopart.files import cache_folder, write_json
 from biopart.nn import Encoder
 from biopart.recipe import ComputeSettings
@@ -162,15 +163,17 @@ class ResidentWindows(Resident):
         shape = (len(source.picked), source.size + sum(lengths))
         self._flat = torch.full(shape, MISSING, dtype=torch.int16, device=self.device)
         starts = source.size + np.cumsum([0, *lengths[:-1]])
-        self._offset = dict(zip(numbers, starts.tolist(), strict=True))
-        for number, start in self._offset.items():  # one at a time: a cohort fills the memory
+        self._offset = np.zeros(max(numbers, default=-1) + 1, np.int64)
+        self._offset[numbers] = starts
+        for number, start in zip(numbers, starts.tolist(), strict=True):
+            # One at a time: a cohort fills the memory.
             rows = torch.from_numpy(source.signal(number)[list(source.picked)])
             self._flat[:, start : start + rows.shape[1]] = rows
 
     def gather(self, items: NDArray[np.int64]) -> Tensor:
         """Return int16 windows (B, C, T); samples outside a recording are missing."""
-        offset = [[self._offset[number]] for number in self.source.record[items].tolist()]
-        first = torch.from_numpy(self.source.starts(items) + offset).to(self.device)
+        offset = self._offset[self.source.record[items]][:, None]
+        first = moved(torch.from_numpy(self.source.starts(items) + offset), self.device)
         index = first + torch.arange(self.source.size, device=self.device)
         return self._flat[:, index].transpose(0, 1).contiguous()
 
@@ -191,7 +194,7 @@ class ResidentImages(Resident):
 
     def gather(self, items: NDArray[np.int64]) -> Tensor:
         """Return uint8 images (B, C, y, x)."""
-        return self._images[torch.from_numpy(items).to(self.device)]
+        return self._images[moved(torch.from_numpy(items), self.device)]
 
 
 def compiled(encoder: Encoder, compute: ComputeSettings) -> None:

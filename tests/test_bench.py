@@ -11,15 +11,17 @@ from biopart.files import plain
 from biopart.grid import Boxes, grid_boxes
 from biopart.nn import ViT
 from biopart.objectives import DropPos
-from biopart.recipe import DropPosSettings
+from biopart.recipe import DropPosSettings, PartSettings
 from biopart.signals import simulate_cohort
 from biopart.store import create_store, load_card
 from biopart.studies import bench
 from biopart.studies.bench import night
 from biopart.studies.bench import objectives as of_objectives
 from biopart.studies.bench import part as of_part
-from biopart.studies.bench.images import bench_images, utilisation
+from biopart.studies.bench.gpu import Size, step_flops
+from biopart.studies.bench.images import bench_images
 from biopart.studies.bench.turns import Timing, in_turns, limited
+from biopart.verbs.pretrain import build_objective
 
 
 @pytest.fixture(scope="module")
@@ -178,12 +180,25 @@ def test_images_are_measured_from_store_and_files_and_in_a_step():
     assert step["to_mae"]["ratio_to_mae"] == pytest.approx(step["part_s"] / step["mae_s"])
 
 
-def test_operations_of_a_step_are_counted():
-    # Twice the images are twice the operations, but for what a head does once a batch.
-    sizes = ((8, 8), (4, 4), 16, 1, 2, 4)
-    rates = [utilisation(*sizes, device="cpu", batch=batch, seconds=0.01) for batch in (2, 4)]
-    work = [rate["tflop_per_second"] / rate["images_per_second"] for rate in rates]
-    assert work[0] == pytest.approx(work[1], rel=0.01)
-    # At least the encoder's linear layers: 12 D^2 weights a block on 5 tokens, 3 passes, 2 each.
-    assert work[0] * 1e12 > 2 * 3 * 12 * 16**2 * 5 * 0.8
-    assert rates[0]["utilisation"] is None
+TINY = Size("tiny", "windows", (24,), (8,), 2, dim=16, depth=3, heads=2, batch=4)
+
+
+def test_operations_of_a_step_are_those_of_its_matrices():
+    encoder = TINY.encoder()
+    operations = step_flops(build_objective(encoder, PartSettings(patches=3, pairs=2)), TINY)
+    # Forward, 2 operations a product: patch embedding 16 -> 16 of 3 patches; in each of 3 blocks
+    # 12 D^2 weights on 4 tokens, and scores and sums of 4 x 4 tokens. Backward is twice that, but
+    # the values have no gradient. The head comes on top: less than a block.
+    embedding = 2 * 3 * 16 * 16
+    block = 2 * 12 * 16**2 * 4 + 2 * 2 * 4 * 4 * 16
+    least = 2 * embedding + 3 * 3 * block
+    assert least < operations < least + 3 * block
+
+
+def test_a_training_is_timed_on_the_device_that_is_there():
+    found = bench.bench_gpu(1, sizes=[TINY], steps=2, device="cpu")
+    figures = found["tiny"]
+    assert found["device"] == "CPU"
+    assert (figures["tokens"], figures["batch"], figures["utilisation"]) == (3, 4, None)
+    assert figures["items_per_second"] == pytest.approx(4 / figures["step_ms"] * 1000)
+    assert figures["ratio_to_encoder"] == pytest.approx(figures["step_ms"] / figures["encoder_ms"])

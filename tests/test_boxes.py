@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from biopart.grid import Boxes, grid_boxes, random_boxes
+from biopart.grid import Boxes, cut, grid_boxes, random_boxes
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
 
@@ -103,3 +103,17 @@ def test_boxes_of_unequal_shape_are_refused():
 def test_wrong_sizes_are_refused_with_the_figures(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [(1, 1), (0.5, 2), (2, 2), (0.3, 0.3)])
+def test_boxes_say_the_range_of_their_sides(scale):
+    generator = torch.Generator().manual_seed(0)
+    boxes = random_boxes(50, 40, (1, 64, 30), (1, 8, 6), scale=scale, generator=generator)
+    low, high = boxes.size.flatten(0, 1).aminmax(dim=0)
+    assert boxes.sides is not None
+    # 2,000 log-uniform draws reach both ends: 4 and 16 samples of 8, 3 and 12 of 6.
+    assert [int(x) for x in low] == [smallest for smallest, _ in boxes.sides]
+    assert [int(x) for x in high] == [largest for _, largest in boxes.sides]
+    values = torch.randn(50, 2, 1, 64, 30, generator=generator)
+    unsaid = Boxes(boxes.start, boxes.size)
+    torch.testing.assert_close(cut(values, boxes, (1, 8, 6)), cut(values, unsaid, (1, 8, 6)))

@@ -6,6 +6,7 @@ import pkgutil
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import biopart.objectives
 import biopart.recipe.objectives
@@ -107,6 +108,33 @@ def test_ten_steps_on_one_batch_lower_the_loss(name, shape, patch):
         loss(objective, data).backward()
         optimiser.step()
     assert loss(objective, data) < first
+
+
+class Reads(TorchDispatchMode):
+    """Count the operations whose result the host must read before it can go on."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "is_nonzero", "_unique2", "masked_select")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.overloadpacket.__name__ in self.NAMES:
+            self.seen.append(str(func))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+@pytest.mark.parametrize("name", NAMES)
+def test_a_step_reads_no_value_so_that_a_gpu_need_not_be_waited_for(name, shape, patch):
+    objective, data = build(name, shape, patch), batch(shape, name=name)
+    with Reads() as reads:
+        loss(objective, data).backward()
+    assert reads.seen == []
+    with reads:
+        torch.ones(1).item()  # what would have been found
+    assert len(reads.seen) == 1
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from biopart.compute import ResidentWindows, open_fabric
-from biopart.data import Batch, StepOutput, open_cohort
+from biopart.data import Batch, Metrics, StepOutput, open_cohort
 from biopart.nn import ViT
 from biopart.objectives import Classify, Part
 from biopart.recipe import ClassifySettings, ComputeSettings, Optimisation, PartSettings
@@ -13,6 +13,7 @@ from biopart.run import Run
 from biopart.train import Task, clip, fit, learning_rate, loop, measure, parameter_groups, predict
 from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore
+from biopart.train.checks import Begun, Checks
 
 CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
 
@@ -131,6 +132,41 @@ def test_a_resident_cohort_trains_to_the_same_weights(small_store):
     for job in (mapped, held):
         fit(job, open_fabric(CPU))
     assert same(weights(mapped.objective), weights(held.objective))
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.encoder = ViT((120,), (20,), 2, 16, 1, 2)
+        self.computed = 0
+
+    def figures(self):
+        self.computed += 1
+        assert not torch.is_grad_enabled()
+        return {"computed": torch.tensor(float(self.computed))}
+
+    def forward(self, batch, generator, progress):
+        return StepOutput(self.encoder.cls_token.sum(), Metrics(self.figures))
+
+
+def test_figures_are_computed_in_the_steps_that_are_logged(small_store):
+    job = task(small_store, Counting(), steps=23)
+    rows = fit(job, open_fabric(CPU))
+    assert [row["step"] for row in rows] == [1, 10, 20, 23]
+    assert [row["train/computed"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_a_fault_is_named_a_step_late_where_flags_are_still_on_their_way():
+    # What a GPU does: the flags of a step are read when the next one is added, or at the end.
+    batch = Batch(torch.zeros(2, 1, 4), torch.zeros(2), ["p", "q"], ["r:0", "s:1"])
+    checks, one = Checks(), torch.ones(())
+    checks._begun = Begun(torch.tensor([False, True, False]), batch.key, one, one)
+    with pytest.raises(ValueError, match="windows s:1 have missing samples"):
+        checks.settle()
+    checks.settle()  # said once
+    checks._begun = Begun(torch.tensor([False, False, True]), batch.key, one, one * math.inf)
+    with pytest.raises(ValueError, match=r"loss is 1.0 and its gradient inf on windows of r, s"):
+        checks.settle()
 
 
 class Broken(nn.Module):

@@ -282,11 +282,11 @@ def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["signals", "images", "part", "objectives"]))
+@click.argument("what", type=click.Choice(["signals", "images", "part", "objectives", "gpu"]))
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
 @output_options
 def bench(what: str, repeats: int, output: Output) -> None:
-    """Measure a raw night's path to windows, images, a PART step, or steps of all objectives."""
+    """Measure a raw night's path to windows, images, a PART step, all objectives, or a GPU."""
     from biopart.studies import bench as benches
 
     measures: dict[str, Callable[..., dict[str, Any]]]
@@ -295,5 +295,6 @@ def bench(what: str, repeats: int, output: Output) -> None:
         "images": benches.bench_images,
         "part": benches.bench_part,
         "objectives": benches.bench_objectives,
+        "gpu": benches.bench_gpu,
     }
     output.emit(measures[what](repeats, output.say))

@@ -5,7 +5,7 @@ their stored form until they are on the device.
 """
 
 from biopart.data.augment import Augment
-from biopart.data.batch import Batch, Context, StepOutput, Windows
+from biopart.data.batch import Batch, Context, Metrics, StepOutput, Windows
 from biopart.data.cohort import Cohort, open_cohort
 from biopart.data.embedded import EmbeddedWindows
 from biopart.data.images import ImageSource
@@ -22,6 +22,7 @@ __all__ = [
     "Context",
     "EmbeddedWindows",
     "ImageSource",
+    "Metrics",
     "Sampler",
     "SceneBatch",
     "SceneSource",

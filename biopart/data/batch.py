@@ -1,7 +1,8 @@
 """What a training loop gets: batches, and the sources that give them by item number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, ItemsView, Iterator, KeysView, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -53,21 +54,75 @@ class Batch:
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on a device."""
-        moved = replace(self, values=self.values.to(device), label=self.label.to(device))
+        values, label = moved(self.values, device), moved(self.label, device)
+        batch = replace(self, values=values, label=label)
         if self.soft is not None:
-            moved.soft = self.soft.to(device)
+            batch.soft = moved(self.soft, device)
         if self.context is not None:
-            present, label = self.context.present.to(device), self.context.label.to(device)
-            moved.context = Context(present, label)
-        return moved
+            present, label = moved(self.context.present, device), moved(self.context.label, device)
+            batch.context = Context(present, label)
+        return batch
+
+
+def moved(values: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; a copy to a GPU is begun, and not waited for."""
+    if values.device.type == "cpu" and torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
+class Metrics:
+    """Figures of a step (0-d tensors by name), computed when they are first read.
+
+    A training reads them where a row is logged, not in every step.
+
+    Parameters
+    ----------
+    compute : callable
+        Gives them; called at most once, without gradients.
+    """
+
+    def __init__(self, compute: Callable[[], dict[str, Tensor]]) -> None:
+        self._compute = compute
+
+    @cached_property
+    def values(self) -> dict[str, Tensor]:
+        """All figures."""
+        with torch.no_grad():
+            return self._compute()
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.values[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.values)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.values
+
+    def keys(self) -> KeysView[str]:
+        """Return the names."""
+        return self.values.keys()
+
+    def items(self) -> ItemsView[str, Tensor]:
+        """Return names and figures."""
+        return self.values.items()
 
 
 @dataclass
 class StepOutput:
-    """Result of an objective for one batch: the loss to minimise and metrics to log (0-d)."""
+    """Result of an objective for one batch.
+
+    Attributes
+    ----------
+    loss : Tensor, 0-d
+        What is minimised.
+    metrics : dict of 0-d tensors, or Metrics
+        What is logged; as ``Metrics`` it costs nothing in steps that are not.
+    """
 
     loss: Tensor
-    metrics: dict[str, Tensor] = field(default_factory=dict)
+    metrics: dict[str, Tensor] | Metrics = field(default_factory=dict)
 
 
 class Windows(Protocol):

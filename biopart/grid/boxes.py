@@ -14,6 +14,8 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from biopart.grid.constants import constant, on_axes
+
 
 @dataclass(frozen=True)
 class Boxes:
@@ -25,10 +27,14 @@ class Boxes:
         First sample or pixel inside the box, per axis.
     size : Tensor (..., N)
         Number of samples or pixels, per axis, at least 1.
+    sides : tuple of (int, int), optional
+        Smallest and largest side per axis, of boxes that are known to lie inside their grid: what
+        was drawn here. ``cut`` need not look at the values then, which a GPU would wait for.
     """
 
     start: Tensor
     size: Tensor
+    sides: tuple[tuple[int, int], ...] | None = None
 
     def __post_init__(self) -> None:
         if self.start.shape != self.size.shape:
@@ -44,7 +50,7 @@ class Boxes:
 
     def to(self, device: torch.device | str) -> "Boxes":
         """Return the same boxes on another device."""
-        return Boxes(self.start.to(device), self.size.to(device))
+        return Boxes(self.start.to(device), self.size.to(device), self.sides)
 
 
 def check_fit(shape: Sequence[int], size: Sequence[int]) -> None:
@@ -114,7 +120,7 @@ def random_boxes(
     )
     check_fit(shape, largest)
     source = generator.device if generator is not None else device
-    sides = torch.tensor(tuple(size), device=source).expand(batch, count, -1).clone()
+    sides = constant(size, source or "cpu").expand(batch, count, -1).clone()
     starts = torch.zeros_like(sides)
 
     def uniform() -> Tensor:
@@ -124,14 +130,21 @@ def random_boxes(
     if drawn:
         if low != high:
             spread = torch.exp(math.log(low) + uniform() * math.log(high / low))
-            sides[..., drawn] = (spread * sides[..., drawn]).round().long().clamp(min=1)
+            _set(sides, drawn, (spread * on_axes(sides, drawn)).round().long().clamp(min=1))
         elif low != 1:
-            sides[..., drawn] = (low * sides[..., drawn]).round().long().clamp(min=1)
-        places = torch.tensor([shape[axis] for axis in drawn], device=source)
-        places = places - sides[..., drawn] + 1
-        starts[..., drawn] = torch.minimum((uniform() * places).long(), places - 1)
-    boxes = Boxes(starts, sides)
+            _set(sides, drawn, (low * on_axes(sides, drawn)).round().long().clamp(min=1))
+        places = constant([shape[axis] for axis in drawn], sides.device)
+        places = places - on_axes(sides, drawn) + 1
+        _set(starts, drawn, torch.minimum((uniform() * places).long(), places - 1))
+    smallest = (max(1, round(low * p)) if s > 1 else p for s, p in zip(shape, size, strict=True))
+    boxes = Boxes(starts, sides, tuple(zip(smallest, largest, strict=True)))
     return boxes if device is None else boxes.to(device)
+
+
+def _set(coordinates: Tensor, axes: Sequence[int], values: Tensor) -> None:
+    """Write some axes (..., axes) of coordinates (..., N)."""
+    for number, axis in enumerate(axes):
+        coordinates[..., axis] = values[..., number]
 
 
 def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> Boxes:
@@ -165,4 +178,5 @@ def grid_boxes(shape: Sequence[int], size: Sequence[int]) -> Boxes:
         )
     axes = [range(0, s, p) for s, p in zip(shape, size, strict=True)]
     start = torch.tensor(list(product(*axes)), dtype=torch.int64)
-    return Boxes(start, torch.tensor(tuple(size), dtype=torch.int64).expand_as(start).clone())
+    sides = torch.tensor(tuple(size), dtype=torch.int64).expand_as(start).clone()
+    return Boxes(start, sides, tuple((p, p) for p in size))

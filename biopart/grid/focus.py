@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from biopart.grid.boxes import Boxes, check_fit
+from biopart.grid.constants import constant
 
 
 def focused_boxes(
@@ -70,7 +71,8 @@ def focused_boxes(
     last = (flat > 0).long().cumsum(1).argmax(1, keepdim=True)
     index = torch.minimum(index, last)
     start = torch.stack(torch.unravel_index(index, places), dim=-1)
-    return Boxes(start, torch.tensor(tuple(size), device=start.device).expand_as(start).clone())
+    sides = constant(size, start.device).expand_as(start).clone()
+    return Boxes(start, sides, tuple((p, p) for p in size))
 
 
 def covered(density: Tensor, size: Sequence[int]) -> Tensor:

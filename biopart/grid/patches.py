@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from biopart.grid.boxes import Boxes, grid_boxes
+from biopart.grid.constants import constant
 
 
 def cut(values: Tensor, boxes: Boxes, size: Sequence[int]) -> Tensor:
@@ -54,12 +55,19 @@ def cut(values: Tensor, boxes: Boxes, size: Sequence[int]) -> Tensor:
         )
     if start.dim() == 2:
         start, side = (x.expand(values.shape[0], *x.shape) for x in (start, side))
-    limits = torch.tensor(tuple(shape), device=start.device)
+    sides = boxes.sides or _known_sides(start, side, shape)
+    if sides == tuple((p, p) for p in size):
+        return _copy(values, start, size)
+    return _resize(values, Boxes(start, side), size, [largest for _, largest in sides])
+
+
+def _known_sides(start: Tensor, side: Tensor, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Read the smallest and the largest side per axis; ValueError where a box leaves the grid."""
+    limits = constant(shape, start.device)
     if bool(((start < 0) | (side < 1) | (start + side > limits)).any()):
         raise ValueError(f"a box leaves the grid of {tuple(shape)}; keep 0 <= start <= S - size")
-    if bool((side == torch.tensor(tuple(size), device=side.device)).all()):
-        return _copy(values, start, size)
-    return _resize(values, Boxes(start, side), size)
+    lowest, highest = torch.stack(torch.aminmax(side.flatten(0, -2), dim=0)).tolist()
+    return tuple(zip(lowest, highest, strict=True))
 
 
 def patchify(values: Tensor, size: Sequence[int]) -> Tensor:
@@ -140,7 +148,7 @@ def _copy(values: Tensor, start: Tensor, size: Sequence[int]) -> Tensor:
     return patches.reshape(batch, count, values.shape[1], *size)
 
 
-def resize_weights(side: Tensor, size: int) -> Tensor:
+def resize_weights(side: Tensor, size: int, largest: int | None = None) -> Tensor:
     """Return antialiased weights that resize boxes of several sides to one size.
 
     Parameters
@@ -149,10 +157,12 @@ def resize_weights(side: Tensor, size: int) -> Tensor:
         Sides of the boxes in samples.
     size : int
         Wanted side P.
+    largest : int, optional
+        Largest side, where it is known; else it is read from ``side``.
 
     Returns
     -------
-    Tensor (..., P, max side), float32
+    Tensor (..., P, largest side), float32
         Rows sum to 1 and are zero beyond the box's own side.
 
     Examples
@@ -163,21 +173,21 @@ def resize_weights(side: Tensor, size: int) -> Tensor:
     reduction = (side / size)[..., None, None]
     width = reduction.clamp(min=1)
     centre = (torch.arange(size, device=side.device)[:, None] + 0.5) * reduction
-    sample = torch.arange(int(side.max()), device=side.device)
+    sample = torch.arange(int(side.max()) if largest is None else largest, device=side.device)
     weight = (1 - (sample + 0.5 - centre).abs() / width).clamp(min=0)
     weight = weight * (sample < side[..., None, None])
     return (weight / weight.sum(-1, keepdim=True)).float()
 
 
-def _resize(values: Tensor, boxes: Boxes, size: Sequence[int]) -> Tensor:
+def _resize(values: Tensor, boxes: Boxes, size: Sequence[int], largest: Sequence[int]) -> Tensor:
     """Resize boxes to P; indices are clamped into the box, whose outside is never read."""
     batch, count, axes = boxes.start.shape
     offsets, weights = [], []
     for axis in range(axes):
         start, side = boxes.start[..., axis, None], boxes.size[..., axis]
-        within = torch.arange(int(side.max()), device=side.device)
+        within = torch.arange(largest[axis], device=side.device)
         offsets.append(start + torch.minimum(within, side[..., None] - 1))
-        weights.append(resize_weights(side, size[axis]))
+        weights.append(resize_weights(side, size[axis], largest[axis]))
     index = _flat_index(values, offsets)
     patches = values.contiguous().reshape(-1)[index].float()
     for axis, weight in enumerate(weights):

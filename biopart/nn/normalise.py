@@ -32,8 +32,9 @@ class Normalise(nn.Module):
     def forward(self, values: Tensor) -> Tensor:
         """Normalise integers or floats (B, C, *S) -> float32 of the same shape."""
         gaps = values.isnan() if values.is_floating_point() else values == MISSING
-        exact = torch.compiler.is_exporting()  # then no branch may depend on the values
-        if values.dtype == torch.uint8 or not (exact or bool(gaps.any())):
+        # No branch may depend on values that are exported, or that a GPU is still working on.
+        blind = torch.compiler.is_exporting() or values.device.type != "cpu"
+        if values.dtype == torch.uint8 or not (blind or bool(gaps.any())):
             floats, known = values.float(), None
         else:
             floats, known = values.float().masked_fill(gaps, 0.0), ~gaps

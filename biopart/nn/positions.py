@@ -65,8 +65,8 @@ def sincos(coordinates: Tensor, dim: int) -> Tensor:
             f"{dim} is not"
         )
     half = dim // axes // 2
-    omega = 10000.0 ** (-torch.arange(half, dtype=torch.float64) / half)
-    angle = coordinates[..., None].double() * omega.to(coordinates.device)
+    steps = torch.arange(half, dtype=torch.float64, device=coordinates.device)
+    angle = coordinates[..., None].double() * 10000.0 ** (-steps / half)
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2).float()
 
 

@@ -9,6 +9,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biopart.grid import constant, on_axes
 from biopart.nn.encoder import Encoder
 from biopart.nn.positions import interpolate, longer_axes, row_major, sincos
 from biopart.recipe import Position
@@ -174,10 +175,9 @@ class ViT(Encoder):
                 )
             return self.pos_embed[:, 1:]
         known = ~positions.isnan().any(-1, keepdim=True)
-        side = torch.tensor(self.patch, device=positions.device)
-        coordinates = torch.where(known, positions, 0) / side
+        coordinates = torch.where(known, positions, 0) / constant(self.patch, positions.device)
         if self.position == "sincos":
-            embedding = sincos(coordinates[..., longer_axes(self.counts)], self.dim)
+            embedding = sincos(on_axes(coordinates, longer_axes(self.counts)), self.dim)
         else:
             embedding = interpolate(self.pos_embed[0, 1:], coordinates, self.counts)
         return embedding * known

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biopart.data import Batch, StepOutput
+from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Classifier, Encoder
 from biopart.recipe import ClassifySettings
 
@@ -50,5 +50,10 @@ class Classify(nn.Module):
             loss = F.cross_entropy(logits, batch.label, weight=self.weight, ignore_index=-1)
         else:
             loss = F.cross_entropy(logits, batch.soft, weight=self.weight)
-        right = (logits.argmax(-1) == batch.label).sum() / (batch.label >= 0).sum()
-        return StepOutput(loss, {"accuracy": right})
+        logits = logits.detach()
+        return StepOutput(loss, Metrics(lambda: {"accuracy": accuracy(logits, batch.label)}))
+
+
+def accuracy(logits: Tensor, label: Tensor) -> Tensor:
+    """Return the share of known labels (B,) that logits (B, classes) have as their largest."""
+    return (logits.argmax(-1) == label).sum() / (label >= 0).sum()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biopart.data import Batch, StepOutput
+from biopart.data import Batch, Metrics, StepOutput
 from biopart.grid import grid_boxes, patchify
 from biopart.nn import Encoder
 from biopart.nn.decoder import Decoder
@@ -35,6 +35,7 @@ class DropPos(nn.Module):
     """
 
     starts: Tensor
+    square: Tensor
 
     def __init__(self, encoder: Encoder, settings: DropPosSettings) -> None:
         super().__init__()
@@ -58,6 +59,7 @@ class DropPos(nn.Module):
         )
         starts = grid_boxes(encoder.shape, encoder.patch).start.float()
         self.register_buffer("starts", starts, persistent=False)
+        self.register_buffer("square", squared_distances(encoder.counts), persistent=False)
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
@@ -71,17 +73,20 @@ class DropPos(nn.Module):
         tokens = self.encoder(choose(patches, seen), positions, unknown=self.unknown)
         logits = self.decoder(tokens)[:, 1 + self.kept :].float()
         sigma = self.settings.sigma * (1 - progress)
-        target = smoothing(self.encoder.counts, sigma).to(logits.device)[dropped]
+        target = smoothed(self.square, sigma)[dropped]
         weight = self._attention(patches, dropped) if self.settings.attentive else None
         loss = position_loss(logits, target, weight)
-        right = (logits.argmax(-1) == dropped).float().mean()
-        count = self.encoder.n_patches
-        metrics = {
-            "chance_loss": torch.full_like(loss, math.log(count)),
+        logits = logits.detach()
+        return StepOutput(loss, Metrics(lambda: self._metrics(logits, dropped)))
+
+    def _metrics(self, logits: Tensor, dropped: Tensor) -> dict[str, Tensor]:
+        """Return the accuracy of dropped positions beside chance."""
+        right, count = (logits.argmax(-1) == dropped).float().mean(), self.encoder.n_patches
+        return {
+            "chance_loss": torch.full_like(right, math.log(count)),
             "accuracy": right,
-            "chance_accuracy": torch.full_like(loss, 1 / count),
+            "chance_accuracy": torch.full_like(right, 1 / count),
         }
-        return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
 
     @torch.no_grad()
     def _attention(self, patches: Tensor, dropped: Tensor) -> Tensor:
@@ -113,10 +118,19 @@ def smoothing(counts: Sequence[int], sigma: float) -> Tensor:
     >>> smoothing((2,), 0.0).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
+    return smoothed(squared_distances(counts), sigma)
+
+
+def squared_distances(counts: Sequence[int]) -> Tensor:
+    """Return the squared distance of every two patches of a grid, in patches, (K, K)."""
     places = row_major(counts)
+    return (places[:, None] - places).square().sum(-1)
+
+
+def smoothed(square: Tensor, sigma: float) -> Tensor:
+    """Return the targets of ``smoothing`` from squared distances (K, K), on their device."""
     if sigma < 1e-6:  # sigma^2 would underflow in float32
-        return torch.eye(len(places))
-    square = (places[:, None] - places).square().sum(-1)
+        return torch.eye(len(square), device=square.device)
     return (-square / sigma**2).softmax(-1)
 
 

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from biopart.data import Batch, StepOutput
+from biopart.data import Batch, Metrics, StepOutput
 from biopart.grid import grid_boxes, patchify
 from biopart.nn import Encoder
 from biopart.nn.decoder import Decoder, decoder_positions
@@ -76,14 +76,15 @@ class Mae(nn.Module):
         if self.settings.normalise_target:
             target = normalised(target)
         loss = reconstruction_loss(predicted, target)
-        with torch.no_grad():
-            chance = target.square().mean()
-        n = target.shape[-1]
+        return StepOutput(loss, Metrics(lambda: self._metrics(loss.detach(), target)))
+
+    def _metrics(self, loss: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return R2 and the loss of predicting the mean of each patch."""
+        chance, n = target.square().mean(), target.shape[-1]
         expected = (
             torch.full_like(chance, (n - 1) / n) if self.settings.normalise_target else chance
         )
-        metrics = {"chance_loss": expected, "r2": 1 - loss.detach() / chance}
-        return StepOutput(loss, metrics)
+        return {"chance_loss": expected, "r2": 1 - loss / chance}
 
     def reconstruct(self, tokens: Tensor, order: Tensor) -> Tensor:
         """Predict the values of all patches from the visible ones.

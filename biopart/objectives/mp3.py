@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biopart.data import Batch, StepOutput
+from biopart.data import Batch, Metrics, StepOutput
 from biopart.grid import grid_boxes, patchify
 from biopart.nn import Encoder
 from biopart.nn.decoder import start_at_chance
@@ -65,17 +65,22 @@ class Mp3(nn.Module):
         logits = self.head(self.tokens(patches, context, hinted)).float()
         truth = torch.arange(count, device=patches.device).expand(batch_size, -1)
         loss = F.cross_entropy(logits.transpose(1, 2), truth)
-        with torch.no_grad():
-            right = (logits.argmax(-1) == truth).float()
+        logits = logits.detach()
+        return StepOutput(loss, Metrics(lambda: self._metrics(logits, truth, context)))
+
+    def _metrics(self, logits: Tensor, truth: Tensor, context: Tensor) -> dict[str, Tensor]:
+        """Return accuracies, also of patches inside and outside the context."""
+        right, count = (logits.argmax(-1) == truth).float(), truth.shape[1]
+        mean = right.mean()
         metrics = {
-            "chance_loss": torch.full_like(loss, math.log(count)),
-            "accuracy": right.mean(),
-            "chance_accuracy": torch.full_like(loss, 1 / count),
+            "chance_loss": torch.full_like(mean, math.log(count)),
+            "accuracy": mean,
+            "chance_accuracy": torch.full_like(mean, 1 / count),
             "accuracy_context": (right * context).sum() / context.sum(),
         }
         if self.context < count:
             metrics["accuracy_other"] = (right * ~context).sum() / (~context).sum()
-        return StepOutput(loss, {name: value.detach() for name, value in metrics.items()})
+        return metrics
 
     def tokens(self, patches: Tensor, context: Tensor, hinted: Tensor) -> Tensor:
         """Encode patches (B, K, C, *P) with context and hints bool (B, K) -> (B, K, D)."""

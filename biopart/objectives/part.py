@@ -1,11 +1,12 @@
 """PART: pairwise relative translations between patches off the grid (arXiv 2506.03682)."""
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from biopart.data import Batch, StepOutput
+from biopart.data import Batch, Metrics, StepOutput
 from biopart.grid import (
     Boxes,
     chance_mse,
@@ -14,6 +15,7 @@ from biopart.grid import (
     focused_boxes,
     grid_boxes,
     log_scale,
+    on_axes,
     random_boxes,
     translation,
 )
@@ -42,6 +44,8 @@ class Part(nn.Module):
 
     span: Tensor
     chance: Tensor
+    tiles: Tensor
+    tile_sizes: Tensor
 
     def __init__(self, encoder: Encoder, settings: PartSettings) -> None:
         super().__init__()
@@ -79,6 +83,9 @@ class Part(nn.Module):
         self.register_buffer("span", span, persistent=False)
         chance = chance_mse(encoder.shape, encoder.patch, on_grid=settings.on_grid)[self.axes]
         self.register_buffer("chance", chance, persistent=False)
+        tiles = grid_boxes(encoder.shape, encoder.patch)
+        self.register_buffer("tiles", tiles.start, persistent=False)
+        self.register_buffer("tile_sizes", tiles.size, persistent=False)
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
@@ -90,23 +97,16 @@ class Part(nn.Module):
         hinted = self._draw_hints(batch.values, generator)
         predicted = self.head(self.encode(batch.values, boxes, hinted), pairs).float()
         reference, target = (pick(boxes, pairs[..., side]) for side in (0, 1))
-        truth = translation(reference, target)[..., self.axes]
+        drawn = Drawn(reference, target, pairs, hinted)
+        truth = on_axes(translation(reference, target), self.axes)
         n = len(self.axes)
         loss = (predicted[..., :n] - truth / self.span).square().mean()
-        with torch.no_grad():
-            moved = predicted[..., :n] * self.span
-            metrics = self._metrics(moved, truth, overlap(reference, target))
-            chance_loss = (truth / self.span).square().mean()
-            if self.uniform:
-                chance_loss = (self.chance / self.span.square()).mean()
-            metrics |= self._by_hints(moved, truth, take(hinted[..., None], pairs.flatten(1)))
+        sizes = None
         if self.sized:
-            sizes = log_scale(reference, target)[..., self.axes] / self.size_unit
-            size_loss = (predicted[..., n:] - sizes).square().mean()
-            metrics["scale_r2"] = 1 - size_loss.detach() / sizes.square().mean()
-            loss = (loss + size_loss) / 2
-            chance_loss = (chance_loss + sizes.square().mean()) / 2
-        return StepOutput(loss, metrics | {"chance_loss": chance_loss})
+            sizes = on_axes(log_scale(reference, target), self.axes) / self.size_unit
+            loss = (loss + (predicted[..., n:] - sizes).square().mean()) / 2
+        predicted = predicted.detach()
+        return StepOutput(loss, Metrics(lambda: self._metrics(predicted, truth, sizes, drawn)))
 
     def encode(self, values: Tensor, boxes: Boxes, hinted: Tensor) -> Tensor:
         """Cut and encode patches: values (B, C, *S), hinted bool (B, K) -> tokens (B, K, D)."""
@@ -175,8 +175,9 @@ class Part(nn.Module):
         """Draw the patches of a batch (B, K, N), on or off the grid."""
         shape, patch, device = self.encoder.shape, self.encoder.patch, values.device
         if self.settings.on_grid:
-            tiles = grid_boxes(shape, patch).to(device)
-            return Boxes(*(x.expand(len(values), -1, -1) for x in (tiles.start, tiles.size)))
+            tiles = Boxes(self.tiles, self.tile_sizes, tuple((p, p) for p in patch))
+            start, size = (x.expand(len(values), -1, -1) for x in (tiles.start, tiles.size))
+            return Boxes(start, size, tiles.sides)
         if self.settings.focus == "energy":
             return focused_boxes(energy(values), self.count, patch, generator=generator)
         options = {"scale": self.settings.scale, "generator": generator, "device": device}
@@ -189,7 +190,26 @@ class Part(nn.Module):
         hints = round(self.settings.position_hint * self.count)
         return (noise.argsort(1).argsort(1) < hints).to(values.device)
 
-    def _metrics(self, moved: Tensor, truth: Tensor, overlapping: Tensor) -> dict[str, Tensor]:
+    def _metrics(
+        self, predicted: Tensor, truth: Tensor, sizes: Tensor | None, drawn: "Drawn"
+    ) -> dict[str, Tensor]:
+        """Return the figures of a step from predicted (B, M, axes) and true translations, sizes."""
+        n = len(self.axes)
+        moved = predicted[..., :n] * self.span
+        metrics = self._errors(moved, truth, overlap(drawn.reference, drawn.target))
+        hinted = take(drawn.hinted[..., None], drawn.pairs.flatten(1))
+        metrics |= self._by_hints(moved, truth, hinted)
+        chance_loss = (truth / self.span).square().mean()
+        if self.uniform:
+            chance_loss = (self.chance / self.span.square()).mean()
+        if sizes is not None:
+            size_chance = sizes.square().mean()
+            size_loss = (predicted[..., n:] - sizes).square().mean()
+            metrics["scale_r2"] = 1 - size_loss / size_chance
+            chance_loss = (chance_loss + size_chance) / 2
+        return metrics | {"chance_loss": chance_loss}
+
+    def _errors(self, moved: Tensor, truth: Tensor, overlapping: Tensor) -> dict[str, Tensor]:
         """Return errors in patch sizes, R2 against chance and shares of correct signs."""
         square = (moved - truth).square()
         chance = self._chance(truth)
@@ -236,6 +256,26 @@ class Part(nn.Module):
         """Return the error of predicting 0: exact for uniform draws of one size, else measured."""
         chance: Tensor = self.chance.mean() if self.uniform else truth.square().mean()
         return chance
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What a step of PART drew.
+
+    Attributes
+    ----------
+    reference, target : Boxes (B, M, N)
+        Both patches of every pair.
+    pairs : Tensor (B, M, 2), int64
+        Their numbers.
+    hinted : Tensor (B, K), bool
+        Patches whose position was given.
+    """
+
+    reference: Boxes
+    target: Boxes
+    pairs: Tensor
+    hinted: Tensor
 
 
 def draw_pairs(

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biopart.data import Batch, StepOutput
+from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Classifier, Encoder
 from biopart.nn.sequence import SequenceClassifier
+from biopart.objectives.classify import accuracy
 from biopart.recipe import SequenceSettings
 
 __all__ = ["Sequence"]
@@ -54,6 +55,5 @@ class Sequence(nn.Module):
         logits: Tensor = relate(batch.values, batch.context.present).float()
         label = batch.context.label
         loss = F.cross_entropy(logits.flatten(0, 1), label.flatten(), ignore_index=-1)
-        centre = self.model.centre
-        right = (logits[:, centre].argmax(-1) == batch.label).sum() / (batch.label >= 0).sum()
-        return StepOutput(loss, {"accuracy": right})
+        middle = logits[:, self.model.centre].detach()
+        return StepOutput(loss, Metrics(lambda: {"accuracy": accuracy(middle, batch.label)}))

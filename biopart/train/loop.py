@@ -15,11 +15,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor
 
-from biopart.codes import MISSING
-from biopart.data import Batch, StepOutput
+from biopart.data import StepOutput
 from biopart.run import Run
 from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore, save_checkpoint
+from biopart.train.checks import Checks, missing_windows
+from biopart.train.measuring import numbers
 from biopart.train.schedule import clip, learning_rate, parameter_groups
 from biopart.train.task import Following, Row, Task
 
@@ -73,9 +74,9 @@ def fit(
         If a window has missing samples or the loss is not finite; names the windows.
     """
     task.objective.to(fabric.device)
-    optimiser = torch.optim.AdamW(parameter_groups(task), lr=task.settings.lr, betas=BETAS)
+    optimiser = make_optimiser(task, fabric.device)
     average = Average(task.objective, task.settings.ema)
-    progress = Progress(step=restore(run, average, optimiser))
+    progress, checks = Progress(step=restore(run, average, optimiser)), Checks()
     model = fabric.setup_module(task.objective)
     generator = torch.Generator(device=fabric.device)
     length = len(task.sampler)
@@ -85,9 +86,12 @@ def fit(
         task.source.start_epoch(task.seed, epoch)
         for items in islice(task.sampler.batches(epoch), done, None):
             if time.perf_counter() - progress.saved > CHECKPOINT_EVERY_S:
+                checks.settle()
                 save_checkpoint(run, average, optimiser, progress.step)
                 progress.saved = time.perf_counter()
-            batch = check_values(task.source.__getitems__(items)).to(fabric.device)
+            batch = task.source.__getitems__(items)
+            missing = missing_windows(batch)
+            batch = batch.to(fabric.device)
             seed_step(generator, task.seed, progress.step)
             batch = task.prepare(batch, generator)
             for group in optimiser.param_groups:
@@ -95,7 +99,7 @@ def fit(
             output: StepOutput = model(batch, generator, progress.step / task.steps)
             fabric.backward(output.loss)
             norm = clip(task)
-            check_finite(output.loss, norm, batch)
+            checks.add(missing, output.loss, norm, batch)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if isinstance(task.objective, Following):
@@ -109,6 +113,7 @@ def fit(
             if progress.step == task.steps:
                 break
         ended = progress.step == task.steps or (epoch + 1) % task.settings.validate_every == 0
+        checks.settle()
         if task.validate is not None and ended:
             with average.shown():
                 enough = validate(task, progress, run, report)
@@ -160,9 +165,13 @@ def training_row(task: Task, progress: Progress, output: StepOutput, norm: Tenso
         "steps": task.steps,
         "epoch": progress.step / len(task.sampler),
         "lr": learning_rate(task, progress.step - 1),
-        "train/loss": output.loss.item(),
-        **{f"train/{name}": value.item() for name, value in output.metrics.items()},
-        "train/gradient_norm": norm.item(),
+        **numbers(
+            {
+                "train/loss": output.loss,
+                **{f"train/{name}": value for name, value in output.metrics.items()},
+                "train/gradient_norm": norm,
+            }
+        ),
         "windows_per_second": progress.windows / max(now - progress.since, 1e-9),
     }
     progress.windows, progress.since = 0, now
@@ -176,27 +185,8 @@ def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
     torch.manual_seed(state)
 
 
-def check_values(batch: Batch) -> Batch:
-    """Refuse windows with missing samples by name; neighbouring windows may have some."""
-    if batch.values.dtype == torch.int16:
-        values = batch.values
-        if batch.context is not None:
-            values = values[:, (values.shape[1] - 1) // 2]
-        missing = (values == MISSING).flatten(1).any(1)
-        if bool(missing.any()):
-            keys = [batch.key[index] for index in missing.nonzero().flatten().tolist()]
-            raise ValueError(
-                f"windows {', '.join(keys)} have missing samples (NaN); find them with: "
-                "biopart check STORE"
-            )
-    return batch
-
-
-def check_finite(loss: Tensor, norm: Tensor, batch: Batch) -> None:
-    """Stop before a step with an infinite or undefined loss or gradient; keep the checkpoint."""
-    if not bool(torch.isfinite(loss) & torch.isfinite(norm)):
-        records = sorted({key.partition(":")[0] for key in batch.key})
-        raise ValueError(
-            f"the loss is {loss.item()} and its gradient {norm.item()} on windows of "
-            f"{', '.join(records)}; lower lr, or inspect these recordings with: biopart check STORE"
-        )
+def make_optimiser(task: Task, device: torch.device) -> torch.optim.Optimizer:
+    """Make AdamW for the task's groups of parameters, fused where the device is a GPU."""
+    fused = True if device.type == "cuda" else None
+    groups = parameter_groups(task)
+    return torch.optim.AdamW(groups, lr=task.settings.lr, betas=BETAS, fused=fused)

@@ -1,6 +1,6 @@
 """Evaluate a model on windows: the metrics of an objective, or the output of a model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,7 @@ def measure(
         Number of windows, spread evenly over the source; metrics are means over them.
     """
     picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(np.int64)
-    means: dict[str, float] = {}
+    parts: list[tuple[float, dict[str, Tensor]]] = []
     prepare = Normalise(normalise)
     for number, start in enumerate(range(0, len(picked), 256)):
         batch = source.__getitems__(picked[start : start + 256]).to(fabric.device)
@@ -42,10 +42,24 @@ def measure(
         generator = torch.Generator(device=fabric.device).manual_seed(number)
         with fabric.autocast():
             output: StepOutput = objective(batch, generator, 1.0)
-        for name, value in {"loss": output.loss, **output.metrics}.items():
-            share = len(batch.values) / len(picked)
-            means[name] = means.get(name, 0.0) + value.item() * share
+        parts.append((len(batch.values) / len(picked), {"loss": output.loss, **output.metrics}))
+    means: dict[str, float] = {}
+    for share, figures in parts:
+        for name, value in numbers(figures).items():
+            means[name] = means.get(name, 0.0) + value * share
     return means
+
+
+def numbers(figures: Mapping[str, Tensor]) -> dict[str, float]:
+    """Read 0-d tensors by name, in one copy from their device.
+
+    Examples
+    --------
+    >>> numbers({"loss": torch.tensor(0.5), "accuracy": torch.tensor(1.0)})
+    {'loss': 0.5, 'accuracy': 1.0}
+    """
+    values = torch.stack([value.detach().double() for value in figures.values()]).tolist()
+    return dict(zip(figures, values, strict=True))
 
 
 @torch.no_grad()

@@ -86,7 +86,8 @@ class Quality:
         (size,) = encoder.shape
         values = np.stack([record.signal[:, start : start + size] for start in starts])
         tiles = grid_boxes(encoder.shape, encoder.patch)
-        boxes = Boxes(*(x.expand(len(values), -1, -1) for x in (tiles.start, tiles.size)))
+        start, side = (x.expand(len(values), -1, -1) for x in (tiles.start, tiles.size))
+        boxes = Boxes(start, side, tiles.sides)
         given = self.normalise(torch.from_numpy(values))
         true = (boxes.centre / tiles.size).double()
         turns = torch.arange(encoder.n_patches) % self.turns

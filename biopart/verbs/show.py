@@ -153,7 +153,8 @@ class Look:
         first = self.part.count - self.part.count // 2
         patches = cut(values, boxes, self.part.encoder.patch)
         both = torch.cat([patches[:1, :first], patches[1:, first:]], 1)
-        chosen = Boxes(*(torch.cat([x[:1, :first], x[1:, first:]], 1) for x in _two(boxes)))
+        start, size = (torch.cat([x[:1, :first], x[1:, first:]], 1) for x in _two(boxes))
+        chosen = Boxes(start, size)
         positions = None
         if self.part.encoder.position != "none":
             positions = torch.full((1, self.part.count, self.axes), torch.nan)

@@ -11,9 +11,8 @@ import torch
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image
-from torch.utils.flop_counter import FlopCounterMode
 
-from biopart.compute import ResidentImages, has_device
+from biopart.compute import ResidentImages
 from biopart.data import ImageSource, Sampler, open_cohort
 from biopart.images.folders import SHARE, FolderPart, find_folders
 from biopart.nn import ViT
@@ -27,12 +26,6 @@ from biopart.verbs.pretrain import build_objective
 
 Say = Callable[[str], None]
 BATCH = 256
-# Dense bfloat16 peaks in FLOP/s, of the makers' data sheets.
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12}
-WORKLOADS = {
-    "ViT-S/4 at 32": ((32, 32), (4, 4), 384, 12, 6, 64),
-    "ViT-B/16 at 224": ((224, 224), (16, 16), 768, 12, 12, 196),
-}
 
 
 def bench_images(
@@ -64,7 +57,7 @@ def bench_images(
     Returns
     -------
     dict
-        ``store``, ``decoding`` by side and processes, ``step``, and with a GPU ``gpu``.
+        ``store``, ``decoding`` by side and processes, ``step``.
     """
     result: dict[str, Any] = {"threads": torch.get_num_threads(), "repeats": repeats}
     with tempfile.TemporaryDirectory(prefix="biopart-bench-") as name:
@@ -81,11 +74,6 @@ def bench_images(
         encoder = ViT((224, 224), (16, 16), 3, 384, 12, 6, position="sincos")
     say(f"a PART step beside its encoder and MAE's, {encoder.shape}, {grids} images")
     result["step"] = bench_image_step(encoder, grids, repeats)
-    if has_device("cuda"):
-        say("images/s and FLOP utilisation on the GPU, bfloat16")
-        result["gpu"] = {n: utilisation(*w, device="cuda") for n, w in WORKLOADS.items()}
-    else:
-        result["gpu"] = "no GPU is here"
     return result
 
 
@@ -202,47 +190,4 @@ def bench_image_step(encoder: ViT, grids: int, repeats: int) -> dict[str, Any]:
         **timing.medians(),
         "to_encoder": limited(ratios, "ratio", at_most=1.3),
         "to_mae": limited(to_mae, "ratio_to_mae", at_most=1.0),
-    }
-
-
-def utilisation(
-    shape: tuple[int, ...],
-    patch: tuple[int, ...],
-    dim: int,
-    depth: int,
-    *rest: int,
-    device: str,
-    batch: int = 256,
-    seconds: float = 5.0,
-) -> dict[str, Any]:
-    """Measure PART steps in bfloat16: images/s, and the share of the device's peak.
-
-    Operations are counted over one step, forward and backward, by torch's own counter.
-    """
-    heads, count = rest
-    encoder = ViT(shape, patch, 3, dim, depth, heads, position="none").to(device)
-    part = Part(encoder, PartSettings(patches=count, pairs=4 * count)).to(device)
-    given = random_batch(encoder, batch).to(device)
-
-    def once() -> None:
-        with torch.autocast(device, torch.bfloat16):
-            loss = part(given, torch.Generator(device).manual_seed(0), 0.0).loss
-        loss.backward()
-        if device != "cpu":
-            torch.cuda.synchronize()
-
-    counter = FlopCounterMode(display=False)
-    with counter:
-        once()
-    first = in_turns({"step": once}, 1).medians()["step_s"]
-    turns = max(3, round(seconds / first))
-    step_s = in_turns({"step": once}, turns).medians()["step_s"]
-    rate = counter.get_total_flops() / step_s
-    name = torch.cuda.get_device_name() if device != "cpu" else "cpu"
-    peak = next((peak for key, peak in PEAKS.items() if key in name), None)
-    return {
-        "device": name,
-        "images_per_second": batch / step_s,
-        "tflop_per_second": rate / 1e12,
-        "utilisation": None if peak is None else rate / peak,
     }
