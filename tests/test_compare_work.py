@@ -105,7 +105,7 @@ def test_a_training_that_fails_has_its_reason_and_the_others_go_on(small_plan, t
     assert failed["broken-seed0"].startswith("ValueError: the loss is")
     assert failed["broken-s2-seed0"].startswith("its pretraining failed: ValueError")
     assert set(failed) == {"broken-seed0", "broken-s2-seed0"}
-    assert "in check_finite" in folder.outcomes()[Training("broken", 0)]["traceback"]
+    assert ", in fit\n" in folder.outcomes()[Training("broken", 0)]["traceback"]
 
 
 def test_a_pretraining_that_was_stopped_goes_on_from_its_checkpoint(small_plan, tmp_path):
