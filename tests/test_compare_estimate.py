@@ -79,11 +79,12 @@ def test_a_training_is_stopped_after_ten_steps_its_last_or_a_long_first_one(spee
 
 def test_the_overview_counts_what_is_left_and_shares_its_time(plan):
     seconds = dict.fromkeys(plan.trainings, 10.0)
-    seconds[Training("powers", 0, 1)] = math.nan
+    seconds |= {Training("powers", 0, 1): math.nan, Training("powers", 0, 3): 16.0}
     left = plan.left({Training("plain", 0, 1): {}, Training("part", 0): {"failed": "NaN"}})
     assert len(left) == 3
     table = overview(plan, left, seconds, 2)
-    assert (table["seconds_left"], table["time_left"], table["jobs"]) == (10.0, "10 s", 2)
+    assert (table["seconds_left"], table["time_left"], table["jobs"]) == (13.0, "13 s", 2)
+    assert table["variants"]["powers"]["fine_tuning_s"] == 16.0  # of those that are known
     assert table["variants"]["part"] == {
         "pretrainings": 1,
         "pretraining_s": 10.0,

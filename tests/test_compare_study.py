@@ -56,6 +56,11 @@ def test_a_curve_makes_table_picture_and_page_and_is_done_once(values, tmp_path,
     assert "supervised" in (tmp_path / "curve.html").read_text()
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*")}
     assert run_study("curve", recipe, tmp_path, Workers(executor=here)) == found
+    lines = []
+    plan = announce("curve", recipe, tmp_path, Workers(say=lines.append))
+    assert (plan["seconds_left"], lines) == (0.0, [])  # nothing is timed
+    took = read_json(tmp_path / "cells" / "part-seed0.json")["seconds"]
+    assert plan["variants"]["part"]["pretraining_s"] == took
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*")}
 
 

@@ -7,8 +7,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from biopart.files import write_text
 from biopart.recipe import Recipe
 from biopart.run import Run
@@ -148,20 +146,28 @@ def spoken(seconds: float) -> str:
 
 
 def overview(
-    plan: Plan, left: Collection[Training], seconds: Mapping[Training, float], jobs: int
+    plan: Plan, left: Sequence[Training], seconds: Mapping[Training, float | None], jobs: int
 ) -> dict[str, Any]:
-    """Return what a study is going to do: trainings by variant, and the time that is left."""
+    """Return what a study is going to do: trainings by variant, and the time that is left.
+
+    ``seconds`` has the time of trainings, measured or estimated, as far as it is known.
+    """
+    known = {key: value for key, value in seconds.items() if value and not math.isnan(value)}
     table = {}
     for variant in plan.variants:
         ours = [training for training in plan.trainings if training.variant == variant.name]
-        tuned = [seconds[training] for training in ours if training.size is not None]
+        tuned = [training for training in ours if training.size is not None]
+        pretrained = [known.get(training, math.nan) for training in ours if training.size is None]
+        times = [known[training] for training in tuned if training in known]
         table[variant.name] = {
-            "pretrainings": len(ours) - len(tuned),
-            "pretraining_s": max((seconds[t] for t in ours if t.size is None), default=0.0),
+            "pretrainings": len(pretrained),
+            "pretraining_s": max(pretrained, default=0.0),
             "fine_tunings": len(tuned),
-            "fine_tuning_s": float(np.mean(tuned)),
+            "fine_tuning_s": sum(times) / len(times) if times else math.nan,
             "left": sum(training in left for training in ours),
         }
-    seconds_left = float(np.nansum([seconds[training] for training in left])) / jobs
-    times = {"seconds_left": seconds_left, "time_left": spoken(seconds_left)}
-    return {"variants": table, "jobs": jobs, **times}
+    seconds_left = sum(known.get(training, 0.0) for training in left) / jobs
+    return {
+        **{"variants": table, "jobs": jobs},
+        **{"seconds_left": seconds_left, "time_left": spoken(seconds_left)},
+    }

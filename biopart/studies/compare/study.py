@@ -63,7 +63,7 @@ def compare(
         Finished pretrainings to use instead of new ones.
     executor : Executor, optional
         Where trainings are done, by default in processes of this machine. These are spawned: a
-        script that calls this needs ``if __name__ == "__main__"``.
+        script that calls this needs ``if __name__ == "__main__"``. A pool of threads must have one.
     say : callable
         Gets lines of progress.
 
@@ -114,7 +114,8 @@ def announce(
 ) -> dict[str, Any]:
     """Return what ``run_study`` would do and how long that takes, from a few timed steps.
 
-    Writes nothing; refuses what ``run_study`` would refuse.
+    Writes nothing; refuses what ``run_study`` would refuse. Of finished trainings it gives the time
+    that they took: only what is left is timed.
     """
     study, folder = open_study(kind, recipe, workers), StudyFolder(out)
     finished = pretrained_by(study.plan, runs, study.fingerprint)
@@ -123,8 +124,10 @@ def announce(
         **folder.outcomes(failed=not workers.retry),
         **{training: {} for training in finished},
     }
-    seconds = estimate(study.plan, study.plan.trainings, workers.say)
-    found = overview(study.plan, study.plan.left(outcomes), seconds, workers.jobs)
+    left = study.plan.left(outcomes)
+    took = {training: outcome.get("seconds") for training, outcome in outcomes.items()}
+    seconds = took | estimate(study.plan, left, workers.say)
+    found = overview(study.plan, left, seconds, workers.jobs)
     return {**found, "notes": study.notes}
 
 

@@ -64,7 +64,8 @@ class Workers:
     jobs : int
         Trainings at a time.
     executor : Executor, optional
-        Where they are done; by default in processes of this machine.
+        Where they are done; by default in processes of this machine. Of threads there may be only
+        one at work: trainings seed torch's global generator.
     retry : bool
         Repeat failed trainings.
     say : callable
