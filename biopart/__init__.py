@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from biopart.nn.model import Model, load
     from biopart.recipe import load_recipe
     from biopart.signals.hypnogram import to_annotations, to_yasa
-    from biopart.studies.curve import compare
+    from biopart.studies.compare.study import compare
     from biopart.verbs.evaluate import evaluate
     from biopart.verbs.finetune import finetune
     from biopart.verbs.pretrain import pretrain
@@ -39,7 +39,7 @@ _HOMES = {
     "Embedder": "biopart.estimators",
     "Model": "biopart.nn.model",
     "SleepStager": "biopart.estimators",
-    "compare": "biopart.studies.curve",
+    "compare": "biopart.studies.compare.study",
     "evaluate": "biopart.verbs.evaluate",
     "finetune": "biopart.verbs.finetune",
     "load": "biopart.nn.model",

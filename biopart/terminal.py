@@ -74,7 +74,7 @@ class Output:
             yield report
 
     @contextmanager
-    def cells(self, title: str) -> Iterator[Callable[[Callable[[], Any]], Callable[[], None]]]:
+    def trainings(self, title: str) -> Iterator[Callable[[Any], None]]:
         """Show how far a study is on stderr; now and then a line where it is no terminal."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -90,18 +90,16 @@ class Output:
             task = bar.add_task(title, total=1.0, note="")
             begun = said = time.monotonic()
 
-            def display(look: Callable[[], Any]) -> None:
+            def display(standing: Any) -> None:
                 nonlocal said
-                now = look()
-                note = f"{now.done} of {now.cells} cells" + (
-                    f", {now.failed} failed" if now.failed else ""
-                )
-                bar.update(task, completed=now.share, note=note)
+                failed = f", {standing.failed} failed" if standing.failed else ""
+                note = f"{standing.done} of {standing.trainings} trainings{failed}"
+                bar.update(task, completed=standing.share, note=note)
                 if not console.is_terminal and time.monotonic() - said > SAY_EVERY_S:
                     said = time.monotonic()
                     self.say(f"{title}: {note} after {(said - begun) / 60:.0f} min")
 
-            yield lambda look: lambda: display(look)
+            yield display
 
 
 def _is_number(value: object) -> bool:

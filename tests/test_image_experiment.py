@@ -1,6 +1,7 @@
 """The whole path on images: the signal's commands, with images per class for persons."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +13,7 @@ from biopart.nn.model import load
 from biopart.recipe import AugmentSettings, Recipe
 from biopart.store import Images, create_store, write_record
 from biopart.store.image_card import ImageCard
-from biopart.studies.curve.curve import run_curve
-from biopart.studies.work import Crew
+from biopart.studies.compare.study import compare
 from biopart.verbs.evaluate import evaluate
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
@@ -135,8 +135,9 @@ def test_a_curve_over_images_per_class_compares_blocks_of_test_images(
     store: Path, tmp_path: Path
 ) -> None:
     curve = {"methods": ["part", "supervised"], "sizes": [2, 4, 99], "repeats": 2}
-    recipe = recipe_of(store, curve=curve | {"unit": "per_class"}, name="dots")
-    found = run_curve(recipe, tmp_path / "curve", Crew())
+    recipe = recipe_of(store, curve=curve, name="dots")
+    with ThreadPoolExecutor(1) as executor:
+        found = compare(recipe, tmp_path / "curve", executor=executor)
     methods = {row["method"]: row for row in found["summary"]}
     assert list(methods) == ["part", "supervised", "untrained", "pixels"]
     assert methods["pixels"]["accuracy"] == 1.0
@@ -148,9 +149,7 @@ def test_a_curve_over_images_per_class_compares_blocks_of_test_images(
     assert "divided class by class into 2 blocks" in text
     assert "All methods had the same labelled images per class." in text
     assert "does not hold the smaller one" not in text  # which hashes of names cannot tell
-    assert f"99 labelled images per class were asked for; {most} are left" in text
-    with pytest.raises(ValueError, match="sizes count images per class, so set curve"):
-        run_curve(recipe_of(store, curve=curve), tmp_path / "other", Crew())
+    assert f"99 images per class requested, but the rarest class has {most} beside test" in text
 
 
 SPLIT = {"test_persons": 2, "validation_persons": 1}

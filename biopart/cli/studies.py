@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -18,6 +18,9 @@ from biopart.cli.options import (
     wrong_use,
 )
 from biopart.terminal import Output
+
+if TYPE_CHECKING:
+    from biopart.recipe import Recipe
 
 
 @click.command()
@@ -37,7 +40,7 @@ def stoppable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on with the cells that are left", err=True)
+        click.echo("stopped; the same command goes on with the trainings that are left", err=True)
         sys.exit(130)
 
 
@@ -71,12 +74,12 @@ def changes_of(
 @click.option("--sizes", "--subjects", "sizes", help="Labelled persons, e.g. 1,2,5,10.")
 @click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
 @click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
-@click.option("--run", "runs", type=RUN, multiple=True, help="Finished pretraining to take.")
+@click.option("--run", "runs", type=RUN, multiple=True, help="Finished pretraining to use.")
 @click.option("--out", type=FOLDER, help="Folder of the curve; default curves/<name>.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--retry", is_flag=True, help="Do failed cells again.")
+@click.option("--retry", is_flag=True, help="Repeat failed trainings.")
 @set_option
-@click.option("--dry-run", is_flag=True, help="Say what would be done and how long it takes.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done and how long it takes.")
 @output_options
 def curve(
     recipe: str,
@@ -90,21 +93,13 @@ def curve(
 ) -> None:
     """Compare methods over labelled persons by a RECIPE; a stopped curve goes on."""
     from biopart.recipe import load_recipe
-    from biopart.studies.curve import announce, lines_of, run_curve
-    from biopart.studies.work import Crew
 
     with wrong_use():
         loaded = load_recipe(recipe, changes_of("curve", **wanted))
     folder = out or Path("curves") / loaded.name
-    with stoppable(), output.cells("curve") as progress:
-        crew = Crew(jobs, retry=retry, say=output.say, progress=progress)
-        if dry_run:
-            output.emit(announce(loaded, folder, crew, runs=runs))
-            return
-        found = run_curve(loaded, folder, crew, runs=runs)
-    output.emit(found, lines_of(found))
-    if found["failed"]:
-        sys.exit(1)
+    run_or_announce(
+        "curve", loaded, folder, output, runs=runs, jobs=jobs, retry=retry, dry_run=dry_run
+    )
 
 
 @click.command()
@@ -114,9 +109,9 @@ def curve(
 @click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
 @click.option("--out", type=FOLDER, help="Folder of the sweep; default sweeps/<name>.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--retry", is_flag=True, help="Do failed cells again.")
+@click.option("--retry", is_flag=True, help="Repeat failed trainings.")
 @set_option
-@click.option("--dry-run", is_flag=True, help="Say what would be done and how long it takes.")
+@click.option("--dry-run", is_flag=True, help="Print what would be done and how long it takes.")
 @output_options
 def sweep(
     recipe: str,
@@ -130,20 +125,36 @@ def sweep(
 ) -> None:
     """Try values of a key of RECIPE, all else equal; a stopped sweep goes on."""
     from biopart.recipe import load_recipe
-    from biopart.studies.sweep import announce, lines_of, parse_over, run_sweep, variants_of
-    from biopart.studies.work import Crew
+    from biopart.studies.compare.variants import parse_grid, settings_of
 
     with wrong_use():
-        listed = [f"sweep.over={json.dumps(parse_over(over), ensure_ascii=False)}"] if over else []
+        listed = [f"sweep.over={json.dumps(parse_grid(over), ensure_ascii=False)}"] if over else []
         loaded = load_recipe(recipe, (*listed, *changes_of("sweep", **wanted)))
-        variants_of(loaded, loaded.sweep.over)
-    with stoppable(), output.cells("sweep") as progress:
-        crew = Crew(jobs, retry=retry, say=output.say, progress=progress)
-        folder = out or Path("sweeps") / loaded.name
+        settings_of(loaded)
+    folder = out or Path("sweeps") / loaded.name
+    run_or_announce("sweep", loaded, folder, output, jobs=jobs, retry=retry, dry_run=dry_run)
+
+
+def run_or_announce(
+    kind: Literal["curve", "sweep"],
+    recipe: "Recipe",
+    folder: Path,
+    output: Output,
+    *,
+    runs: tuple[Path, ...] = (),
+    dry_run: bool,
+    **how: Any,
+) -> None:
+    """Run a study, or print its plan; exit status 1 if a training failed."""
+    from biopart.studies.compare.study import announce, lines_of, run_study
+    from biopart.studies.compare.work import Workers
+
+    with stoppable(), output.trainings(kind) as progress:
+        workers = Workers(say=output.say, progress=progress, **how)
         if dry_run:
-            output.emit(announce(loaded, folder, crew))
+            output.emit(announce(kind, recipe, folder, workers, runs=runs))
             return
-        found = run_sweep(loaded, folder, crew)
+        found = run_study(kind, recipe, folder, workers, runs=runs)
     output.emit(found, lines_of(found))
     if found["failed"]:
         sys.exit(1)

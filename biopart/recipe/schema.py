@@ -206,15 +206,20 @@ class CurveSettings(Strict):
     repeats: int = Field(
         5, ge=1, description="seeds; each draws subset, pretraining and fine-tuning anew"
     )
-    unit: Literal["person", "per_class"] = Field(
-        "person", description="what sizes count: persons, or images per class of a store of images"
-    )
     objectives: list[Objective] = Field(
         [], description="settings of compared objectives that differ from their defaults"
     )
     published: dict[str, dict[int, float]] = Field(
         {}, description="kappas of the paper by method and size, where the task is the paper's"
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_earlier_runs(cls, values: Any) -> Any:
+        """Leave out ``unit``, which the recipes of earlier runs have: the store decides it."""
+        if isinstance(values, dict):
+            return {key: value for key, value in values.items() if key != "unit"}
+        return values
 
     @field_validator("methods", "sizes")
     @classmethod

@@ -13,7 +13,7 @@ from biopart.experiment import Experiment, build_objective, open_experiment, sto
 from biopart.files import flat, write_json, write_text
 from biopart.nn import Encoder, Model
 from biopart.nn.weights import save_tensors
-from biopart.recipe import ComputeSettings, Recipe, as_recipe
+from biopart.recipe import ComputeSettings, Recipe, as_recipe, resolve
 from biopart.run import Run, find_run, new_run, one_process, origins
 from biopart.train import Row, Training, fit, measure
 
@@ -106,7 +106,8 @@ def refuse_changes(run: Run, recipe: Recipe, before: Mapping[str, Any]) -> None:
 
     Where the store lies and what the machine chooses may differ.
     """
-    now, then = flat(recipe.model_dump(mode="json")), flat(before)
+    known = resolve(dict(before), [], f"recipe of {run.path}")  # keys of today's recipes
+    now, then = (flat(one.model_dump(mode="json")) for one in (recipe, known))
     keys = [key for key in {**then, **now} if now.get(key) != then.get(key)]
     changed = [k for k in keys if k != "data.store" and not k.startswith(("compute.", "name"))]
     if changed:

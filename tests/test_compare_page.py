@@ -1,4 +1,4 @@
-"""The page of a curve tells the verdict first, shows every cell, and loads nothing."""
+"""The page of a curve tells the verdict first, shows every training, and loads nothing."""
 
 import re
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from biopart.pages import BANNER
-from biopart.studies.curve.page import drawn, picture, points, write_page
-from biopart.studies.curve.table import Curve, Finished
-from biopart.studies.curve.verdict import verdict
+from biopart.studies.compare.page import drawn, picture, points, publish_curve
+from biopart.studies.compare.table import Comparison, Scored
+from biopart.studies.compare.verdict import verdict
 
 EIGHT = (2, 3, 4, 5, 6, 7, 8, 9)
 BETTER = (3, 5, 7, 8, 8, 9, 9, 10)
@@ -28,9 +28,9 @@ def _score(right: Sequence[int], persons: Sequence[str] = ("t0",)) -> dict[str, 
 
 def _curve(
     methods: dict[str, Sequence[int]], sizes: Sequence[int] = (1, 2), **changes: Any
-) -> Curve:
-    cells = [
-        Finished(
+) -> Comparison:
+    trainings = [
+        Scored(
             method,
             size,
             seed,
@@ -41,7 +41,9 @@ def _curve(
         for size in sizes
         for seed in (0, 1)
     ]
-    curve = Curve("night <1>", "person", tuple(cells), {}, (), (), False, {}, {"a": 1}, {"b": 2})
+    curve = Comparison(
+        "night <1>", "person", tuple(trainings), {}, (), (), False, {}, {"a": 1}, {"b": 2}
+    )
     return replace(curve, **changes)
 
 
@@ -66,8 +68,8 @@ class _Page(HTMLParser):
         self.text += data
 
 
-def _page(tmp_path: Path, curve: Curve) -> _Page:
-    write_page(tmp_path / "curve.html", curve, picture(curve))
+def _page(tmp_path: Path, curve: Comparison) -> _Page:
+    publish_curve(tmp_path, curve)
     return _Page(tmp_path / "curve.html")
 
 
@@ -92,9 +94,9 @@ def test_page_loads_nothing_and_describes_its_picture(tmp_path: Path) -> None:
     assert "http" not in page.text
 
 
-def test_page_shows_figures_with_intervals_and_marks_what_is_supported(tmp_path: Path) -> None:
+def test_page_shows_figures_with_intervals_and_marks_what_is_significant(tmp_path: Path) -> None:
     text = _page(tmp_path, _curve({"part": EIGHT, "mae": BETTER, "mp3": EIGHT}, (5,))).text
-    _, gaps = text.split("supported mae5")
+    _, gaps = text.split("significant mae5")
     mae, mp3 = gaps.split("Each test")[0].split(" mp35")
     assert mae.startswith("+0.375 (+0.")
     assert mae.endswith("0.0080.00882yes")  # p, adjusted p, persons, seeds
@@ -109,7 +111,7 @@ def test_page_of_simulated_recordings_has_a_banner_and_others_have_none(tmp_path
     assert "Simulated" not in _page(tmp_path, _curve(ALL)).text
 
 
-def test_page_names_failed_and_missing_cells_notes_and_warnings(tmp_path: Path) -> None:
+def test_page_names_failed_and_missing_trainings_notes_and_warnings(tmp_path: Path) -> None:
     curve = _curve(
         ALL,
         failed={"mp3-s1-seed0": "ValueError: the loss is NaN <step 3>"},
@@ -154,8 +156,8 @@ def test_page_of_an_uncommon_curve_is_whole(
 
 def test_page_of_undefined_kappas_has_dashes(tmp_path: Path) -> None:
     curve = _curve({"part": EIGHT, "mae": BETTER}, (5,))
-    for cell in curve.cells:
-        cell.result["kappa_mean"] = None  # type: ignore[index]
+    for training in curve.trainings:
+        training.result["kappa_mean"] = None  # type: ignore[index]
     assert "\N{EN DASH}" in _page(tmp_path, curve).text
 
 
@@ -193,7 +195,7 @@ def test_persons_are_told_by_the_size_that_first_takes_them() -> None:
 
 def test_persons_that_differ_are_found_and_said(tmp_path: Path) -> None:
     curve = _curve({"part": EIGHT, "mae": EIGHT}, (1, 3))
-    curve.cells[0].result["train_persons"][:] = ["t9"]
+    curve.trainings[0].result["train_persons"][:] = ["t9"]
     row = drawn(curve)[0]
     assert (row["nested"], row["alike"]) == (False, False)
     text = _page(tmp_path, curve).text

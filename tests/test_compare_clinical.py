@@ -7,17 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from biopart.evaluation.clinical import agreement, hypnograms, is_installed
 from biopart.nn.weights import save_tensors
-from biopart.studies.curve.clinical import (
-    agreement,
-    first_night,
-    hypnograms,
-    is_installed,
-    is_sleep,
-    of_curve,
-    read_nights,
-)
-from biopart.studies.curve.table import Curve, Finished
+from biopart.studies.compare.clinical import first_night, is_sleep, of_study, read_nights
+from biopart.studies.compare.table import Comparison, Scored
 
 STAGES = ["W", "N1", "N2", "N3", "R"]
 TRUTH = np.array([0, 0, 1, 2, 2, 2, 3, 3, 4, 4])
@@ -35,10 +28,10 @@ def _predictions(path: Path, classes: list[str]) -> Path:
     return path
 
 
-def _curve() -> Curve:
+def _curve() -> Comparison:
     score = {"confusion_by_person": {"p": [[1]]}, "train_persons": []}
-    cells = (Finished("part", 5, 0, score), Finished("supervised", 5, 0, score))
-    return Curve("c", "person", cells, {}, (), (), False, {}, {}, {})
+    trainings = (Scored("part", 5, 0, score), Scored("supervised", 5, 0, score))
+    return Comparison("c", "person", trainings, {}, (), (), False, {}, {}, {})
 
 
 def test_nights_hold_each_epoch_in_its_place_and_gaps_are_unscored(tmp_path: Path) -> None:
@@ -70,7 +63,7 @@ def test_without_yasa_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_curve_without_predictions_has_no_agreement(tmp_path: Path) -> None:
-    assert of_curve(tmp_path, _curve()) == []
+    assert of_study(tmp_path, _curve()) == []
     assert first_night(tmp_path, _curve()) is None
 
 
@@ -98,7 +91,7 @@ class TestWithYasa:
     def test_curve_has_a_row_per_method_with_predictions(self, tmp_path: Path) -> None:
         for run in ("part-seed0/finetune/s5-seed0", "supervised-seed0/finetune/scratch-s5-seed0"):
             _predictions(tmp_path / "runs" / run / "predictions.safetensors", STAGES)
-        rows = of_curve(tmp_path, _curve())
+        rows = of_study(tmp_path, _curve())
         assert [(row["method"], row["seeds"], row["nights"]) for row in rows] == [
             ("part", 1, 2),
             ("supervised", 1, 2),

@@ -1,4 +1,4 @@
-"""What a curve calls what it counts: persons, or images per class."""
+"""What a study calls what it counts: persons, or images per class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

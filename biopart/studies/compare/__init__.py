@@ -1,0 +1,1 @@
+"""A study: variants of one recipe, compared over seeds and numbers of labelled persons."""

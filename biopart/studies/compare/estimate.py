@@ -1,0 +1,173 @@
+"""How long a study will take, from a few timed steps of its variants."""
+
+import math
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from biopart.experiment.experiment import open_experiment
+from biopart.files import write_text
+from biopart.recipe import Recipe
+from biopart.run import Run
+from biopart.studies.compare.plan import Plan, Training
+from biopart.studies.compare.variants import Variant
+from biopart.studies.compare.work import FAULTS
+from biopart.train import Row
+from biopart.verbs.finetune import finetune
+from biopart.verbs.pretrain import pretrain
+
+STEPS = 10  # timed steps; the first is left out, since it warms up
+ENOUGH_S = 2.0  # a first step that takes longer is timed alone
+FORWARD = 1 / 3  # share of a training step that its forward pass takes: the backward one takes two
+
+
+class TimedError(Exception):
+    """Ends a training after its timed steps; holds the row that it logged last."""
+
+
+def timed(train: Callable[[Callable[[Row], None]], object], batch: int) -> Row:
+    """Start a training of steps of ``batch`` windows, and return the row logged when timed."""
+
+    def report(row: Row) -> None:
+        speed = row.get("windows_per_second")  # rows of a validation have none
+        if speed and (row["step"] >= min(STEPS, row["steps"]) or batch / speed > ENOUGH_S):
+            raise TimedError(row)
+
+    try:
+        train(report)
+    except TimedError as end:
+        row: Row = end.args[0]
+        return row
+    raise ValueError("the training ended before a step was timed")
+
+
+def estimate(
+    plan: Plan, trainings: Collection[Training], say: Callable[[str], None] = lambda line: None
+) -> dict[Training, float]:
+    """Return the seconds that trainings of a study will take on this machine; NaN = not known.
+
+    A few steps of every variant are timed, and predictions are reckoned from them. Fitting a probe,
+    and band powers, are not in it. ``say`` gets a line before each measurement.
+    """
+    seconds: dict[Training, float] = {}
+    for variant in plan.variants:
+        ours = [training for training in trainings if training.variant == variant.name]
+        if not ours:
+            continue
+        say(f"timing {variant.name}")
+        try:
+            seconds |= timed_variant(variant, ours)
+        except FAULTS as error:  # its trainings will report it themselves; the others go on
+            say(f"{variant.name} cannot be timed: {' '.join(str(error).split())}")
+            seconds |= dict.fromkeys(ours, math.nan)
+    return seconds
+
+
+def timed_variant(variant: Variant, trainings: Sequence[Training]) -> dict[Training, float]:
+    """Return the seconds of trainings of a variant, after a few steps in a temporary folder."""
+    recipe, experiment = variant.recipe, open_experiment(variant.recipe)
+    split = experiment.split
+    sizes = [training.size for training in trainings if training.size is not None]
+    windows = Counter(
+        experiment.source((*split.finetune, *split.validation, *split.test), labelled=True).persons
+    )
+    validated = bool(split.validation)
+    with tempfile.TemporaryDirectory() as folder:
+        if len(sizes) < len(trainings):
+            out = Path(folder) / "run"
+            row = timed(
+                lambda report: pretrain(recipe, out=out, latest=False, report=report),
+                recipe.pretrain.batch,
+            )
+            whole = pretraining_s(recipe, row, validated=validated)
+        if sizes:
+            speed = tuning_speed(recipe, min(sizes), Path(folder) / "tuned")
+    seconds: dict[Training, float] = {}
+    for training in trainings:
+        if training.size is None:
+            seconds[training] = whole
+        else:
+            drawn = split.subset(training.size, training.seed)
+            parts = {"train": drawn, "validation": split.validation, "test": split.test}
+            counts = {part: sum(windows[p] for p in people) for part, people in parts.items()}
+            seconds[training] = tuning_s(variant, speed, **counts)
+    return seconds
+
+
+def tuning_speed(recipe: Recipe, size: int, folder: Path) -> float:
+    """Return the windows per second of a fine-tuning from scratch on so many persons."""
+    settings = recipe.finetune.model_copy(update={"weights": None})
+    write_text(folder / "recipe.yaml", recipe.model_copy(update={"finetune": settings}).to_yaml())
+    row = timed(
+        lambda report: finetune(Run(folder), subjects=size, from_scratch=True, report=report),
+        settings.batch,
+    )
+    return float(row["windows_per_second"])
+
+
+def pretraining_s(recipe: Recipe, row: Row, *, validated: bool) -> float:
+    """Return the seconds of a pretraining, from a row that it logged."""
+    settings = recipe.pretrain
+    epochs = row["steps"] * row["epoch"] / row["step"]
+    looks = (epochs / settings.validate_every + 1) * validated
+    windows = row["steps"] * settings.batch + looks * FORWARD * settings.validation_windows
+    return float(windows / row["windows_per_second"])
+
+
+def tuning_s(variant: Variant, speed: float, *, train: int, validation: int, test: int) -> float:
+    """Return the seconds of a fine-tuning with its probe, or of a baseline.
+
+    ``speed`` is in windows per second of training; the others are numbers of windows.
+    """
+    settings = variant.recipe.finetune
+    probing = FORWARD * (train + test) / speed
+    if variant.kind not in ("pretrained", "scratch"):
+        return probing
+    epoch = max(-(-train // settings.batch), 1)
+    epochs = settings.epochs if settings.steps is None else settings.steps / epoch
+    looks = epochs / settings.validate_every + 1
+    tuning = (epochs * train + FORWARD * (looks * validation + test)) / speed
+    return tuning + (probing if variant.kind == "pretrained" else 0.0)
+
+
+def spoken(seconds: float) -> str:
+    """Spell a time as a person would.
+
+    Examples
+    --------
+    >>> spoken(42.4), spoken(200.0), spoken(9000.0)
+    ('42 s', '3 min', '2.5 h')
+    """
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def overview(
+    plan: Plan, left: Sequence[Training], seconds: Mapping[Training, float | None], jobs: int
+) -> dict[str, Any]:
+    """Return what a study is going to do: trainings by variant, and the time that is left.
+
+    ``seconds`` has the time of trainings, measured or estimated, as far as it is known.
+    """
+    known = {key: value for key, value in seconds.items() if value and not math.isnan(value)}
+    table = {}
+    for variant in plan.variants:
+        ours = [training for training in plan.trainings if training.variant == variant.name]
+        tuned = [training for training in ours if training.size is not None]
+        pretrained = [known.get(training, math.nan) for training in ours if training.size is None]
+        times = [known[training] for training in tuned if training in known]
+        table[variant.name] = {
+            "pretrainings": len(pretrained),
+            "pretraining_s": max(pretrained, default=0.0),
+            "fine_tunings": len(tuned),
+            "fine_tuning_s": sum(times) / len(times) if times else math.nan,
+            "left": sum(training in left for training in ours),
+        }
+    seconds_left = sum(known.get(training, 0.0) for training in left) / jobs
+    return {
+        **{"variants": table, "jobs": jobs},
+        **{"seconds_left": seconds_left, "time_left": spoken(seconds_left)},
+    }

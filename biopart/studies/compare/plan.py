@@ -1,0 +1,167 @@
+"""The plan of a study: variants x seeds x numbers of labelled persons, and what it should know."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+from biopart.experiment.classes import check_test, class_holders, who_has_it
+from biopart.experiment.experiment import Experiment
+from biopart.recipe import Recipe
+from biopart.studies.compare.variants import Variant, baselines_of, methods_of, settings_of
+
+StudyKind = Literal["curve", "sweep"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A pretraining (size None), or a fine-tuning or baseline on so many persons.
+
+    Examples
+    --------
+    >>> Training("mae", 3).name, Training("mae", 3, 10).name
+    ('mae-seed3', 'mae-s10-seed3')
+    """
+
+    variant: str
+    seed: int
+    size: int | None = None
+
+    @property
+    def run(self) -> str:
+        """Name of the run folder that the training belongs to."""
+        return f"{self.variant}-seed{self.seed}"
+
+    @property
+    def name(self) -> str:
+        """Name of the training's outcome."""
+        return self.run if self.size is None else f"{self.variant}-s{self.size}-seed{self.seed}"
+
+
+Outcomes = Mapping[Training, Mapping[str, Any]]
+"""The outcome of every finished training: ``failed`` with a reason, or ``result`` and others."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All trainings of a study: every variant with every seed and size."""
+
+    variants: tuple[Variant, ...]
+    sizes: tuple[int, ...]
+    seeds: tuple[int, ...]
+    skipped: frozenset[tuple[int, int]] = frozenset()
+    """Sizes and seeds whose persons have fewer than two classes: nothing can be learnt there."""
+
+    @cached_property
+    def trainings(self) -> tuple[Training, ...]:
+        """Trainings in the order of work: one seed after the other, pretrainings first."""
+        found = []
+        for seed in self.seeds:
+            found += [Training(v.name, seed) for v in self.variants if v.kind == "pretrained"]
+            sizes = [size for size in self.sizes if (size, seed) not in self.skipped]
+            found += [Training(v.name, seed, size) for size in sizes for v in self.variants]
+        return tuple(found)
+
+    def variant(self, training: Training) -> Variant:
+        """Return the variant of a training."""
+        return next(v for v in self.variants if v.name == training.variant)
+
+    def needs(self, training: Training) -> Training | None:
+        """Return the pretraining that a training starts from, if it does."""
+        tuned = training.size is not None and self.variant(training).kind == "pretrained"
+        return Training(training.variant, training.seed) if tuned else None
+
+    def reason(self, training: Training, outcomes: Outcomes) -> str | None:
+        """Return why a training failed, also where the pretraining that it needs did."""
+        if training in outcomes:
+            return outcomes[training].get("failed")
+        needed = self.needs(training)
+        why = None if needed is None else self.reason(needed, outcomes)
+        return None if why is None else f"its pretraining failed: {why}"
+
+    def left(self, outcomes: Outcomes) -> list[Training]:
+        """Return the trainings that are still to be done, in the order of work."""
+        return [
+            training
+            for training in self.trainings
+            if training not in outcomes and self.reason(training, outcomes) is None
+        ]
+
+    def ready(self, outcomes: Outcomes) -> list[Training]:
+        """Return the trainings that can begin: what they start from is there."""
+        return [
+            training
+            for training in self.left(outcomes)
+            if (needed := self.needs(training)) is None or needed in outcomes
+        ]
+
+    def failed(self, outcomes: Outcomes) -> dict[str, str]:
+        """Return the reasons of the trainings that failed, by name."""
+        reasons = {training.name: self.reason(training, outcomes) for training in self.trainings}
+        return {name: why for name, why in reasons.items() if why is not None}
+
+
+def lay_out(kind: StudyKind, recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]:
+    """Lay out the trainings of a recipe's curve or sweep, and notes for its reader.
+
+    Sizes above what is labelled take all that is labelled. Besides its methods, a curve fits on
+    every subset a linear probe on an untrained encoder (``untrained``) and logistic regression on
+    band powers (``band-powers``), or on images averaged to few pixels (``pixels``).
+
+    Raises
+    ------
+    ValueError
+        If the test persons have fewer than two classes, or no subset has two.
+    """
+    if kind == "curve":
+        images = experiment.cohort.kind.one_label
+        variants = (*methods_of(recipe), *baselines_of(recipe, images=images))
+        sizes, repeats = sorted(recipe.curve.sizes), recipe.curve.repeats
+    else:
+        variants = settings_of(recipe)
+        sizes, repeats = [recipe.finetune.subjects], recipe.sweep.repeats
+    split = experiment.split
+    test = experiment.source(split.test, labelled=True, keep_bad=True)
+    notes = [*experiment.notes, *check_test(experiment, test)]
+    notes += [note for size in sizes for note in split.shortage(size)]
+    taken = tuple(dict.fromkeys(min(size, split.most) for size in sizes))
+    seeds = tuple(range(recipe.seed, recipe.seed + repeats))
+    skipped, lacking = check_subsets(experiment, taken, seeds)
+    return Plan(variants, taken, seeds, skipped), notes + lacking
+
+
+def check_subsets(
+    experiment: Experiment, sizes: Sequence[int], seeds: Sequence[int]
+) -> tuple[frozenset[tuple[int, int]], list[str]]:
+    """Find the classes that subsets of persons lack.
+
+    Returns the (size, seed) whose persons have fewer than two classes, and notes that name the
+    classes lacking elsewhere with the persons who have them. ValueError where no subset has two
+    classes.
+    """
+    split = experiment.split
+    holders = class_holders(experiment.source(split.finetune, labelled=True))
+    lacking: dict[str, list[str]] = {name: [] for name in holders}
+    skipped, notes = set(), []
+    for size in sizes:
+        for seed in seeds:
+            drawn, subset = split.subset(size, seed), f"s{size}-seed{seed}"
+            absent = [name for name, persons in holders.items() if not set(drawn) & set(persons)]
+            if len(holders) - len(absent) < 2:
+                skipped.add((size, seed))
+                only = ", ".join(set(holders) - set(absent)) or "no label"
+                notes.append(f"the subset {subset} ({', '.join(drawn)}) has only {only}: left out")
+                continue
+            for name in absent:
+                lacking[name].append(subset)
+    if len(skipped) == len(sizes) * len(seeds):
+        raise ValueError(
+            "no subset of persons has two classes; draw more persons (--sizes of a curve, "
+            "finetune.subjects of a sweep) or choose another split.seed"
+        )
+    notes += [
+        f"no window of {name} in the subsets {', '.join(subsets)}; {who_has_it(holders[name])}"
+        for name, subsets in lacking.items()
+        if subsets
+    ]
+    return frozenset(skipped), notes

@@ -1,0 +1,253 @@
+"""A study from its recipe to its page: one path for curves and sweeps."""
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from biopart.experiment.experiment import Experiment, open_experiment
+from biopart.recipe import Recipe, as_recipe
+from biopart.run import origins
+from biopart.studies.compare.estimate import estimate, overview, spoken
+from biopart.studies.compare.folder import StudyFolder, pretrained_by
+from biopart.studies.compare.page import publish_curve, publish_sweep
+from biopart.studies.compare.plan import Outcomes, Plan, StudyKind, lay_out
+from biopart.studies.compare.table import Comparison, Scored
+from biopart.studies.compare.work import Standing, Workers, train_all
+
+SHOWN = (
+    *("validation/loss", "validation/r2", "validation/r2_excess", "validation/accuracy"),
+    *("validation/error", "validation/error_axis_0", "validation/error_axis_1"),
+)
+
+
+@dataclass(frozen=True)
+class Study:
+    """A recipe's curve or sweep, laid out on its data."""
+
+    kind: StudyKind
+    recipe: Recipe
+    experiment: Experiment
+    plan: Plan
+    notes: list[str]
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the store."""
+        return self.experiment.cohort.fingerprint
+
+
+def compare(
+    recipe: Recipe | Path | str,
+    out: Path | None = None,
+    *,
+    jobs: int = 1,
+    runs: Sequence[Path] = (),
+    executor: Executor | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Compare methods over labelled persons, as ``biopart curve`` does.
+
+    Parameters
+    ----------
+    recipe : Recipe, path or name of a shipped one
+        Its ``curve`` section gives methods, sizes and seeds.
+    out : Path, optional
+        Folder of the curve; ``curves/<name>`` by default. A stopped one is continued.
+    jobs : int
+        Trainings at a time.
+    runs : sequence of Path
+        Finished pretrainings to use instead of new ones.
+    executor : Executor, optional
+        Where trainings are done, by default in processes of this machine. These are spawned: a
+        script that calls this needs ``if __name__ == "__main__"``. A pool of threads must have one.
+    say : callable
+        Gets lines of progress.
+
+    Returns
+    -------
+    dict
+        ``summary``, ``differences``, ``verdict``, ``failed`` and the files written.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such recipe, or its store is missing.
+    ValueError
+        If the folder holds a curve of another recipe, another process works in it, or a run of
+        ``runs`` does not fit.
+    """
+    loaded = as_recipe(recipe)
+    folder = Path("curves") / loaded.name if out is None else out
+    return run_study("curve", loaded, folder, Workers(jobs, executor, say=say), runs=runs)
+
+
+def run_study(
+    kind: StudyKind, recipe: Recipe, out: Path, workers: Workers, *, runs: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Run a study to its end, or on from where it stopped, and write its tables and its page.
+
+    Returns
+    -------
+    dict
+        ``failed``, ``missing``, ``notes``, ``files``; of a curve ``summary``, ``differences`` and
+        ``verdict``, of a sweep ``table``.
+    """
+    study, folder = open_study(kind, recipe, workers), StudyFolder(out)
+    finished = pretrained_by(study.plan, runs, study.fingerprint)
+    with folder.held():
+        folder.claim(kind, study.recipe, study.fingerprint)
+        for note in (*study.notes, *folder.adopt(study.plan, finished)):
+            workers.say(note)
+        if workers.retry:
+            failed = folder.forget_failures()
+            workers.say(f"failed trainings to repeat: {', '.join(failed) or 'none'}")
+        train_left(study, folder, workers)
+        return answer(study, folder)
+
+
+def announce(
+    kind: StudyKind, recipe: Recipe, out: Path, workers: Workers, *, runs: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """Return what ``run_study`` would do and how long that takes, from a few timed steps.
+
+    Writes nothing; refuses what ``run_study`` would refuse. Of finished trainings it gives the time
+    that they took: only what is left is timed.
+    """
+    study, folder = open_study(kind, recipe, workers), StudyFolder(out)
+    finished = pretrained_by(study.plan, runs, study.fingerprint)
+    folder.check(kind, study.recipe, study.fingerprint)
+    outcomes = {
+        **folder.outcomes(failed=not workers.retry),
+        **{training: {} for training in finished},
+    }
+    left = study.plan.left(outcomes)
+    took = {training: outcome.get("seconds") for training, outcome in outcomes.items()}
+    seconds = took | estimate(study.plan, left, workers.say)
+    found = overview(study.plan, left, seconds, workers.jobs)
+    return {**found, "notes": study.notes}
+
+
+def open_study(kind: StudyKind, recipe: Recipe, workers: Workers) -> Study:
+    """Open a recipe's data and lay out its study."""
+    recipe = workers.share(recipe)
+    experiment = open_experiment(recipe)
+    return Study(kind, recipe, experiment, *lay_out(kind, recipe, experiment))
+
+
+def train_left(study: Study, folder: StudyFolder, workers: Workers) -> None:
+    """Do what is left of a study, after reporting how long it will take."""
+    plan, before = study.plan, folder.outcomes()
+    left = plan.left(before)
+    if not left:
+        return
+    seconds = estimate(plan, left, workers.say)
+    whole = float(np.nansum(list(seconds.values())))
+    workers.say(
+        f"{len(plan.trainings) - len(left)} of {len(plan.trainings)} trainings are done, about "
+        f"{spoken(whole / workers.jobs)} to go, {workers.jobs} at a time with "
+        f"{study.recipe.compute.threads} threads each"
+    )
+
+    def show(outcomes: Outcomes) -> None:
+        still, failed = plan.left(outcomes), len(plan.failed(outcomes))
+        share = 1 - float(np.nansum([seconds[t] for t in still])) / max(whole, 1e-9)
+        done = len(plan.trainings) - len(still) - failed
+        workers.progress(Standing(done, failed, len(plan.trainings), share))
+
+    train_all(plan, folder, workers, show)
+
+
+def answer(study: Study, folder: StudyFolder) -> dict[str, Any]:
+    """Write the tables, picture and page of a study; return what they contain."""
+    found = gather(study, folder.outcomes())
+    values: dict[str, Any] = {"failed": dict(found.failed), "missing": list(found.missing)}
+    if not found.trainings:
+        return values
+    if study.kind == "curve":
+        return values | publish_curve(folder.path, found)
+    return values | publish_sweep(folder.path, found, study.recipe, held_out(study.plan, folder))
+
+
+def gather(study: Study, outcomes: Outcomes) -> Comparison:
+    """Collect the outcomes of a study; a curve also shows those of earlier calls."""
+    plan, recipe = study.plan, study.recipe
+    order = {variant.name: place for place, variant in enumerate(plan.variants)}
+    scored = [
+        Scored(
+            training.variant,
+            training.size,
+            training.seed,
+            outcome["result"] | {"seconds": outcome["seconds"]},
+            outcome.get("probe"),
+        )
+        for training, outcome in outcomes.items()
+        if training.size is not None
+        and "result" in outcome
+        and (study.kind == "curve" or training in plan.trainings)
+    ]
+    last = len(order)
+    scored.sort(key=lambda t: (order.get(t.method, last), t.method, t.size, t.seed))
+    return Comparison(
+        title=recipe.name,
+        unit="per_class" if study.experiment.cohort.kind.one_label else "person",
+        trainings=tuple(scored),
+        failed=plan.failed(outcomes),
+        missing=tuple(training.name for training in plan.left(outcomes)),
+        notes=tuple(study.notes),
+        simulated=study.experiment.simulated,
+        published=recipe.curve.published,
+        settings=recipe.model_dump(mode="json"),
+        provenance=origins(),
+    )
+
+
+def held_out(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
+    """Return, per variant, the last scores of its pretrainings on validation persons.
+
+    They are means over seeds, comparable across variants only where the swept key does not change
+    what they mean.
+    """
+    found = {}
+    for variant in plan.variants:
+        last = [
+            row
+            for training in plan.trainings
+            if training.size is None and training.variant == variant.name
+            for row in folder.run(training).metrics()[-1:]
+        ]
+        keys = [key for key in (last[0] if last else {}) if key.startswith("validation/")]
+        found[variant.name] = {
+            key: float(np.mean([row[key] for row in last if row.get(key) is not None] or [np.nan]))
+            for key in keys
+        }
+    return found
+
+
+def lines_of(found: Mapping[str, Any]) -> list[str]:
+    """Return an answer as lines for a reader: scores by variant and size, then the verdict."""
+    lines = []
+    for row in found.get("summary", found.get("table", ())):
+        low, high = map(decimals, row["ci95"])
+        shown = [f"{row['method']:20} {row['size']:>5}  kappa {decimals(row['kappa'])}"]
+        shown += [f"[{low}, {high}]  probe {decimals(row['probe_kappa'])}"]
+        known = [key for key in SHOWN if row.get(key) is not None]
+        shown += [f" {key.removeprefix('validation/')} {decimals(row[key])}" for key in known]
+        lines.append(" ".join(shown))
+    lines += found.get("verdict", [])
+    lines += [f"failed {name}: {why}" for name, why in found["failed"].items()]
+    return lines + [f"{kind}: {path}" for kind, path in found.get("files", {}).items()]
+
+
+def decimals(value: float | None) -> str:
+    """Return a number with three decimals, a dash where there is none.
+
+    Examples
+    --------
+    >>> decimals(0.61234), decimals(None)
+    ('0.612', '-')
+    """
+    return "-" if value is None else f"{value:.3f}"

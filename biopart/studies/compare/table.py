@@ -1,0 +1,262 @@
+"""The tables of a study: scores, means with intervals, paired differences."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopart.evaluation.paired import adjusted, curve_interval, paired_difference
+from biopart.files import write_text
+from biopart.studies.compare.words import WORDS, Words
+
+SCORES = ("kappa", "kappa_mean", "macro_f1", "accuracy")
+COLUMNS = ("method", "size", "seed", *SCORES, "probe_kappa", "seconds", "persons")
+REFERENCE = "part"
+METHODS = {
+    "part": "pairwise relative translations between patches off the grid",
+    "part-grid": "the same between the patches of the grid",
+    "mae": "masked autoencoder: three of four patches are hidden and reconstructed",
+    "mp3": "the position of every patch is predicted, from a quarter of the patches",
+    "droppos": "the positions of visible patches whose positions are hidden",
+    "supervised": "no pretraining, learned positions",
+    "supervised-nopos": "no pretraining and no positions",
+}
+UNTRAINED = "untrained"
+BASELINES = {
+    UNTRAINED: "a linear probe on an untrained encoder",
+    "band-powers": "logistic regression on band powers, without a network",
+    "pixels": "logistic regression on images averaged to 8 x 8 pixels, without a network",
+}
+LEVEL = 0.05
+
+Row = dict[str, Any]
+Scores = Mapping[int, Mapping[str, Any]]
+"""Results of one method and size by seed."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A finished training: the score of a fine-tuning or baseline, and of the probe beside it.
+
+    ``result`` and ``probe`` are as result.json; a baseline has no probe.
+    """
+
+    method: str
+    size: int
+    seed: int
+    result: Mapping[str, Any]
+    probe: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All that is known of a study.
+
+    Attributes
+    ----------
+    title, unit : str
+        Name of the recipe, and what sizes count: "person" or "per_class" (images).
+    trainings : tuple of Scored
+        Method by method; the methods of a sweep are its variants.
+    failed : mapping
+        Name of a training to the reason.
+    missing : tuple of str
+        Names of trainings still to be done.
+    notes : tuple of str
+        What a reader should know.
+    simulated : bool
+        Whether the recordings are simulated: their scores are not results.
+    published : mapping
+        A paper's kappas by method and size.
+    settings, provenance : mapping
+        The recipe; versions, commit, machine.
+    """
+
+    title: str
+    unit: str
+    trainings: tuple[Scored, ...]
+    failed: Mapping[str, str]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+    simulated: bool
+    published: Mapping[str, Mapping[int, float]]
+    settings: Mapping[str, Any]
+    provenance: Mapping[str, Any]
+
+    @property
+    def methods(self) -> list[str]:
+        """Methods in the order in which they are first met."""
+        return list(dict.fromkeys(training.method for training in self.trainings))
+
+    @property
+    def sizes(self) -> list[int]:
+        """Sizes, rising."""
+        return sorted({training.size for training in self.trainings})
+
+    @property
+    def test_persons(self) -> list[str]:
+        """Test persons with a known truth, by name; of images the blocks of them."""
+        return sorted({p for training in self.trainings for p in counts_of(training.result)})
+
+    @property
+    def words(self) -> Words:
+        """What sizes and the test are counted in."""
+        return WORDS[self.unit]
+
+    def results(self, method: str, size: int) -> Scores:
+        """Return the results of a method and size by seed."""
+        return {t.seed: t.result for t in self._of(method, size)}
+
+    def probes(self, method: str, size: int) -> Scores:
+        """Return the scores of linear probes on a method's encoders by seed."""
+        return {t.seed: t.probe for t in self._of(method, size) if t.probe is not None}
+
+    @cached_property
+    def summary(self) -> list[Row]:
+        """Means over seeds per method and size, with intervals over test persons and seeds.
+
+        ``method``, ``size``, ``seeds``, ``persons`` (test persons), ``kappa`` (pooled over persons,
+        mean over seeds) and ``ci95`` [low, high], ``kappa_mean``, ``macro_f1``, ``accuracy``, and
+        ``probe_kappa`` and ``probe_ci95`` of the linear probe on the frozen encoder, None without.
+        """
+        table = []
+        for method, size in self._lines:
+            scores, probes = self.results(method, size), self.probes(method, size)
+            if not scores:
+                continue
+            names, counts = _stacked(scores.values())
+            kappa, *ci95 = curve_interval(counts)
+            row: Row = {"method": method, "size": size, "seeds": len(scores)}
+            row |= {"persons": len(names), "kappa": kappa, "ci95": ci95}
+            row |= {key: _mean(score.get(key) for score in scores.values()) for key in SCORES[1:]}
+            row |= {"probe_kappa": None, "probe_ci95": None}
+            if probes:
+                _, counts = _stacked(probes.values())
+                row["probe_kappa"], *row["probe_ci95"] = curve_interval(counts)
+            table.append(row)
+        return table
+
+    @cached_property
+    def differences(self) -> list[Row]:
+        """Paired differences of each method to PART, by method and size.
+
+        Only seeds that both have are paired; p values are adjusted over the whole table.
+        ``method``, ``size``, ``difference`` (method minus PART, mean over test persons) and
+        ``ci95`` over persons, ``p``, ``p_adjusted``, ``persons``, ``left_out`` (persons without a
+        defined kappa), ``seeds``, ``pooled_difference``, ``pooled_ci95`` over persons and seeds,
+        ``seeds_ci95`` over seeds alone, and ``supported``: whether the difference is significant.
+        """
+        return _compared(
+            (method, size, self.results(method, size), self.results(REFERENCE, size))
+            for method, size in self._lines
+            if method != REFERENCE
+        )
+
+    @cached_property
+    def probe_gains(self) -> list[Row]:
+        """Paired differences of linear probes to the one on an untrained encoder.
+
+        As ``differences``, whose p values these do not touch.
+        """
+        return _compared(
+            (method, size, self.probes(method, size), self.results(UNTRAINED, size))
+            for method, size in self._lines
+        )
+
+    @property
+    def _lines(self) -> list[tuple[str, int]]:
+        return [(method, size) for method in self.methods for size in self.sizes]
+
+    def _of(self, method: str, size: int) -> list[Scored]:
+        found = [t for t in self.trainings if (t.method, t.size) == (method, size)]
+        return sorted(found, key=lambda training: training.seed)
+
+
+def rows(study: Comparison) -> list[Row]:
+    """Return a row per training with the columns of curve.csv, by method, size and seed."""
+    order = study.methods
+    return [
+        {
+            **{"method": one.method, "size": one.size, "seed": one.seed},
+            **{key: one.result.get(key) for key in SCORES},
+            "probe_kappa": None if one.probe is None else one.probe["kappa"],
+            "seconds": one.result.get("seconds"),
+            "persons": " ".join(one.result.get("train_persons", ())),
+        }
+        for one in sorted(study.trainings, key=lambda t: (order.index(t.method), t.size, t.seed))
+    ]
+
+
+def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV; what is not known stays empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def is_significant(row: Mapping[str, Any]) -> bool:
+    """Tell whether a difference is significant.
+
+    It is where the adjusted p is below 0.05 and all intervals lie on the same side of 0: that over
+    persons, that over persons and seeds, and Student's over seeds. One seed shows nothing about a
+    method.
+    """
+    if row["p_adjusted"] is None or row["p_adjusted"] >= LEVEL:
+        return False
+    limits = [*row["ci95"], *row["pooled_ci95"], *row["seeds_ci95"]]
+    return None not in limits and bool(min(limits) > 0 or max(limits) < 0)
+
+
+def _compared(pairs: Iterable[tuple[str, int, Scores, Scores]]) -> list[Row]:
+    """Pair scores by seed and person and adjust p over all pairs; pairs without a seed go."""
+    table = []
+    for method, size, mine, other in pairs:
+        seeds = sorted(mine.keys() & other.keys())
+        if not seeds:
+            continue
+        names, counts = _stacked([*(mine[s] for s in seeds), *(other[s] for s in seeds)])
+        if not names:
+            continue
+        found = paired_difference(counts[: len(seeds)], counts[len(seeds) :])
+        pooled, *pooled_ci95 = found.pooled
+        row: Row = {"method": method, "size": size, "difference": found.difference}
+        row |= {"ci95": [found.low, found.high], "p": found.p, "persons": found.persons}
+        row |= {"left_out": found.left_out, "seeds": found.seeds}
+        row |= {"pooled_difference": pooled, "pooled_ci95": pooled_ci95}
+        table.append(row | {"seeds_ci95": list(found.by_seed[1:])})
+    for row, p in zip(table, adjusted([row["p"] for row in table]), strict=True):
+        row["p_adjusted"] = p
+        row["supported"] = is_significant(row)
+    return table
+
+
+def _stacked(scores: Iterable[Mapping[str, Any]]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the persons that all scores have, and their confusions (scores, persons, L, L)."""
+    tables = [counts_of(score) for score in scores]
+    names = sorted(set(tables[0]).intersection(*tables[1:]))
+    return names, np.array([[table[name] for name in names] for table in tables])
+
+
+def counts_of(score: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the confusion of each test person, or of each block of test images."""
+    found: Mapping[str, Any] = score.get("confusion_by_person") or score["confusion_by_block"]
+    return found
+
+
+def drawn_by(score: Mapping[str, Any]) -> frozenset[str]:
+    """Return the labelled persons of a score; of images the hash that names them all."""
+    names = score.get("train_persons")
+    return frozenset([score["train_images_sha256"]] if names is None else names)
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -1,0 +1,229 @@
+"""Doing the trainings of a study through an executor, whose workers may be anywhere."""
+
+import os
+import shutil
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    BrokenExecutor,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    wait,
+)
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from threadpoolctl import threadpool_limits
+from torch.cuda import device_count
+
+from biopart.compute import cores, has_device
+from biopart.files import write_text
+from biopart.recipe import Recipe
+from biopart.studies.compare.folder import StudyFolder
+from biopart.studies.compare.plan import Outcomes, Plan, Training
+from biopart.studies.compare.variants import Variant
+from biopart.verbs.finetune import finetune
+from biopart.verbs.pretrain import pretrain, resume
+from biopart.verbs.probe import probe
+
+# What a training may raise on data or settings that do not work (NaN, no memory, a damaged file),
+# or by a fault of ours: it costs a training, whose outcome keeps the traceback, never the study.
+FAULTS = (
+    *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError),
+    *(RuntimeError, SafetensorError, TypeError, ValueError),
+)
+LOOK_S = 2.0  # between two reports of progress while nothing ends
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a study is: trainings by their state, and the share of the estimated time."""
+
+    done: int
+    failed: int
+    trainings: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Workers:
+    """How the trainings of a study are done, and who hears of it.
+
+    Attributes
+    ----------
+    jobs : int
+        Trainings at a time.
+    executor : Executor, optional
+        Where they are done; by default in processes of this machine. Of threads there may be only
+        one at work: trainings seed torch's global generator.
+    retry : bool
+        Repeat failed trainings.
+    say : callable
+        Gets lines.
+    progress : callable
+        Gets a Standing every so often.
+    """
+
+    jobs: int = 1
+    executor: Executor | None = None
+    retry: bool = False
+    say: Callable[[str], None] = lambda line: None
+    progress: Callable[[Standing], None] = lambda standing: None
+
+    def share(self, recipe: Recipe) -> Recipe:
+        """Divide the cores among the trainings of a time where the recipe's threads are auto.
+
+        Two processes of one thread each do more than one of two threads, on small networks.
+        """
+        compute = recipe.compute
+        if compute.threads != "auto":
+            return recipe
+        threads = max(1, cores() // self.jobs)
+        return recipe.model_copy(
+            update={"compute": compute.model_copy(update={"threads": threads})}
+        )
+
+
+def train_all(
+    plan: Plan,
+    folder: StudyFolder,
+    workers: Workers,
+    after: Callable[[Outcomes], None] = lambda outcomes: None,
+) -> None:
+    """Do the trainings of a study that have no outcome yet, at most ``workers.jobs`` at a time.
+
+    Workers write outcomes into the folder themselves. ``after`` gets all outcomes after every
+    training and every so often. ChildProcessError if a worker is killed; what has ended is kept.
+    """
+    outcomes, executor = folder.outcomes(), workers.executor
+    spread = plan.variants[0].recipe.compute.device == "auto"
+    running: dict[Future[dict[str, Any]], Training] = {}
+    try:
+        with nullcontext(executor) if executor else processes(workers.jobs, spread=spread) as pool:
+            while True:
+                ready = [t for t in plan.ready(outcomes) if t not in running.values()]
+                for training in ready[: workers.jobs - len(running)]:
+                    future = pool.submit(perform, plan.variant(training), training, folder.path)
+                    running[future] = training
+                after(outcomes)
+                if not running:
+                    return
+                for future in wait(running, LOOK_S, FIRST_COMPLETED).done:
+                    outcomes[running[future]] = future.result()
+                    del running[future]
+    except BrokenExecutor as error:
+        names = ", ".join(training.name for training in running.values())
+        raise ChildProcessError(
+            f"a worker process was killed during {names}, as the system does where memory is "
+            f"short; finished trainings are kept in {folder.path}: repeat the command, with fewer "
+            "--jobs if memory is short"
+        ) from error
+    finally:
+        for future in running:  # of an executor of the caller's, which goes on after a fault here
+            future.cancel()
+
+
+def perform(variant: Variant, training: Training, path: Path) -> dict[str, Any]:
+    """Do a training and write its outcome into a study's folder; a fault becomes its outcome.
+
+    Returns
+    -------
+    dict
+        ``result``, ``probe``, ``run`` and ``seconds``, or ``failed`` and ``traceback``.
+    """
+    folder, begun = StudyFolder(path), time.perf_counter()
+    threads = variant.recipe.compute.threads
+    try:
+        with threadpool_limits(None if threads == "auto" else threads):
+            found = pretrained if training.size is None else tuned
+            outcome = found(variant, training, folder)
+        outcome["seconds"] = time.perf_counter() - begun
+    except FAULTS as error:
+        text = " ".join(str(error).split()) or "no reason given"
+        outcome = {"failed": f"{type(error).__name__}: {text}"}
+        outcome["traceback"] = traceback.format_exc()
+    return folder.settle(training, outcome)
+
+
+def pretrained(variant: Variant, training: Training, folder: StudyFolder) -> dict[str, Any]:
+    """Pretrain, from the last checkpoint where a study was stopped on the way.
+
+    What was begun on a device that this machine lacks is begun anew.
+    """
+    run = folder.run(training)
+    begun = (run.path / "recipe.yaml").is_file() and (run.path / "provenance.json").is_file()
+    if begun and has_device(run.provenance()["chosen"]["device"]):
+        resume(run.path, store=variant.recipe.data.store)
+        return {}
+    if run.path.exists():
+        shutil.rmtree(run.path)
+    pretrain(variant.seeded(training.seed), out=run.path, latest=False)
+    return {}
+
+
+def tuned(variant: Variant, training: Training, folder: StudyFolder) -> dict[str, Any]:
+    """Fine-tune and probe a pretraining, train from scratch, or fit a baseline."""
+    run = folder.run(training)
+    if not (run.path / "recipe.yaml").is_file():
+        write_text(run.path / "recipe.yaml", variant.seeded(training.seed).to_yaml())
+    # The run may have been begun elsewhere, where the store lies under another path.
+    drawn: Any = {"subjects": training.size, "seed": training.seed}
+    drawn["store"] = variant.recipe.data.store
+    if variant.kind in ("untrained_mean", "band_powers", "pixels"):
+        return {"result": probe(run, **drawn, features=[variant.kind])[variant.kind]}
+    fine_tuning = finetune(run, **drawn, from_scratch=variant.kind == "scratch")
+    outcome: dict[str, Any] = {"run": str(fine_tuning.path.relative_to(folder.path))}
+    outcome["result"] = fine_tuning.result()
+    if variant.kind == "pretrained":
+        probed = probe(run, **drawn, features=["pretrained_mean"])
+        outcome["probe"] = probed["pretrained_mean"]
+    return outcome
+
+
+@contextmanager
+def processes(jobs: int, *, spread: bool = False) -> Iterator[Executor]:
+    """Start processes of this machine, which end with the block and with the one that runs it.
+
+    Where there are several GPUs and ``spread`` is true, they take turns on them.
+    """
+    context = get_context("spawn")
+    ours, theirs = context.Pipe()
+    pool = ProcessPoolExecutor(
+        jobs, context, _begin, (theirs, context.Value("i", 0) if spread else None)
+    )
+    try:
+        yield pool
+        pool.shutdown()
+    finally:
+        ours.close()
+        pool.shutdown(cancel_futures=True)
+        theirs.close()
+
+
+def _begin(alive: Connection, started: Any) -> None:
+    """Let this process end once the other end of a connection is closed, and give it a GPU."""
+
+    def watch() -> None:
+        with suppress(EOFError):
+            alive.recv()
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the study, which ends all
+    threading.Thread(target=watch, daemon=True).start()
+    if started is not None:
+        with started.get_lock():
+            number, started.value = started.value, started.value + 1
+        known = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = known.split(",") if known else list(map(str, range(device_count())))
+        if len(devices) > 1:
+            os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]

@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import pytest
+
+from biopart.experiment.experiment import open_experiment
+from biopart.recipe import MaeSettings, PartSettings, Recipe, load_recipe, resolve
+from biopart.studies.compare.variants import (
+    file_name,
+    method_recipe,
+    methods_of,
+    objective_of,
+    parse_grid,
+    settings_of,
+)
+
+RECIPES = sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+METHODS = ["part", "part-grid", "mae", "mp3", "droppos", "supervised", "supervised-nopos"]
+
+
+@pytest.fixture
+def recipe(small_recipe):
+    small_recipe["curve"] = {
+        "methods": METHODS,
+        "objectives": [{"name": "mae", "decoder_dim": 32, "decoder_heads": 2}],
+    }
+    return Recipe.model_validate(small_recipe)
+
+
+def swept(values, over):
+    return settings_of(Recipe.model_validate({**values, "sweep": {"over": over}}))
+
+
+def test_methods_differ_in_objective_positions_or_layer_decay_alone(recipe):
+    for variant in methods_of(recipe):
+        left, right = (r.model_dump() for r in (recipe, variant.recipe))
+        left["pretrain"].pop("objective")
+        right["pretrain"].pop("objective")
+        expected = "none" if variant.name == "supervised-nopos" else "learned"
+        assert right["finetune"].pop("position") == expected
+        left["finetune"].pop("position")
+        decay = right["finetune"].pop("layer_decay")  # is for pretrained weights
+        kept = left["finetune"].pop("layer_decay")
+        assert decay == (1.0 if variant.kind == "scratch" else kept)
+        assert left == right
+
+
+def test_each_method_has_its_objective(recipe):
+    names = {v.name: v.recipe.pretrain.objective.name for v in methods_of(recipe)[:5]}
+    assert names == {"part": "part", "part-grid": "part", "mae": "mae", "mp3": "mp3"} | {
+        "droppos": "droppos"
+    }
+    assert method_recipe(recipe, "part").pretrain.objective == recipe.pretrain.objective
+    assert method_recipe(recipe, "part-grid").pretrain.objective == PartSettings(
+        patches=8, pairs=16, position_hint=0.5, on_grid=True
+    )
+
+
+def test_settings_of_an_objective_come_from_the_curve_else_from_its_defaults(recipe):
+    assert objective_of(recipe, "mae") == MaeSettings(decoder_dim=32, decoder_heads=2)
+    assert objective_of(recipe, "droppos").decoder_dim == 512
+
+
+def test_changing_the_method_changes_no_split(recipe):
+    splits = {open_experiment(variant.recipe).split for variant in methods_of(recipe)}
+    assert len(splits) == 1
+
+
+def test_every_combination_of_values_is_a_variant(small_recipe):
+    variants = swept(small_recipe, {"pretrain.objective.pairs": [4, 16], "encoder.depth": [1, 2]})
+    found = {v.name: (v.recipe.pretrain.objective.pairs, v.recipe.encoder.depth) for v in variants}
+    assert found == {
+        "pairs=4+encoder.depth=1": (4, 1),
+        "pairs=4+encoder.depth=2": (4, 2),
+        "pairs=16+encoder.depth=1": (16, 1),
+        "pairs=16+encoder.depth=2": (16, 2),
+    }
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_the_ablations_that_are_shipped_have_one_switch_each(name):
+    recipe = load_recipe(name)
+    if not recipe.sweep.over:
+        assert not name.startswith("ablation")
+        return
+    (values,) = recipe.sweep.over.values()
+    assert len(settings_of(recipe)) == len(values) > 1
+
+
+@pytest.mark.parametrize(
+    ("over", "message"),
+    [
+        ({}, "needs --over key=a,b,c or sweep.over"),
+        ({"split.seed": [0, 1]}, "split.seed cannot be swept, since all variants share persons"),
+        ({"seed": [0, 1]}, "seed cannot be swept"),
+        ({"finetune.subjects": [1, 2]}, "to vary their number, use a curve"),
+        ({"encoder.depht": [1]}, "unknown key 'depht'"),
+        ({"pretrain.objective.pairs": [0]}, "greater than or equal to 1, got 0"),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(small_recipe, over, message):
+    with pytest.raises(ValueError, match=message):
+        swept(small_recipe, over)
+
+
+@pytest.mark.parametrize("text", ["pairs", "=1,2", "pairs=", "pairs=[1"])
+def test_a_grid_without_key_or_values_is_refused(text):
+    with pytest.raises(ValueError, match="--over takes key=a,b,c"):
+        parse_grid([text])
+
+
+def test_keys_that_end_alike_keep_more_of_their_names(small_recipe):
+    names = [
+        variant.name
+        for key, value in (
+            ("pretrain.lr", 1),
+            ("finetune.lr", 1),
+            ("encoder.dim", 32),
+            ("finetune.augment", {"flip": 0.5}),  # a whole section
+        )
+        for variant in swept(small_recipe, {key: [value]})
+    ]
+    assert names == [
+        *("pretrain.lr=1", "finetune.lr=1", "dim=32"),
+        "finetune.augment=_flip_0.5",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("pairs=10", "pairs=10"), ("a/b c", "a_b_c"), ("[1, 2]", "1_2")]
+)
+def test_names_of_variants_become_names_of_files(text, name):
+    assert file_name(text) == name
+
+
+@pytest.mark.parametrize(
+    ("curve", "message"),
+    [
+        ({"methods": ["simclr"]}, "curve.methods.0: Input should be 'part'"),
+        ({"sizes": [0]}, "curve.sizes.0: Input should be greater than or equal to 1, got 0"),
+        (
+            {"objectives": [{"name": "mae", "wrong": 1}]},
+            "curve.objectives.0.mae: unknown key .wrong.; allowed: decoder_depth",
+        ),
+    ],
+)
+def test_a_wrong_curve_is_refused_with_what_is_allowed(small_recipe, curve, message):
+    with pytest.raises(ValueError, match=message):
+        resolve({**small_recipe, "curve": curve}, (), "recipe small")
+
+
+def test_values_of_a_list_count_once(small_recipe):
+    small_recipe["curve"] = {"sizes": [5, 1, 5], "methods": ["mae", "mae"]}
+    settings = Recipe.model_validate(small_recipe).curve
+    assert (settings.sizes, settings.methods) == ([5, 1], ["mae"])
+
+
+def test_the_unit_of_an_earlier_recipe_is_left_out(small_recipe):
+    small_recipe["curve"] = {"sizes": [5], "unit": "per_class"}
+    assert "unit" not in Recipe.model_validate(small_recipe).curve.model_dump()
