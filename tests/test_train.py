@@ -143,6 +143,12 @@ def test_a_resident_cohort_trains_to_the_same_weights(small_store):
     assert same(weights(mapped.objective), weights(held.objective))
 
 
+def test_betas_are_the_settings(small_store):
+    for betas in ((0.9, 0.95), (0.9, 0.999)):
+        optimiser = loop.make_optimiser(task(small_store, betas=betas), torch.device("cpu"))
+        assert {group["betas"] for group in optimiser.param_groups} == {betas}
+
+
 class Counting(nn.Module):
     def __init__(self):
         super().__init__()

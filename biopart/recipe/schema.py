@@ -73,6 +73,9 @@ class Optimisation(Strict):
     lr: float = Field(1e-3, gt=0, description="highest learning rate, as used")
     warmup_epochs: float = Field(5.0, ge=0, description="epochs of linear warm-up")
     weight_decay: float = Field(0.05, ge=0, description="not on biases, norms, positions, [CLS]")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.95), description="AdamW's decay of the mean gradient and of its square"
+    )
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = none")
     clip_each: bool = Field(
         False, description="clip every tensor by itself, as DropPos does at 5.0"

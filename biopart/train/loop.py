@@ -26,7 +26,6 @@ from biopart.train.training import Following, Row, Training
 
 CHECKPOINT_EVERY_S = 15.0
 LOG_EVERY = 10
-BETAS = (0.9, 0.95)
 
 
 @dataclass
@@ -188,5 +187,5 @@ def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
 def make_optimiser(task: Training, device: torch.device) -> torch.optim.Optimizer:
     """Make AdamW for the task's groups of parameters, fused where the device is a GPU."""
     fused = True if device.type == "cuda" else None
-    groups = parameter_groups(task)
-    return torch.optim.AdamW(groups, lr=task.settings.lr, betas=BETAS, fused=fused)
+    settings, groups = task.settings, parameter_groups(task)
+    return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)

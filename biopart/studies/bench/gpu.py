@@ -98,7 +98,7 @@ def bench_gpu(
     say: Say = lambda line: None,
     *,
     sizes: Sequence[Size] = SIZES,
-    steps: int = 30,
+    steps: int = 100,
     device: str = "auto",
 ) -> dict[str, Any]:
     """Train by PART on random items that lie on the device, through the one training loop.
