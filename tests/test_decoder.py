@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 import torch
-from timm.models.vision_transformer import Block
 
+from biopart.nn.block import Block
 from biopart.nn.decoder import Decoder, decoder_positions, start_at_chance
 from biopart.nn.masking import part_of, random_order
 

@@ -177,7 +177,9 @@ def test_an_init_lists_the_public_names_and_nothing_more() -> None:
     for path in OURS:
         if path.name == "__init__.py":
             text, *rest = ast.parse(path.read_text()).body
-            kinds = (ast.Import, ast.ImportFrom, ast.Assign)
+            # ``objectives`` gives one name when it is asked for, as the package itself does.
+            lazy = (ast.If, ast.FunctionDef) if path.parent.name == "objectives" else ()
+            kinds = (ast.Import, ast.ImportFrom, ast.Assign, *lazy)
             if not isinstance(text, ast.Expr) or not all(isinstance(n, kinds) for n in rest):
                 wrong.append(name_of(path))
     assert wrong == []

@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -6,6 +7,7 @@ from torch import nn
 
 from biopart.compute import open_fabric
 from biopart.data import Batch, Metrics, StepOutput, open_cohort
+from biopart.grid import patchify
 from biopart.nn import ViT
 from biopart.objectives import Classify, Part
 from biopart.recipe import ClassifySettings, ComputeSettings, Optimisation, PartSettings
@@ -23,6 +25,7 @@ from biopart.train import (
 from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore
 from biopart.train.checks import Begun, Checks
+from biopart.verbs.pretrain import exported
 
 CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
 
@@ -282,3 +285,52 @@ def test_clipping_bounds_the_gradient(small_store):
     assert fit(task(small_store, clip=None, steps=1), open_fabric(CPU))[0][
         "train/gradient_norm"
     ] == pytest.approx(rows[0]["train/gradient_norm"])
+
+
+class TwoViews(nn.Module):
+    """A stub objective: a student predicts its teacher's [CLS] of another view."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.encoder = ViT((120,), (20,), 2, 16, 1, 2, position="sincos")
+        self.exported = copy.deepcopy(self.encoder).requires_grad_(False)
+        self.register_buffer("followed", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, batch, generator, progress):
+        noise = 0.1 * torch.randn(batch.values.shape, generator=generator)
+        one, two = (patchify(view, (20,)) for view in (batch.values + noise, -batch.values))
+        with torch.no_grad():
+            target = self.exported(two)[:, 0]
+        return StepOutput((self.encoder(one)[:, 0] - target).square().mean())
+
+    def after_step(self, progress):
+        self.followed += 1
+        pairs = zip(self.exported.parameters(), self.encoder.parameters(), strict=True)
+        for teacher, student in pairs:
+            teacher.data.lerp_(student.data, 0.1)
+
+
+def test_two_views_and_a_teacher_train_through_the_same_loop(small_store):
+    objective, name = TwoViews(), "blocks.0.mlp.fc1.weight"
+    before = objective.exported.state_dict()[name].clone()
+    fit(task(small_store, objective, steps=1, warmup_epochs=0), open_fabric(CPU))
+    state = objective.state_dict()
+    # The teacher moves a tenth of the way to where the student is after its step.
+    assert not torch.equal(state[f"encoder.{name}"], before)
+    expected = 0.9 * before + 0.1 * state[f"encoder.{name}"]
+    torch.testing.assert_close(state[f"exported.{name}"], expected)
+    assert all(weight.grad is None for weight in objective.exported.parameters())
+    assert exported(objective) is objective.exported
+    assert exported(plain := part()) is plain.encoder
+
+
+def test_a_teacher_is_resumed_bit_for_bit(small_store, tmp_path):
+    through, halted, again = (task(small_store, TwoViews(), steps=9) for _ in range(3))
+    fit(through, open_fabric(CPU))
+    halt_at(halted, 4)
+    with pytest.raises(KeyboardInterrupt):
+        fit(halted, open_fabric(CPU), Run(tmp_path))
+    fit(again, open_fabric(CPU), Run(tmp_path))
+    assert again.objective.followed == 9
+    assert same(weights(through.objective), weights(again.objective))

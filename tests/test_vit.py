@@ -1,11 +1,14 @@
 import math
+from functools import partial
 
 import pytest
 import timm
 import torch
+from torch import nn
 
 from biopart.grid import patchify
 from biopart.nn import Classifier, ViT, from_timm
+from biopart.nn.block import Block
 from biopart.nn.positions import interpolate, row_major, sincos
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
@@ -192,3 +195,24 @@ def test_classifier_takes_braindecodes_arguments():
 def test_wrong_use_is_refused_with_the_figures(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_block_is_timms(rate, masked):
+    torch.manual_seed(0)
+    ours = Block(32, 4, rate)
+    torch.manual_seed(0)
+    theirs = timm.models.vision_transformer.Block(
+        32, 4, qkv_bias=True, drop_path=rate, norm_layer=partial(nn.LayerNorm, eps=1e-6)
+    )
+    assert [*ours.state_dict()] == [*theirs.state_dict()]
+    assert all(torch.equal(ours.state_dict()[k], v) for k, v in theirs.state_dict().items())
+    tokens = torch.randn(6, 7, 32)
+    mask = (torch.rand(6, 1, 1, 7) < 0.7) | (torch.arange(7) == 0) if masked else None
+    for training in (True, False):
+        answers = []
+        for block in (ours.train(training), theirs.train(training)):
+            torch.manual_seed(1)
+            answers.append(block(tokens, attn_mask=mask))
+        assert torch.equal(*answers)

@@ -216,7 +216,7 @@ def check(what: str, leak: bool, artefacts: Path | None, raw: Path | None, outpu
 
         values = check_run(Run(path))
         if artefacts is not None:
-            from biopart.studies.stage import check_artefacts
+            from biopart.studies.stage.artefacts import check_artefacts
 
             values["artefacts"] = check_artefacts(Run(path), artefacts, say=output.say)
     else:

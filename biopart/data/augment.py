@@ -1,7 +1,8 @@
 """Augmentation of images: whole batches, on their device.
 
 A crop is a box cut out of the grid, so ``grid.cut`` resizes all of a batch at once. RandAugment,
-erasing, mixup and cutmix are timm's (DeiT's recipe, arXiv 2012.12877).
+erasing, mixup and cutmix are timm's (DeiT's recipe, arXiv 2012.12877), imported where they are
+used: nothing else needs timm.
 """
 
 import random
@@ -9,13 +10,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from timm.data.auto_augment import posterize, rand_augment_transform
-from timm.data.mixup import Mixup, mixup_target
-from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -67,6 +66,9 @@ class Augment:
 
     def targets(self, batch: Batch, generator: torch.Generator) -> Batch:
         """Erase and mix normalised images; labels become shares of the classes, ``batch.soft``."""
+        from timm.data.mixup import mixup_target
+        from timm.data.random_erasing import RandomErasing
+
         settings = self.labels
         with seeded(generator):
             if settings.erase:
@@ -86,7 +88,9 @@ class Augment:
         return replace(batch, values=values, soft=torch.cat(soft))
 
     @cached_property
-    def _mix(self) -> Mixup:
+    def _mix(self) -> Any:
+        from timm.data.mixup import Mixup
+
         return Mixup(
             self.labels.mixup,
             self.labels.cutmix,
@@ -96,6 +100,8 @@ class Augment:
 
     def _recolour(self, values: Tensor) -> Tensor:
         """Apply RandAugment to each image; timm's works on single PIL images."""
+        from timm.data.auto_augment import posterize, rand_augment_transform
+
         if values.shape[1] != 3:
             raise ValueError(
                 f"randaugment needs red, green and blue; there are {values.shape[1]} channels, so "
@@ -161,6 +167,8 @@ def posterize_visibly(image: Image.Image, bits: int, **_: object) -> Image.Image
 
     timm 1.0.31 asks for none at the highest magnitude, which Pillow 12 refuses.
     """
+    from timm.data.auto_augment import posterize
+
     kept: Image.Image = posterize(image, max(1, bits))
     return kept
 

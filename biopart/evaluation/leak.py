@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.ensemble import HistGradientBoostingClassifier
-from sklearn.model_selection import GroupKFold
 
 from biopart.evaluation.metrics import auc_by_person, mean_interval
 
@@ -133,6 +131,9 @@ def _out_of_fold(
     n_windows, n_patches, _ = features.shape
     target = np.tile(_roles(n_patches), (n_windows, 1))
     probability = np.empty((n_windows, n_patches, 3))
+    from sklearn.ensemble import HistGradientBoostingClassifier
+    from sklearn.model_selection import GroupKFold
+
     folds = GroupKFold(n_splits=_n_folds(persons))
     for train, test in folds.split(features, groups=persons):
         model = HistGradientBoostingClassifier(

@@ -1,7 +1,7 @@
 """Agreement with the truth per person and pooled, with intervals over persons.
 
 A window is never the unit of resampling here: windows of one person are alike, so every interval
-resamples persons.
+resamples persons. scikit-learn is imported where it is used: it takes longer than most commands.
 """
 
 import logging
@@ -10,13 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import (
-    accuracy_score,
-    cohen_kappa_score,
-    confusion_matrix,
-    f1_score,
-    roc_auc_score,
-)
 
 _log = logging.getLogger(__name__)
 
@@ -139,6 +132,8 @@ def auc_by_person(
     >>> auc_by_person(np.array([0.1, 0.9, 0.4]), np.array([0, 1, 1]), ["a", "a", "b"])
     {'a': 1.0, 'b': None}
     """
+    from sklearn.metrics import roc_auc_score
+
     check_lengths(score=score, truth01=truth01, persons=persons)
     areas: dict[str, float | None] = {}
     for name, of_person in _rows_by_person(persons).items():
@@ -274,6 +269,8 @@ def class_scores(
     truth: NDArray[Any], predicted: NDArray[Any], label_names: Sequence[str]
 ) -> dict[str, Any]:
     """Return accuracy and F1, the latter for the classes in the truth."""
+    from sklearn.metrics import accuracy_score, f1_score
+
     present = np.unique(truth)
     single = f1_score(truth, predicted, labels=present, average=None, zero_division=0.0)
     f1: dict[str, float | None] = dict.fromkeys(label_names)
@@ -292,11 +289,15 @@ def _kappa(truth: NDArray[Any], predicted: NDArray[Any]) -> float | None:
     """Return kappa, or None if fewer than two classes occur and it is undefined."""
     if len(np.union1d(truth, predicted)) < 2:
         return None
+    from sklearn.metrics import cohen_kappa_score
+
     return float(cohen_kappa_score(truth, predicted))
 
 
 def confusion_of(truth: NDArray[Any], predicted: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
     """Count windows: (L, L), rows = truth."""
+    from sklearn.metrics import confusion_matrix
+
     counts: NDArray[np.int64] = confusion_matrix(truth, predicted, labels=np.arange(n_classes))
     return counts
 

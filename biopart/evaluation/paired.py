@@ -12,8 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import false_discovery_control, wilcoxon
-from scipy.stats import t as student
 
 from biopart.evaluation.metrics import kappa_of, mean_interval
 
@@ -158,6 +156,8 @@ def student_interval(values: Sequence[float] | NDArray[Any]) -> Interval:
         return None, None, None
     if len(found) < 2:
         return mean, None, None
+    from scipy.stats import t as student
+
     half = float(student.ppf(0.975, len(found) - 1) * found.std(ddof=1) / len(found) ** 0.5)
     return mean, mean - half, mean + half
 
@@ -182,6 +182,8 @@ def signed_rank(differences: Sequence[float] | NDArray[Any]) -> float | None:
     moved = values[np.abs(values) > _DUST]
     if len(moved) < FEWEST:
         return None
+    from scipy.stats import wilcoxon
+
     return float(wilcoxon(np.round(moved, 12)).pvalue)
 
 
@@ -205,6 +207,8 @@ def adjusted(p_values: Sequence[float | None]) -> list[float | None]:
     [0.02, None, 0.04]
     """
     known = [p for p in p_values if p is not None]
+    from scipy.stats import false_discovery_control
+
     raised = iter(false_discovery_control(known).tolist() if known else [])
     return [None if p is None else next(raised) for p in p_values]
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import welch
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import StandardScaler
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
 
 # Sleep EEG, as in YASA (Vallat & Walker, eLife 2021), with beta up to the 30 Hz of our filter.
 BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -203,7 +203,7 @@ def fit_linear_probe(
     seed: int,
     class_weight: Literal["balanced"] | None = "balanced",
     regularisation: float = 1.0,
-) -> Pipeline:
+) -> "Pipeline":
     """Fit standardised multinomial logistic regression on fixed features.
 
     Parameters
@@ -249,6 +249,10 @@ def fit_linear_probe(
             "least two, so add persons with more."
         )
     # float64: L-BFGS stalls before its tolerance in float32, with a warning.
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     model = make_pipeline(
         StandardScaler(),
         LogisticRegression(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
@@ -106,6 +105,8 @@ def read_weights(where: str) -> Weights:
         return _plain(where, tensors, about)
     if path.is_file():
         return _plain(where, _unpickled(path), {})
+    import timm  # here, since few trainings start from a model of timm's
+
     try:
         model: Any = timm.create_model(where, pretrained=True, num_classes=0)
     except (RuntimeError, OSError, ValueError, AssertionError, SafetensorError) as error:

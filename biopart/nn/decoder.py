@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from biopart.nn.block import Block, transformer_norm
 from biopart.nn.positions import longer_axes, row_major, sincos
-from biopart.nn.vit import transformer_block, transformer_norm
 
 
 class Decoder(nn.Module):
@@ -36,7 +36,7 @@ class Decoder(nn.Module):
                 f"decoder_heads {heads} does not divide decoder_dim {width}; choose a divisor"
             )
         self.embed = nn.Linear(dim, width)
-        self.blocks = nn.ModuleList(transformer_block(width, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
         self.norm = transformer_norm(width)
         self.head = nn.Linear(width, outputs)
         for module in self.modules():

@@ -5,9 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biopart.nn.block import Block, transformer_norm
 from biopart.nn.classifier import Classifier
 from biopart.nn.encoder import Encoder
-from biopart.nn.vit import transformer_block, transformer_norm
 
 
 class SequenceClassifier(nn.Module):
@@ -52,7 +52,7 @@ class SequenceClassifier(nn.Module):
         )
         self.enter = nn.Sequential(transformer_norm(dim), nn.Dropout(dropout), nn.Linear(dim, dim))
         self.place = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, context, dim), std=0.02))
-        self.blocks = nn.ModuleList(transformer_block(dim, heads) for _ in range(depth))
+        self.blocks = nn.ModuleList(Block(dim, heads) for _ in range(depth))
         self.norm = transformer_norm(dim)
         self.leave = nn.Linear(dim, classifier.final_layer.out_features)
         nn.init.trunc_normal_(self.leave.weight, std=1e-3)

@@ -1,28 +1,17 @@
-"""A vision transformer over patches of a grid with any number of axes, on timm's blocks."""
+"""A vision transformer over patches of a grid with any number of axes, with timm's names."""
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.grid import constant, on_axes
+from biopart.nn.block import Block, transformer_norm
 from biopart.nn.encoder import Encoder
 from biopart.nn.positions import interpolate, longer_axes, row_major, sincos
 from biopart.recipe import Position
-
-transformer_norm = partial(nn.LayerNorm, eps=1e-6)
-
-
-def transformer_block(dim: int, heads: int, drop_path: float = 0.0) -> nn.Module:
-    """Build a pre-norm block, like those of the encoder, for tokens (B, T, D)."""
-    block: nn.Module = Block(
-        dim, heads, qkv_bias=True, drop_path=drop_path, norm_layer=transformer_norm
-    )
-    return block
 
 
 class PatchEmbed(nn.Module):
@@ -100,7 +89,7 @@ class ViT(Encoder):
         if position != "none":
             self.pos_embed = nn.Parameter(self._table(), requires_grad=position == "learned")
         rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.ModuleList(transformer_block(dim, heads, rate) for rate in rates)
+        self.blocks = nn.ModuleList(Block(dim, heads, rate) for rate in rates)
         self.norm = transformer_norm(dim)
         self._initialise()
 

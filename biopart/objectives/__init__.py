@@ -1,7 +1,8 @@
 """Objectives: the training tasks of an encoder, one file each."""
 
+from typing import TYPE_CHECKING, Any
+
 from biopart.objectives.classify import Classify
-from biopart.objectives.detect import Detect
 from biopart.objectives.droppos import DropPos
 from biopart.objectives.mae import Mae
 from biopart.objectives.mp3 import Mp3
@@ -13,6 +14,9 @@ from biopart.recipe import (
     Mp3Settings,
     PartSettings,
 )
+
+if TYPE_CHECKING:
+    from biopart.objectives.detect import Detect
 
 # The pretraining objective for each kind of settings.
 PRETRAINING = {
@@ -32,3 +36,12 @@ __all__ = [
     "Part",
     "Sequence",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the detector when it is first asked for: torchvision is slow to import."""
+    if name != "Detect":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from biopart.objectives.detect import Detect
+
+    return Detect

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 
@@ -21,7 +20,11 @@ class Average:
 
     def __init__(self, objective: nn.Module, decay: float | None) -> None:
         self.objective = objective
-        self._ema = None if decay is None else ModelEmaV3(objective, decay, use_warmup=True)
+        self._ema = None
+        if decay is not None:
+            from timm.utils import ModelEmaV3  # here, since few trainings need it
+
+            self._ema = ModelEmaV3(objective, decay, use_warmup=True)
 
     def after_step(self, step: int) -> None:
         """Update the average after a number of steps."""

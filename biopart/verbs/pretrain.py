@@ -161,11 +161,17 @@ def _train(
     fit(training, fabric, run, report)
     told = experiment.recipe.pretrain.objective.uses_positions
     seen = experiment.seen(experiment.split.pretrain)
-    model = Model(cast(Encoder, training.objective.encoder), experiment.about(seen, positions=told))
+    model = Model(exported(training.objective), experiment.about(seen, positions=told))
     model.save(run.encoder)
     state = training.objective.state_dict()
-    heads = {name: value for name, value in state.items() if not name.startswith("encoder.")}
-    save_tensors(run.path / "objective.safetensors", heads, model.about.to_json())
+    if model.net is training.objective.encoder:  # its weights are in their own file
+        state = {name: value for name, value in state.items() if not name.startswith("encoder.")}
+    save_tensors(run.path / "objective.safetensors", state, model.about.to_json())
+
+
+def exported(objective: nn.Module) -> Encoder:
+    """Return the encoder that is saved: the objective's, or its teacher where the method says."""
+    return cast(Encoder, getattr(objective, "exported", objective.encoder))
 
 
 def build(experiment: Experiment) -> nn.Module:

@@ -1,0 +1,96 @@
+"""Transformer blocks with timm's names, so that weights pass between the two unchanged.
+
+timm's own block does the same; importing it takes longer than staging a night's windows does.
+"""
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+EPSILON = 1e-6  # of the norms, as in timm's vision transformers
+WIDER = 4  # hidden features of the MLP to those of a token
+
+
+class Attention(nn.Module):
+    """Self-attention of tokens (B, T, D)."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """Attend, masked by bool (B, 1 or heads, T or 1, T): True = may be attended to."""
+        batch, count, dim = tokens.shape
+        qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
+        projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
+        return projected
+
+
+class Mlp(nn.Module):
+    """Two linear layers with GELU between them."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(dim, WIDER * dim)
+        self.fc2 = nn.Linear(WIDER * dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Transform each token (B, T, D)."""
+        transformed: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        return transformed
+
+
+class DropPath(nn.Module):
+    """Stochastic depth: leave out a residual branch of some samples (arXiv 1603.09382).
+
+    Parameters
+    ----------
+    rate : float
+        Probability in training; what is kept is divided by 1 - rate.
+    """
+
+    def __init__(self, rate: float) -> None:
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, branch: Tensor) -> Tensor:
+        """Leave out samples of a branch (B, ...)."""
+        if not self.rate or not self.training:
+            return branch
+        kept = branch.new_empty(len(branch), *[1] * (branch.dim() - 1)).bernoulli_(1 - self.rate)
+        return branch * kept.div_(1 - self.rate)
+
+
+class Block(nn.Module):
+    """Pre-norm block (arXiv 2010.11929).
+
+    Parameters
+    ----------
+    dim, heads : int
+        Features D of a token; attention heads.
+    drop_path : float
+        Stochastic depth.
+    """
+
+    def __init__(self, dim: int, heads: int, drop_path: float = 0.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=EPSILON)
+        self.attn = Attention(dim, heads)
+        self.drop_path1 = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
+        self.mlp = Mlp(dim)
+        self.drop_path2 = DropPath(drop_path)
+
+    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+        """Transform tokens (B, T, D); the mask is as of ``Attention``."""
+        tokens = tokens + self.drop_path1(self.attn(self.norm1(tokens), attn_mask))
+        changed: Tensor = tokens + self.drop_path2(self.mlp(self.norm2(tokens)))
+        return changed
+
+
+def transformer_norm(dim: int) -> nn.LayerNorm:
+    """Build a norm, like those of the blocks."""
+    return nn.LayerNorm(dim, eps=EPSILON)
