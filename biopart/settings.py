@@ -4,7 +4,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
@@ -101,15 +101,24 @@ def dump_yaml(values: Any) -> str:
 
 
 class Strict(BaseModel):
-    """A settings model that refuses unknown keys and cannot be changed."""
+    """A settings model that refuses unknown keys and cannot be changed.
+
+    Attributes
+    ----------
+    dropped : tuple of str
+        Keys that older files have and that mean nothing any more; they are passed over.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    dropped: ClassVar[tuple[str, ...]] = ()
 
     @model_validator(mode="before")
     @classmethod
     def _refuse_unknown_keys(cls, values: Any) -> Any:
         """Name an unknown key, the allowed ones and the nearest of them."""
         fields = cls.model_fields
+        if isinstance(values, dict):
+            values = {key: value for key, value in values.items() if key not in cls.dropped}
         unknown = [key for key in values if key not in fields] if isinstance(values, dict) else []
         if unknown:
             allowed = sorted(cls.model_fields)

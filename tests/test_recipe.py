@@ -95,3 +95,21 @@ def test_numbers_of_a_recipe_are_finite():
 def test_a_number_that_no_library_takes_is_refused(key):
     with pytest.raises(ValueError, match=rf"{key}.*: Input should be less than or equal to "):
         load_recipe("demo", [f"{key}=99999999999999999999"])
+
+
+def test_keys_of_older_runs_that_mean_nothing_are_passed_over():
+    old = {"curve": {"unit": "person", "repeats": 2}, "detect": {"train": {"keypoints": None}}}
+    recipe = resolve(old, [], "an old run")
+    assert recipe.curve.repeats == 2
+    assert "keypoints" not in recipe.model_dump()["detect"]["train"]
+    with pytest.raises(ValueError, match="unknown key 'units'"):
+        resolve({"curve": {"units": "person"}}, [], "a new one")
+
+
+def test_a_recipe_is_written_without_the_sections_that_it_does_not_use():
+    plain = resolve({"name": "a"}, [], "a")
+    assert not {"detect", "curve", "sweep"} & set(yaml.safe_load(plain.to_yaml()))
+    curve = resolve({"name": "a"}, ["curve.repeats=2"], "a")
+    written = yaml.safe_load(curve.to_yaml())
+    assert written["curve"]["repeats"] == 2
+    assert resolve(written, [], "again") == curve

@@ -157,7 +157,8 @@ class ScenesSettings(Strict):
         Path("annotations/instances_train2017.json"), description="JSON of the objects"
     )
     images: UserPath = Field(Path("train2017"), description="folder of the images")
-    keypoints: UserPath | None = Field(None, description="JSON of persons' keypoints")
+
+    dropped = ("keypoints",)
 
 
 class DetectionSettings(Optimisation):
@@ -216,13 +217,7 @@ class CurveSettings(Strict):
         {}, description="kappas of the paper by method and size, where the task is the paper's"
     )
 
-    @model_validator(mode="before")
-    @classmethod
-    def _of_earlier_runs(cls, values: Any) -> Any:
-        """Leave out ``unit``, which the recipes of earlier runs have: the store decides it."""
-        if isinstance(values, dict):
-            return {key: value for key, value in values.items() if key != "unit"}
-        return values
+    dropped = ("unit",)  # persons or images per class: the store decides
 
     @field_validator("methods", "sizes")
     @classmethod
@@ -285,8 +280,15 @@ class Recipe(Strict):
         return self
 
     def to_yaml(self) -> str:
-        """Return the recipe as resolved, every key written out."""
-        return dump_yaml(self.model_dump(mode="json"))
+        """Return the recipe as resolved: every key of the sections that it uses.
+
+        What is not used is left out: a section of detection, curve or sweep without a change.
+        """
+        values = self.model_dump(mode="json")
+        for section in ("detect", "curve", "sweep"):
+            if getattr(self, section) == type(getattr(self, section))():
+                del values[section]
+        return dump_yaml(values)
 
 
 def load_recipe(name: str | Path, changes: Sequence[str] = ()) -> Recipe:

@@ -108,8 +108,7 @@ class Detection(Task):
 def open_scenes(recipe: Recipe, part: ScenesSettings) -> Coco:
     """Read the scenes of a part."""
     root, most = recipe.detect.root, recipe.detect.max_bad
-    keypoints = None if part.keypoints is None else root / part.keypoints
-    coco = read_coco(root / part.annotations, root / part.images, keypoints)
+    coco = read_coco(root / part.annotations, root / part.images)
     count = total(coco.left_out)
     if count > most:
         raise ValueError(
