@@ -22,7 +22,7 @@ class ImageCard(Strict):
     citation: str
     images: Literal["folders", "shards", "cifar10", "cifar100"] = Field(
         description="a folder per class in the folder of each part; tar files of WebDataset's "
-        "convention in it; or CIFAR's own files, binary or python",
+        "convention in it; or CIFAR's own binary files",
     )
     parts: dict[str, str] = Field(
         {"train": "train", "test": "test"},
