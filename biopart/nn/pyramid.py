@@ -8,6 +8,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 
 from timm.layers import LayerNorm2d
+from timm.models.vision_transformer_sam import window_partition, window_unpartition
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -85,22 +86,17 @@ class Trunk(nn.Module):
 
 def into_windows(tokens: Tensor, counts: Sequence[int], window: int) -> Tensor:
     """Cut tokens (B, K, D) of a grid into windows (B * n, window^2, D), zeros at the far edges."""
-    batch, _, dim = tokens.shape
-    rows, columns = counts
-    grid = tokens.reshape(batch, rows, columns, dim)
-    grid = F.pad(grid, (0, 0, 0, -columns % window, 0, -rows % window))
-    rows, columns = grid.shape[1] // window, grid.shape[2] // window
-    parts = grid.reshape(batch, rows, window, columns, window, dim).transpose(2, 3)
-    return parts.reshape(batch * rows * columns, window * window, dim)
+    grid = tokens.reshape(len(tokens), *counts, tokens.shape[-1])
+    windows: Tensor = window_partition(grid, window)[0]
+    return windows.flatten(1, 2)
 
 
 def out_of_windows(windows: Tensor, counts: Sequence[int], window: int) -> Tensor:
     """Join windows again, (B * n, window^2, D) -> (B, K, D); undoes ``into_windows``."""
-    rows, columns = (math.ceil(count / window) for count in counts)
-    dim = windows.shape[-1]
-    parts = windows.reshape(-1, rows, columns, window, window, dim).transpose(2, 3)
-    grid = parts.reshape(-1, rows * window, columns * window, dim)
-    return grid[:, : counts[0], : counts[1]].flatten(1, 2)
+    padded = tuple(window * math.ceil(count / window) for count in counts)
+    squares = windows.reshape(-1, window, window, windows.shape[-1])
+    grid: Tensor = window_unpartition(squares, window, tuple(counts), padded)
+    return grid.flatten(1, 2)
 
 
 class Pyramid(nn.Module):
