@@ -19,7 +19,7 @@ from biopart.studies.demo.page import BANNER, verdict
 
 PATCH_S = 0.5  # of the recipe
 TINY = (
-    "data.window_s=6",
+    "data.window_s=2",
     "compute.threads=1",
     "compute.precision=float32",
     "encoder.dim=16",

@@ -26,11 +26,9 @@ from biopart.verbs.pretrain import pretrain, resume
 from biopart.verbs.probe import probe
 
 CARD, RECIPE = "physionet2018", "demo"
-PERSONS, HOURS = 40, 1.5
-SIZES = (1, 2, 4)
+PERSONS, HOURS, SIZES = 40, 1.5, (1, 2, 4)
 WHOLE = ("data.window_s=30",)
 """Settings of fine-tunings and probes: they see whole epochs, the pretraining short windows."""
-
 Say = Callable[[str], None]
 Made = TypeVar("Made")
 
@@ -85,12 +83,12 @@ def run_demo(
     run = part("pretrain", lambda: pretrained(recipe, out / "run", say))
     rows: list[dict[str, Any]] = [{"persons": size} for size in sizes]
     for row in rows:
-        for method, name in METHODS.items():
+        for method in ("scratch", "part"):  # the last one is the newest, which stage takes
             task = partial(finetuned, run, row["persons"], method)
-            row[method] = part(f"finetune with {row['persons']}, {name}", task).result()
+            tuned = part(f"finetune with {row['persons']}, {METHODS[method]}", task)
+            row[method] = tuned.result()
     probes = part("probe", lambda: probed(run, sizes[-1]))
     say("page ...")
-    tuned, _ = finetuned(run, sizes[-1], "part")
     page, pictures = write_page(DemoReport(out, hours, rows, probes, tuned, WHOLE), seconds)
     return {
         "page": str(page),
@@ -138,26 +136,23 @@ def pretrained(recipe: Recipe, folder: Path, say: Say) -> tuple[Run, bool]:
 
 def is_current(run: Run, recipe: Recipe) -> bool:
     """Tell whether a run was made from this recipe and store by the software that runs now."""
-    settings = run.path / "recipe.yaml"
-    if not settings.is_file():  # written after provenance.json
+    made = run.path / "recipe.yaml"  # written after provenance.json
+    if not made.is_file() or made.read_text(encoding="utf-8") != recipe.to_yaml():
         return False
-    then, now = run.provenance(), origins()
-    now |= {"store_sha256": open_cohort(recipe.data.store).fingerprint}
-    same = all(then[key] == now[key] for key in ("versions", "commit", "python", "store_sha256"))
-    return same and settings.read_text(encoding="utf-8") == recipe.to_yaml()
+    now = origins() | {"store_sha256": open_cohort(recipe.data.store).fingerprint}
+    keys = ("versions", "commit", "python", "store_sha256")
+    return all(run.provenance()[key] == now[key] for key in keys)
 
 
 def finetuned(
     run: Run, subjects: int, method: str, changes: Sequence[str] = WHOLE
 ) -> tuple[Run, bool]:
     """Fine-tune, or take the fine-tuning of the same persons that is finished."""
-    scratch = method == "scratch"
-    wanted = [subjects, run.provenance()["seed"], scratch]
+    wanted = [subjects, run.provenance()["seed"], method == "scratch"]
     for tuned in run.finetunings():
-        found = tuned.result()
-        if [found[key] for key in ("n_train_persons", "seed", "from_scratch")] == wanted:
+        if [tuned.result()[k] for k in ("n_train_persons", "seed", "from_scratch")] == wanted:
             return tuned, False
-    return finetune(run, subjects=subjects, from_scratch=scratch, changes=changes), True
+    return finetune(run, subjects=subjects, from_scratch=wanted[-1], changes=changes), True
 
 
 def probed(run: Run, subjects: int) -> tuple[Mapping[str, Mapping[str, Any]], bool]:

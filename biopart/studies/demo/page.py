@@ -24,16 +24,8 @@ METHODS = {"part": "PART", "scratch": "from scratch"}
 class DemoReport:
     """A finished demonstration: its folder, the length of its nights, and what came of it.
 
-    Attributes
-    ----------
-    rows : sequence of mapping
-        ``persons`` and the results ``part`` and ``scratch`` of each number of labelled persons.
-    probes : mapping
-        Scores of linear probes by feature.
-    tuned : Run
-        The fine-tuning that stages the night that is shown.
-    changes : sequence of str
-        Settings of fine-tunings and probes that differ from the run's.
+    ``rows`` holds the results ``part`` and ``scratch`` of each number of ``persons``, ``probes``
+    scores by feature, ``tuned`` the fine-tuning that stages a night, ``changes`` its settings.
     """
 
     out: Path
@@ -56,10 +48,8 @@ class DemoReport:
             name: [(row["persons"], row[m]["kappa"], *row[m]["kappa_ci95"]) for row in self.rows]
             for m, name in METHODS.items()
         }
-        efficiency = figures.sample_efficiency(scores)
-        efficiency.set_size_inches(4.6, 3.3)
         drawings = {
-            "efficiency": efficiency,
+            "efficiency": figures.sample_efficiency(scores),
             "r2": pretraining.draw("validation/r2"),
             "reconstruction": reconstruction,
             "hypnogram": self.night(),
@@ -101,10 +91,7 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_page(demo: DemoReport, seconds: Mapping[str, float | None]) -> tuple[Path, list[Path]]:
-    """Write ``demo.html``, the pages that it links to, and the two pictures of the README.
-
-    Returns the page and the pictures; seconds of None were taken from an earlier call.
-    """
+    """Write ``demo.html`` and what it links to; return it and the two pictures of the README."""
     report([demo.look.run.path], demo.out / "report.html")
     show = run_show(demo.look.run, demo.out / "show", views=["reconstruction"], items=1)
     drawings = demo.draw()
