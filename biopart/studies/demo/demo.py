@@ -24,6 +24,7 @@ from biopart.train import Row
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain, resume
 from biopart.verbs.probe import probe
+from biopart.verbs.show import open_look
 
 CARD, RECIPE = "physionet2018", "demo"
 PERSONS, HOURS, SIZES = 40, 1.5, (1, 2, 4)
@@ -89,7 +90,8 @@ def run_demo(
             row[method] = tuned.result()
     probes = part("probe", lambda: probed(run, sizes[-1]))
     say("page ...")
-    page, pictures = write_page(DemoReport(out, hours, rows, probes, tuned, WHOLE), seconds)
+    demo = DemoReport(out, hours, open_look(run), rows, probes, tuned, WHOLE)
+    page, pictures = write_page(demo, seconds)
     return {
         "page": str(page),
         "pictures": [str(path) for path in pictures],

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from biopart.run import Run
 from biopart.studies.report import curves_of, find_entries, report
 from biopart.studies.show import drawn, run_show
 from biopart.studies.stage import Wishes, draw_night, stage_recording
-from biopart.verbs.show import Look, open_look
+from biopart.verbs.show import Look
 
 BANNER = "Simulated nights: no number on this page is a result"
 METHODS = {"part": "PART", "scratch": "from scratch"}
@@ -24,21 +23,18 @@ METHODS = {"part": "PART", "scratch": "from scratch"}
 class DemoReport:
     """A finished demonstration: its folder, the length of its nights, and what came of it.
 
-    ``rows`` holds the results ``part`` and ``scratch`` of each number of ``persons``, ``probes``
-    scores by feature, ``tuned`` the fine-tuning that stages a night, ``changes`` its settings.
+    ``look`` opens the pretrained run, ``rows`` holds the results ``part`` and ``scratch`` of each
+    number of ``persons``, ``probes`` scores by feature, ``tuned`` stages a night, ``changes`` are
+    the settings of the fine-tunings.
     """
 
     out: Path
     hours: float
+    look: Look
     rows: Sequence[Mapping[str, Any]]
     probes: Mapping[str, Mapping[str, Any]]
     tuned: Run
     changes: Sequence[str]
-
-    @cached_property
-    def look(self) -> Look:
-        """The pretrained run and its held-out windows."""
-        return open_look(self.tuned)
 
     def draw(self) -> dict[str, Figure]:
         """Draw the figures of the page by their names."""
@@ -48,8 +44,10 @@ class DemoReport:
             name: [(row["persons"], row[m]["kappa"], *row[m]["kappa_ci95"]) for row in self.rows]
             for m, name in METHODS.items()
         }
+        efficiency = figures.sample_efficiency(scores)
+        efficiency.set_size_inches(4.6, 3.3)
         drawings = {
-            "efficiency": figures.sample_efficiency(scores),
+            "efficiency": efficiency,
             "r2": pretraining.draw("validation/r2"),
             "reconstruction": reconstruction,
             "hypnogram": self.night(),
