@@ -9,16 +9,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import biopart
 from biopart.recipe import load_recipe
 from biopart.run import Run
 from biopart.studies.demo.demo import is_current, pretrained, run_demo, table
-from biopart.studies.demo.page import BANNER, Placed
+from biopart.studies.demo.page import BANNER, verdict
 
+PATCH_S = 0.5  # of the recipe
 TINY = (
+    "data.window_s=2",
     "compute.threads=1",
     "compute.precision=float32",
     "encoder.dim=16",
@@ -27,7 +28,6 @@ TINY = (
     "pretrain.steps=4",
     "pretrain.validate_every=1",
     "pretrain.objective.patches=8",
-    "pretrain.objective.position_hint=0.25",
     "pretrain.objective.pairs=20",
     "finetune.epochs=1",
     "split.test_persons=2",
@@ -94,30 +94,80 @@ def test_banner_says_that_no_figure_is_a_result(text: str) -> None:
 
 def test_every_section_and_picture_says_simulated(text: str) -> None:
     page = _Page(text)
-    assert len(page.sections) == 6
+    assert len(page.sections) == 4
     assert all("simulated" in section.lower() for section in page.sections)
     assert all(
         "Simulated" in str(image.get("aria-label") or image["alt"]) for _, image in page.images
     )
 
 
-def test_page_holds_its_seven_pictures_and_loads_nothing(text: str) -> None:
+def test_page_holds_its_four_pictures_and_loads_nothing(text: str) -> None:
     page = _Page(text)
-    assert [section for section, _ in page.images] == [0, 0, 1, 1, 2, 3, 3]
+    assert [section for section, _ in page.images] == [0, 1, 1, 2]
     assert all(str(i["class"]).startswith("drawing") for _, i in page.images)
     assert not page.tags & {"script", "link", "iframe"}
     assert len(text) < 1_500_000
+
+
+def test_page_links_to_the_pages_that_it_is_composed_of(folder: Path, text: str) -> None:
+    links = re.findall(r'href="([^"#]+)"', text)
+    assert links == ["report.html", "show/show.html", "night/night.html"]
+    for link in links:
+        assert "imulated" in (folder / link).read_text(encoding="utf-8")
+
+
+def test_page_says_what_was_learnt_without_labels(folder: Path, text: str) -> None:
+    probes = json.loads((folder / "run" / "probe" / "s2-seed0.json").read_text())
+    for feature in ("pretrained_mean", "untrained_mean"):
+        assert f"{probes[feature]['kappa']:.2f} on" in text
+    distances = re.findall(r"mean error of ([\d.]+) s, against ([\d.]+) s", text)
+    show = (folder / "show" / "show.html").read_text(encoding="utf-8")
+    for name, seconds in zip(("by least squares", "at the centre"), distances[0], strict=True):
+        found = re.search(rf"{name}[^<]*</th><td>([\d.]+)</td>", show)
+        assert found is not None
+        assert float(found[1]) * PATCH_S == pytest.approx(float(seconds), abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("part", "scratch", "said"),
+    [
+        ((0.5, 0.6), (0.4, 0.5), "PART beats training from scratch with 1, 2 labelled persons."),
+        (
+            (0.5, 0.6),
+            (0.7, 0.6),
+            "PART does not beat training from scratch with 1, 2 labelled persons.",
+        ),
+        (
+            (0.5, 0.6),
+            (0.4, 0.7),
+            "PART beats training from scratch with 1 labelled persons, but not with 2.",
+        ),
+    ],
+)
+def test_verdict_is_that_of_the_figures(
+    part: tuple[float, float], scratch: tuple[float, float], said: str
+) -> None:
+    rows = [
+        {"persons": n, "part": {"kappa": p}, "scratch": {"kappa": s}}
+        for n, p, s in zip((1, 2), part, scratch, strict=True)
+    ]
+    assert verdict(rows) == said
+
+
+def test_page_holds_the_verdict_of_its_figures(shown: dict[str, Any], text: str) -> None:
+    assert f"On these simulated nights: {verdict(shown['rows'])}" in text
+    assert table(shown)[-1] == verdict(shown["rows"])
 
 
 def test_table_holds_the_figures_of_the_finetunings(folder: Path, text: str) -> None:
     for size in (1, 2):
         cells = []
         for prefix in ("", "scratch-"):
-            path = folder / "run" / "finetune" / f"{prefix}s{size}-seed0" / "result.json"
+            (path,) = folder.glob(f"run/finetune/{prefix}s{size}-seed0-*/result.json")
             found = json.loads(path.read_text())
-            low, high = found["kappa_ci95"]
+            kappa, (low, high) = found["kappa"], found["kappa_ci95"]
             span = f'<span class="interval">({low:.2f} to {high:.2f})</span>'
-            cells.append(f"<td>{found['kappa']:.2f} {span}</td>")
+            cells.append(f'<td class="score">{kappa:.2f} {span}</td>')
         row = f'<tr><th scope="row" class="count">{size}</th>{"".join(cells)}</tr>'
         assert row in text
 
@@ -149,10 +199,10 @@ def test_pretraining_that_was_stopped_goes_on(folder: Path, shown: dict[str, Any
     encoder = folder / "run" / "encoder.safetensors"
     weights = encoder.read_bytes()
     encoder.unlink()
-    again = _demo(folder)
-    assert again["seconds"]["pretrain"] is not None
-    assert again["seconds"]["prepare"] is None
-    assert encoder.read_bytes() == weights
+    recipe = load_recipe(folder / "run" / "recipe.yaml")
+    run, worked = pretrained(recipe, folder / "run", lambda line: None)
+    assert worked
+    assert run.encoder.read_bytes() == weights
 
 
 def test_run_of_another_recipe_is_not_taken(folder: Path, shown: dict[str, Any]) -> None:
@@ -163,25 +213,20 @@ def test_run_of_another_recipe_is_not_taken(folder: Path, shown: dict[str, Any])
     assert not is_current(Run(folder / "nowhere"), recipe)
 
 
-def test_foreign_files_in_the_place_of_the_run_are_left_alone(tmp_path: Path) -> None:
+def test_foreign_files_in_the_place_of_the_run_are_left_alone(
+    shown: dict[str, Any], tmp_path: Path
+) -> None:
     note = tmp_path / "run" / "note.txt"
     note.parent.mkdir()
     note.write_text("mine")
-    with pytest.raises(ValueError, match="holds something else than a run"):
-        pretrained(load_recipe("demo"), note.parent, print)
+    recipe = load_recipe(Path(shown["run"]) / "recipe.yaml")
+    with pytest.raises(FileExistsError, match="holds other files"):
+        pretrained(recipe, note.parent, print)
     assert note.read_text() == "mine"
-
-
-def test_error_counts_unhinted_patches_only() -> None:
-    starts, placed = np.array([[0, 10, 50]]), np.array([[0.0, 14.0, 44.0]])
-    hinted = np.array([[True, False, False]])
-    found = Placed(np.zeros((1, 1, 60), np.float32), starts, placed, hinted)
-    assert found.error == 5.0  # (4 + 6) / 2
-    assert found.guess == 20.0  # the middle is 20: (10 + 30) / 2
 
 
 def test_table_begins_with_the_banner(shown: dict[str, Any]) -> None:
     lines = table(shown)
     assert lines[0] == f"{BANNER}."
     assert [line.split()[0] for line in lines[2:4]] == ["1", "2"]
-    assert lines[-1] == "Cohen's kappa of 2 simulated test persons, intervals over persons"
+    assert lines[-2] == "Cohen's kappa of 2 simulated test persons, intervals over persons"

@@ -68,6 +68,7 @@ def _place_scatter(
     axis.scatter(true_s, placed_s, c=shades, s=28, edgecolors=GREY, linewidths=0.5)
     low, high = min(0.0, *placed_s), max(length_s, *placed_s)
     axis.set(xlim=(low, high), ylim=(low, high), box_aspect=1)
+    axis.locator_params(axis="y", nbins=5)  # more would run into each other below
     axis.set_xticks(axis.get_yticks())
     margin = 0.04 * (high - low)  # so that no point is cut in half
     axis.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))

@@ -1,5 +1,6 @@
 """Simulated nights and drawn images to try biopart on, made once per folder; no result of them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,38 @@ def simulated_store(folder: Path = WORK) -> Path:
     return prepare(raw, store)[0]
 
 
-def simulated_recipe(folder: Path = WORK, steps: int = 300) -> Recipe:
-    """Return the recipe of ``biopart demo`` for that store, shorter."""
-    values = (f"data.store={simulated_store(folder)}", f"pretrain.steps={steps}")
-    return load_recipe("demo", values)
+def simulated_recipe(folder: Path = WORK, steps: int = 300, changes: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of ``biopart demo`` for that store: smaller, and of windows of 6 s only."""
+    return load_recipe(
+        "demo",
+        (
+            f"data.store={simulated_store(folder)}",
+            "data.window_s=6",
+            "split.test_persons=4",
+            "split.validation_persons=2",
+            "encoder.patch=[100]",
+            "pretrain.objective.position_hint=0.25",
+            "pretrain.objective.patches=24",
+            f"pretrain.steps={steps}",
+            "pretrain.batch=64",
+            "pretrain.lr=2e-3",
+            "pretrain.validate_every=5",
+            "finetune.epochs=30",
+            "finetune.lr=1e-3",
+            "finetune.layer_decay=0.75",
+            "finetune.validate_every=1",
+            "finetune.position=learned",
+            "finetune.pool=cls",
+            "compute.precision=auto",
+            *changes,
+        ),
+    )
 
 
 def simulated_run(folder: Path = WORK) -> Run:
     """Pretrain and fine-tune on that store, or take what is there; return the fine-tuning."""
     run, _ = pretrained(simulated_recipe(folder), folder / "run", lambda line: None)
-    return finetuned(run, 4, "part")[0]
+    return finetuned(run, 4, "part", changes=())[0]
 
 
 def simulated_night(folder: Path = WORK) -> Path:

@@ -7,54 +7,51 @@ commit are the same; a training that was stopped goes on, any other begins anew.
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from biopart.data import open_cohort
+from biopart.files import read_json
 from biopart.recipe import Recipe, load_recipe
 from biopart.run import Run, origins
 from biopart.signals.ingest import ingest
 from biopart.signals.simulate import simulate_cohort
 from biopart.store import load_card
-from biopart.studies.demo.page import BANNER, write_page
+from biopart.studies.demo.page import BANNER, METHODS, DemoReport, verdict, write_page
 from biopart.train import Row
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain, resume
+from biopart.verbs.probe import probe
+from biopart.verbs.show import open_look
 
 CARD, RECIPE = "physionet2018", "demo"
-SIZES = (1, 2, 4)
-
+PERSONS, HOURS, SIZES = 40, 1.5, (1, 2, 4)
+WHOLE = ("data.window_s=30",)
+"""Settings of fine-tunings and probes: they see whole epochs, the pretraining short windows."""
 Say = Callable[[str], None]
 Made = TypeVar("Made")
 
 
-@dataclass
-class Clock:
-    """Seconds of each part of the demonstration; None = taken from an earlier call."""
-
-    say: Say
-    seconds: dict[str, float | None] = field(default_factory=dict)
-
-    def part(self, name: str, call: Callable[[], tuple[Made, bool]]) -> Made:
-        """Do a part, which returns what it made and whether it had to work for it."""
-        self.say(f"{name} ...")
-        begun = time.perf_counter()
-        made, worked = call()
-        seconds = time.perf_counter() - begun
-        self.seconds[name] = seconds if worked else None
-        self.say(f"{name}: {seconds:.1f} s" if worked else f"{name}: there before, taken as it is")
-        return made
+def timed(
+    name: str, call: Callable[[], tuple[Made, bool]], seconds: dict[str, float | None], say: Say
+) -> Made:
+    """Do a part, which returns what it made and whether it had to work; None = it had not."""
+    say(f"{name} ...")
+    begun = time.perf_counter()
+    made, worked = call()
+    seconds[name] = time.perf_counter() - begun if worked else None
+    say(f"{name}: {seconds[name]:.1f} s" if worked else f"{name}: there before, taken as it is")
+    return made
 
 
 def run_demo(
     out: Path,
     say: Say,
     *,
-    persons: int = 12,
-    hours: float = 1.0,
+    persons: int = PERSONS,
+    hours: float = HOURS,
     sizes: Sequence[int] = SIZES,
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -63,13 +60,11 @@ def run_demo(
     Parameters
     ----------
     out : Path
-        Folder for nights, store, run, page and pictures; taken up where an earlier call ended.
+        Folder for nights, store, run, pages and pictures; taken up where an earlier call ended.
     say : callable
         Gets lines of progress.
-    persons, hours : int, float
-        Simulated persons and the length of their nights.
-    sizes : sequence of int
-        Labelled persons of the fine-tunings.
+    persons, hours, sizes : int, float, sequence of int
+        Simulated persons, the length of their nights, and how many have labels in fine-tunings.
     changes : sequence of str
         ``a.b=value`` settings that replace the shipped recipe's.
 
@@ -77,38 +72,35 @@ def run_demo(
     -------
     dict
         JSON-ready: ``page``, ``pictures``, ``run``, ``simulated``, ``rows`` (per size the results
-        ``part`` and ``scratch``), ``pretraining`` (last held-out figures) and ``seconds``.
-
-    Raises
-    ------
-    ValueError
-        If the folder holds something else, or other simulated nights.
+        ``part`` and ``scratch``), ``pretraining`` (last held-out figures), ``probes``, ``seconds``.
     """
     store = out / "nights.zarr"
     recipe = load_recipe(RECIPE, changes)
     recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"store": store})})
-    clock = Clock(say)
-    clock.part("simulate", lambda: simulate(out / "raw", persons, hours, say))
-    clock.part("prepare", lambda: prepare(out / "raw", store))
-    run = clock.part("pretrain", lambda: pretrained(recipe, out / "run", say))
-    rows: list[dict[str, Any]] = []
-    for size in sizes:
-        row: dict[str, Any] = {"persons": size}
-        for method in ("part", "scratch"):
-            name = f"finetune with {size}{', from scratch' if method == 'scratch' else ''}"
-            row[method] = clock.part(name, partial(finetuned, run, size, method)).result()
-        rows.append(row)
+    seconds: dict[str, float | None] = {}
+    part = partial(timed, seconds=seconds, say=say)
+    part("simulate", lambda: simulate(out / "raw", persons, hours, say))
+    part("prepare", lambda: prepare(out / "raw", store))
+    run = part("pretrain", lambda: pretrained(recipe, out / "run", say))
+    rows: list[dict[str, Any]] = [{"persons": size} for size in sizes]
+    for row in rows:
+        for method in ("scratch", "part"):  # the last one is the newest, which stage takes
+            task = partial(finetuned, run, row["persons"], method)
+            tuned = part(f"finetune with {row['persons']}, {METHODS[method]}", task)
+            row[method] = tuned.result()
+    probes = part("probe", lambda: probed(run, sizes[-1]))
     say("page ...")
-    page, pictures = write_page(out, run, rows, clock.seconds)
-    held_out = [line for line in run.metrics() if "validation/r2" in line]
+    demo = DemoReport(out, hours, open_look(run), rows, probes, tuned, WHOLE)
+    page, pictures = write_page(demo, seconds)
     return {
         "page": str(page),
         "pictures": [str(path) for path in pictures],
         "run": str(run.path),
         "simulated": True,
         "rows": rows,
-        "pretraining": held_out[-1] if held_out else {},
-        "seconds": clock.seconds,
+        "pretraining": next((r for r in run.metrics()[::-1] if "validation/r2" in r), {}),
+        "probes": probes,
+        "seconds": seconds,
     }
 
 
@@ -116,8 +108,7 @@ def simulate(raw: Path, persons: int, hours: float, say: Say) -> tuple[list[Path
     """Simulate the nights that are not there yet."""
     complete = (raw / "training" / "RECORDS").is_file()
     report: Say = (lambda line: None) if complete else say
-    files = simulate_cohort(raw, persons=persons, hours=hours, seed=0, kind="wfdb", report=report)
-    return files, not complete
+    return simulate_cohort(raw, persons=persons, hours=hours, seed=0, report=report), not complete
 
 
 def prepare(raw: Path, store: Path) -> tuple[Path, bool]:
@@ -138,38 +129,40 @@ def pretrained(recipe: Recipe, folder: Path, say: Say) -> tuple[Run, bool]:
 
     run = Run(folder)
     if is_current(run, recipe):
-        if run.encoder.is_file():
-            return run, False
-        return resume(folder, report), True
-    if folder.is_dir():
-        ours = any((folder / name).is_file() for name in ("recipe.yaml", "provenance.json"))
-        if any(folder.iterdir()) and not ours:
-            raise ValueError(f"{folder} holds something else than a run; choose another folder")
-        if ours:
-            say("the run that is there has another recipe, store or version: trained anew")
+        return (run, False) if run.encoder.is_file() else (resume(folder, report), True)
+    if any((folder / name).is_file() for name in ("recipe.yaml", "provenance.json")):
+        say("the run that is there has another recipe, store or version: trained anew")
         shutil.rmtree(folder)
     return pretrain(recipe, out=folder, report=report), True
 
 
 def is_current(run: Run, recipe: Recipe) -> bool:
     """Tell whether a run was made from this recipe and store by the software that runs now."""
-    made, settings = run.path / "provenance.json", run.path / "recipe.yaml"
-    if not made.is_file() or not settings.is_file():
+    made = run.path / "recipe.yaml"  # written after provenance.json
+    if not made.is_file() or made.read_text(encoding="utf-8") != recipe.to_yaml():
         return False
-    then, now = run.provenance(), origins()
-    now |= {"store_sha256": open_cohort(recipe.data.store).fingerprint}
-    same = all(then[key] == now[key] for key in ("versions", "commit", "python", "store_sha256"))
-    return same and settings.read_text(encoding="utf-8") == recipe.to_yaml()
+    now = origins() | {"store_sha256": open_cohort(recipe.data.store).fingerprint}
+    keys = ("versions", "commit", "python", "store_sha256")
+    return all(run.provenance()[key] == now[key] for key in keys)
 
 
-def finetuned(run: Run, subjects: int, method: str) -> tuple[Run, bool]:
+def finetuned(
+    run: Run, subjects: int, method: str, changes: Sequence[str] = WHOLE
+) -> tuple[Run, bool]:
     """Fine-tune, or take the fine-tuning of the same persons that is finished."""
-    prefix = "scratch-" if method == "scratch" else ""
-    found = Run(run.path / "finetune" / f"{prefix}s{subjects}-seed0")
-    if (found.path / "result.json").is_file():
-        return found, False
-    scratch = method == "scratch"
-    return finetune(run, subjects=subjects, seed=0, from_scratch=scratch), True
+    wanted = [subjects, run.provenance()["seed"], method == "scratch"]
+    for tuned in run.finetunings():
+        if [tuned.result()[k] for k in ("n_train_persons", "seed", "from_scratch")] == wanted:
+            return tuned, False
+    return finetune(run, subjects=subjects, from_scratch=wanted[-1], changes=changes), True
+
+
+def probed(run: Run, subjects: int) -> tuple[Mapping[str, Mapping[str, Any]], bool]:
+    """Probe the frozen encoder beside an untrained one, or take the scores that are there."""
+    found = run.path / "probe" / f"s{subjects}-seed{run.provenance()['seed']}.json"
+    if found.is_file():
+        return read_json(found), False
+    return probe(run, subjects=subjects, changes=WHOLE), True
 
 
 def table(result: dict[str, Any]) -> list[str]:
@@ -182,18 +175,11 @@ def table(result: dict[str, Any]) -> list[str]:
     >>> lines[2]
     '      1    0.50 (0.40 to 0.62)     0.50 (0.40 to 0.62)'
     """
-    test = result["rows"][0]["part"]["n_test_persons"]
-    lines = [
-        f"{BANNER}.",
-        "persons    PART, kappa (95 %)      from scratch (95 %)",
-    ]
+    lines = [f"{BANNER}.", "persons    PART, kappa (95 %)      from scratch (95 %)"]
     for row in result["rows"]:
-        part, scratch = (spelled(row[method]) for method in ("part", "scratch"))
+        scores = [(row[m]["kappa"], *row[m]["kappa_ci95"]) for m in METHODS]
+        part, scratch = ("{:.2f} ({:.2f} to {:.2f})".format(*score) for score in scores)
         lines.append(f"{row['persons']:7d}    {part:22s}  {scratch}")
-    return [*lines, f"Cohen's kappa of {test} simulated test persons, intervals over persons"]
-
-
-def spelled(score: dict[str, Any]) -> str:
-    """Return a kappa with its interval, two decimals."""
-    low, high = score["kappa_ci95"]
-    return f"{score['kappa']:.2f} ({low:.2f} to {high:.2f})"
+    test = result["rows"][0]["part"]["n_test_persons"]
+    lines.append(f"Cohen's kappa of {test} simulated test persons, intervals over persons")
+    return [*lines, verdict(result["rows"])]

@@ -1,5 +1,5 @@
 """What a pretrained run can do, drawn: places, uncertainty, symmetry, sizes."""
 
-from biopart.studies.show.show import lines_of, run_show
+from biopart.studies.show.show import drawn, lines_of, run_show
 
-__all__ = ["lines_of", "run_show"]
+__all__ = ["drawn", "lines_of", "run_show"]

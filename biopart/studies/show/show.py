@@ -1,15 +1,16 @@
 """One page of what a pretrained run does with held-out windows or images, and its pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from biopart import figures, pages
 from biopart.run import Run
 from biopart.studies.show.drawing import draw
-from biopart.verbs.show import View, measured, open_look, views_of
+from biopart.verbs.show import Look, View, measured, open_look, views_of
 
 TELLS = {
     "reconstruction": "Patches cut at any place are placed by their predicted relations: once "
@@ -76,11 +77,7 @@ def run_show(
     sections, pictures = [], []
     for view in chosen:
         shown = []
-        for number, (title, figure) in enumerate(draw(look, view, look.items(items)), start=1):
-            if look.experiment.simulated:
-                figure.suptitle(pages.BANNER, fontsize=10, color="#8a2d00")
-                title = f"Simulated: {title}"
-            figure.set_label(f"{title}. {figure.get_label()}")
+        for number, (title, figure) in enumerate(drawn(look, view, items), start=1):
             path = folder / f"{view}-{number}.png"
             figures.save(figure, path)
             pictures.append(str(path))
@@ -101,6 +98,16 @@ def run_show(
         settings=look.experiment.recipe.model_dump(mode="json"),
     )
     return {"measured": said, "page": str(page), "pictures": pictures}
+
+
+def drawn(look: Look, view: View, items: int) -> Iterator[tuple[str, Figure]]:
+    """Yield the figures of a view with what they show; of simulated recordings both say so."""
+    for title, figure in draw(look, view, look.items(items)):
+        if look.experiment.simulated:
+            figure.suptitle(pages.BANNER, fontsize=10, color="#8a2d00")
+            title = f"Simulated: {title}"
+        figure.set_label(f"{title}. {figure.get_label()}")
+        yield title, figure
 
 
 def lines_of(found: Mapping[str, Any]) -> list[str]:

@@ -144,6 +144,15 @@ def stage_nights(
     return results
 
 
+def stage_recording(night: Path, run: Run, out: Path, wishes: Wishes = Wishes()) -> Found:
+    """Stage one recording, write its results into a folder, and return what was found."""
+    model = load(run)
+    about = stager(model)
+    found = of_file(night, model, wishes)
+    _written(found, out, wishes, seen=about.seen, model=model_of(run, about))
+    return found
+
+
 Named = tuple[str, Callable[[], Found]]
 
 
@@ -171,7 +180,7 @@ def _written(
     *,
     seen: Seen,
     model: Mapping[str, Any],
-    seconds: Quality | None,
+    seconds: Quality | None = None,
 ) -> dict[str, Any]:
     """Write the files of a night into its folder, all or none; return what is said of it."""
     staged = found.staged

@@ -35,7 +35,7 @@ def write_night(
     bad = night["bad"].values
     usable = np.flatnonzero(~bad)
     looked = sorted(usable[np.argsort(confidence[usable], kind="stable")][:LOOKS].tolist())
-    drawn = _night(staged, known, names, start=start)
+    drawn = draw_night(staged, known)
     if looked:
         drawn["looks"] = figures.epochs_of(
             _epochs(staged, looked),
@@ -72,11 +72,11 @@ def write_night(
     )
 
 
-def _night(
-    staged: Staged, known: NDArray[np.int8] | None, names: list[str], *, start: datetime | None
-) -> dict[str, Figure]:
-    """Draw hypnogram and spectrogram."""
+def draw_night(staged: Staged, known: NDArray[np.int8] | None) -> dict[str, Figure]:
+    """Draw the hypnogram and the spectrogram of a staged night, with an expert's stages if any."""
     night = staged.dataset
+    names = [str(name) for name in night["class"].values]
+    start = read_start(night.attrs["start"])
     probability = night["probability"].values
     return {
         "hypnogram": figures.hypnogram(
