@@ -140,7 +140,7 @@ def test_one_bad_night_is_told_and_the_status_is_1(tmp_path, monkeypatch):
     broken.write_bytes(whole[:1000])
     result = call("prepare", "physionet2018", "--raw", "raw", "--out", "S", "--quiet")
     assert result.exit_code == 1
-    assert "1 written, 0 there before, 1 refused" in result.stdout
+    assert "1 written, 0 already present, 1 refused" in result.stdout
     assert f"refused {broken.stem}: " in result.stdout
     broken.write_bytes(whole)
     mended = call("prepare", "physionet2018", "--raw", "raw", "--out", "S", "--quiet")
