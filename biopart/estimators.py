@@ -68,8 +68,8 @@ class _Windowed(BaseEstimator):
 
     def _windows(self, X: ArrayLike, *, fitting: bool) -> NDArray[np.float32]:
         """Check windows and return them as (W, C, T)."""
-        found = validate_data(self, X, reset=fitting, allow_nd=True, dtype=np.float64)
-        values: NDArray[np.float32] = found.astype(np.float32)
+        checked_values = validate_data(self, X, reset=fitting, allow_nd=True, dtype=np.float64)
+        values: NDArray[np.float32] = checked_values.astype(np.float32)
         values = values[:, None] if values.ndim == 2 else values
         if values.ndim != 3:
             raise ValueError(f"windows are (W, C, T) or (W, T); X has {values.ndim} dimensions")
@@ -117,15 +117,15 @@ class _Windowed(BaseEstimator):
         fit(Training(objective, source, settings, normalise, self.random_state), fabric)
 
     @torch.no_grad()
-    def _answers(self, net: Any, values: NDArray[np.float32]) -> NDArray[np.float64]:
+    def _in_batches(self, net: Any, values: NDArray[np.float32]) -> NDArray[np.float64]:
         """Run a function of windows over all of them."""
         device = self.model_.device
         parts = [
             net(torch.from_numpy(values[start : start + BATCH]).to(device))
             for start in range(0, len(values), BATCH)
         ]
-        found: NDArray[np.float64] = torch.cat(parts).cpu().numpy()
-        return found
+        array: NDArray[np.float64] = torch.cat(parts).cpu().numpy()
+        return array
 
 
 class SleepStager(ClassifierMixin, _Windowed):
@@ -196,7 +196,7 @@ class SleepStager(ClassifierMixin, _Windowed):
     def predict_proba(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the probability of each class, (W, C, T) -> (W, classes)."""
         check_is_fitted(self)
-        logits = self._answers(self.model_.logits, self._windows(X, fitting=False))
+        logits = self._in_batches(self.model_.logits, self._windows(X, fitting=False))
         return np.asarray(torch.from_numpy(logits).softmax(1).numpy())
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:
@@ -237,8 +237,8 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
                 settings = PretrainSettings(**self._pace())
                 source = ArrayWindows(values, np.full(len(values), -1))
                 self._train(objective, source, settings, model.about.normalise)
-                told = PartSettings().uses_positions
-                model.about = model.about.model_copy(update={"positions": told})
+                uses_positions = PartSettings().uses_positions
+                model.about = model.about.model_copy(update={"positions": uses_positions})
         self.model_ = model.eval().double()
         self._n_features_out = model.encoder.dim
         return self
@@ -246,7 +246,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Return the embeddings of windows, (W, C, T) -> (W, D), as ``biopart embed`` does."""
         check_is_fitted(self)
-        return self._answers(self.model_.embed, self._windows(X, fitting=False))
+        return self._in_batches(self.model_.embed, self._windows(X, fitting=False))
 
 
 def patch_of(samples: int, wanted: int | None) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-SAY_EVERY_S = 60.0
+REPORT_EVERY_S = 60.0
 SHOWN = (
     "train/loss",
     "train/chance_loss",
@@ -88,16 +88,16 @@ class Output:
         )
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task(title, total=1.0, note="")
-            begun = said = time.monotonic()
+            begun = last_report = time.monotonic()
 
             def display(standing: Any) -> None:
-                nonlocal said
+                nonlocal last_report
                 failed = f", {standing.failed} failed" if standing.failed else ""
                 note = f"{standing.done} of {standing.trainings} trainings{failed}"
                 bar.update(task, completed=standing.share, note=note)
-                if not console.is_terminal and time.monotonic() - said > SAY_EVERY_S:
-                    said = time.monotonic()
-                    self.say(f"{title}: {note} after {(said - begun) / 60:.0f} min")
+                if not console.is_terminal and time.monotonic() - last_report > REPORT_EVERY_S:
+                    last_report = time.monotonic()
+                    self.say(f"{title}: {note} after {(last_report - begun) / 60:.0f} min")
 
             yield display
 
@@ -123,11 +123,11 @@ def readable(values: Mapping[str, Any], indent: str = "") -> list[str]:
         elif isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
             lines += [f"{indent}{key}:", *(f"{indent}  {list(row)}" for row in value)]
         elif isinstance(value, list | tuple):
-            lines.append(f"{indent}{key}: {', '.join(_figure(item) for item in value)}")
+            lines.append(f"{indent}{key}: {', '.join(_text(item) for item in value)}")
         else:
-            lines.append(f"{indent}{key}: {_figure(value)}")
+            lines.append(f"{indent}{key}: {_text(value)}")
     return lines
 
 
-def _figure(value: object) -> str:
+def _text(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

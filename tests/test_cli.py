@@ -126,9 +126,9 @@ def test_simulated_nights_go_into_a_store_and_are_named_simulated(tmp_path, monk
     made = call("simulate", "raw", "--persons", 2, "--hours", 0.2, "--quiet", "--json")
     assert len(json.loads(made.stdout)["simulated"]) == 2
     done = call("prepare", "physionet2018", "--raw", "raw", "--out", "S")
-    assert done.stdout.startswith("S: 2 written, 0 there before, 0 refused")
+    assert done.stdout.startswith("S: 2 written, 0 already present, 0 refused")
     again = call("prepare", "physionet2018", "--raw", "raw", "--out", "S", "--quiet")
-    assert again.stdout.startswith("S: 0 written, 2 there before, 0 refused")
+    assert again.stdout.startswith("S: 0 written, 2 already present, 0 refused")
     assert json.loads(call("info", "S", "--json").stdout)["simulated"] is True
 
 
@@ -140,12 +140,12 @@ def test_one_bad_night_is_told_and_the_status_is_1(tmp_path, monkeypatch):
     broken.write_bytes(whole[:1000])
     result = call("prepare", "physionet2018", "--raw", "raw", "--out", "S", "--quiet")
     assert result.exit_code == 1
-    assert "1 written, 0 there before, 1 refused" in result.stdout
+    assert "1 written, 0 already present, 1 refused" in result.stdout
     assert f"refused {broken.stem}: " in result.stdout
     broken.write_bytes(whole)
     mended = call("prepare", "physionet2018", "--raw", "raw", "--out", "S", "--quiet")
     assert mended.exit_code == 0
-    assert mended.stdout.startswith("S: 1 written, 1 there before, 0 refused")
+    assert mended.stdout.startswith("S: 1 written, 1 already present, 0 refused")
 
 
 def test_version():

@@ -14,12 +14,12 @@ from biopart.nn import ViT
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Detect
 from biopart.recipe import DetectSettings, Recipe
-from biopart.tasks.detect import on_scene, open_scenes
+from biopart.tasks.detect import open_scenes, scene_detections
 from biopart.verbs.check import check_run
 from biopart.verbs.detect import detect
 from biopart.verbs.finetune import finetune
 from biopart.verbs.info import info
-from biopart.verbs.show import open_look
+from biopart.verbs.show import open_part_run
 
 COLOURS = ((230, 30, 30), (30, 30, 230))
 SMALL = {"channels": 16, "box_dim": 32, "proposals": 32, "window": 2, "anchor": 8}
@@ -134,7 +134,7 @@ def test_a_detection_goes_back_to_where_it_is_in_the_scene(root):
         "scores": torch.ones(2),
         "masks": target["masks"][:, None].float(),
     }
-    found = on_scene(source, 1, answer)
+    found = scene_detections(source, 1, answer)
     truth = [o for o in coco.to_json()["annotations"] if o["image_id"] == 1 and not o["iscrowd"]]
     assert [one["bbox"] for one in found] == [one["bbox"] for one in truth]
     assert [one["category_id"] for one in found] == [1, 2]
@@ -190,7 +190,7 @@ def test_a_run_of_detection_says_what_it_is_and_is_no_pretraining(root, tmp_path
     assert (about["kind"], about["step"], about["steps"]) == ("detection", 2, 2)
     assert about["box"] == run.result()["box"]
     assert check_run(run)["problems"] == []
-    for use in (finetune, open_look):
+    for use in (finetune, open_part_run):
         with pytest.raises(ValueError, match="is a detection run; a pretraining run is needed"):
             use(run)
     run.model.unlink()

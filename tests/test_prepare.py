@@ -265,14 +265,14 @@ def test_a_wanted_channel_that_is_not_there_is_refused_with_those_there_are() ->
 
 def test_missing_samples_are_stored_as_such_and_the_filter_does_not_spread_them() -> None:
     values = noise(60)
-    bridged = values.copy()
-    bridged[2000:2300] = np.interp(np.arange(2000, 2300), [1999, 2300], values[[1999, 2300]])
+    fill_missing = values.copy()
+    fill_missing[2000:2300] = np.interp(np.arange(2000, 2300), [1999, 2300], values[[1999, 2300]])
     values[2000:2300] = np.nan
     record = prepare_recording(make_recording({"C3": values}), make_card(band_hz=(0.1, 30)))
     assert np.flatnonzero(np.isnan(physical(record)[0])).tolist() == list(range(2000, 2300))
     assert record.bad.tolist() == [[2000, 2300]]
     known = ~np.isnan(values)
-    expected = filtered(bridged, 0.1, 30)
+    expected = filtered(fill_missing, 0.1, 30)
     np.testing.assert_allclose(
         physical(record)[0, known], expected[known], atol=0.505 * record.scale[0]
     )

@@ -336,10 +336,10 @@ def test_every_run_is_drawn_with_its_chance_and_keeps_its_look():
     assert len(drawn) == 2 * 9
     assert list(drawn[0].get_ydata()) == [2.0, 1.0]
     assert [line.get_ydata()[0] for line in drawn[9:]] == [3.0] * 8 + [4.0]
-    looks = [(line.get_color(), line.get_linestyle()) for line in drawn[:9]]
-    assert len(set(looks)) == 9
+    styles = [(line.get_color(), line.get_linestyle()) for line in drawn[:9]]
+    assert len(set(styles)) == 9
     second = Curves("", {"empty": without, **lines}).draw("t/other").axes[0].lines[0]
-    assert second.get_color() == curves.looks["empty"][0]
+    assert second.get_color() == curves.styles["empty"][0]
     assert figure.get_label().startswith("loss, held-out persons over steps; at last r0 1, r1 1")
     assert figure.get_label().endswith("and 1 more")
     assert curves.draw("t/nothing") is None

@@ -20,7 +20,7 @@ from biopart.run import Run
 from biopart.signals import simulate_cohort
 from biopart.store import load_card
 from biopart.studies.serve import Jobs, make_app, serve
-from biopart.studies.serve.jobs import asked
+from biopart.studies.serve.jobs import options_of
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +262,7 @@ def test_a_server_for_others_needs_a_token_and_a_stager(run, tmp_path):
     answer = CliRunner().invoke(main, ["serve", str(tmp_path / "no")])
     assert answer.exit_code == 1
     with pytest.raises(ValueError, match="'C4' names no channel"):
-        asked({"channels": "C4"})
+        options_of({"channels": "C4"})
 
 
 def hypnogram_of(night):
@@ -282,8 +282,8 @@ def test_a_recording_dropped_with_its_hypnogram_is_compared(client, jobs, nights
     answer = client.post("/nights", files=[("night", one) for one in files])
     address = str(answer.url.path)
     assert wait(client, address)["state"] == "done"
-    told = jobs[address.rpartition("/")[2]].told
-    assert (told["source"], told["agreement"]["n_windows"]) == (night.name, 24)
+    summary = jobs[address.rpartition("/")[2]].summary
+    assert (summary["source"], summary["agreement"]["n_windows"]) == (night.name, 24)
 
 
 def test_two_recordings_are_both_taken(client, jobs, nights):

@@ -67,5 +67,5 @@ def test_a_wrong_file_is_refused_on_the_page_itself(browser, address, tmp_path):
     browser.get(url)
     browser.find_element("id", "file").send_keys(str(tmp_path / "notes.txt"))
     browser.find_element("id", "send").click()
-    said = browser.find_element("id", "said")
-    until(browser, lambda: "is of no kind that is taken" in said.text)
+    status = browser.find_element("id", "status")
+    until(browser, lambda: "is of no kind that is taken" in status.text)

@@ -12,7 +12,7 @@ from biopart.store import Images, create_store, write_record
 from biopart.store.image_card import ImageCard
 from biopart.studies.show import lines_of, run_show
 from biopart.verbs.pretrain import pretrain
-from biopart.verbs.show import Relations, measured, open_look, views_of
+from biopart.verbs.show import Relations, measure_relations, open_part_run, views_of
 
 CARD = ImageCard(name="dots", title="t", licence="l", citation="c", images="folders", size=(8, 8))
 
@@ -90,13 +90,13 @@ def image_run(tmp_path_factory):
 
 
 def test_held_out_items_alone_are_looked_at(signal_run, image_run):
-    look = open_look(signal_run[0])
+    look = open_part_run(signal_run[0])
     assert set(look.source.persons) == set(look.experiment.split.validation)
-    assert {name.split("/")[0] for name in open_look(image_run).source.persons} == {"test"}
+    assert {name.split("/")[0] for name in open_part_run(image_run).source.persons} == {"test"}
 
 
 def test_as_many_positions_are_told_as_in_training_and_none_when_asked(signal_run):
-    look = open_look(signal_run[0])
+    look = open_part_run(signal_run[0])
     told = look.relations([0, 1])
     assert told.hinted.sum(1).tolist() == [3, 3]
     assert not look.relations([0, 1], hints=False).hinted.any()
@@ -104,7 +104,7 @@ def test_as_many_positions_are_told_as_in_training_and_none_when_asked(signal_ru
 
 
 def test_a_mixture_holds_patches_of_one_item_and_then_of_the_other(image_run):
-    look, seen = open_look(image_run), []
+    look, seen = open_part_run(image_run), []
     look.part.encoder.register_forward_hook(lambda _, given, __: seen.append(given[0]))
     told = look.mixed((0, 3))
     look.relations([0, 3])
@@ -115,14 +115,14 @@ def test_a_mixture_holds_patches_of_one_item_and_then_of_the_other(image_run):
 
 
 def test_measured_figures_of_a_known_encoder(image_run, monkeypatch):
-    look = open_look(image_run)
+    look = open_part_run(image_run)
     true = look.relations(look.items(200))
 
     def knowing(tokens):
         return true.truth, true.true_sizes
 
     monkeypatch.setattr(look.part, "relate", knowing)
-    said = measured(look)
+    said = measure_relations(look)
     assert said["items"] == 6
     for name in ("error_one_reference", "error_least_squares", "spread", "asymmetry"):
         assert said[name] == pytest.approx(0, abs=1e-4), name
@@ -149,7 +149,7 @@ def test_every_view_is_drawn_onto_one_page(signal_run, image_run, tmp_path: Path
 def test_what_cannot_be_shown_is_refused(signal_run):
     part, mae = signal_run
     with pytest.raises(ValueError, match="was pretrained by mae, which predicts no relations"):
-        open_look(mae)
+        open_part_run(mae)
     with pytest.raises(ValueError, match=r"patches of one size; .*pretrain\.objective\.scale"):
-        views_of(open_look(part), ["scale"])
-    assert views_of(open_look(part)) == ("reconstruction", "uncertainty", "symmetry")
+        views_of(open_part_run(part), ["scale"])
+    assert views_of(open_part_run(part)) == ("reconstruction", "uncertainty", "symmetry")

@@ -403,7 +403,10 @@ def test_a_folder_of_another_night_is_refused_or_cleared(tuned, tmp_path):
     other = ["stage", tmp_path / "b_raw.fif", "--run", tuned.path, "--out", tmp_path / "o"]
     answer = call(*other)
     assert answer.exit_code == 1
-    assert "holds the night a_raw.fif; give another --out, or --clear" in answer.output
+    assert (
+        "contains the results of a_raw.fif; choose another --out, or replace them with --clear"
+        in answer.output
+    )
     assert len(rows_of(tmp_path / "o")) == 10
     assert call(*other, "--clear").exit_code == 0
     assert len(rows_of(tmp_path / "o")) == 11

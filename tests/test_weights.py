@@ -157,7 +157,10 @@ class Evil:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda s: {"model": s, "x": Evil()}, r"it holds an object of .*Evil; save the state dict"),
+        (
+            lambda s: {"model": s, "x": Evil()},
+            r"it contains an object of .*Evil; save only the state dict",
+        ),
         (
             lambda s: s | {"blocks.0.mlp.fc1.weight": torch.zeros(32, 16)},
             r"differ: blocks\.0\.mlp\.fc1\.weight \(32, 16\) and \(64, 16\)",

@@ -112,33 +112,37 @@ def prepare(
     report = (ingest_images if images else ingest)(loaded, on_record=on_record, **options)
     updated = f"{len(report.updated)} updated, " if report.updated else ""
     lines = [
-        f"{options['out']}: {len(report.written)} written, {updated}{len(report.kept)} there "
-        f"before, {len(report.refused)} refused"
+        f"{options['out']}: {len(report.written)} written, {updated}{len(report.kept)} already "
+        f"present, {len(report.refused)} refused"
     ]
-    lines += told_once("updated", report.updated)
-    for kind in ("refused", "warnings", "left_out"):
-        lines += told_once(kind, getattr(report, kind))
+    lines += grouped_lines("updated", report.updated)
+    lines += grouped_lines("refused", report.refused)
+    lines += grouped_lines("warning for", report.warnings)
+    lines += grouped_lines("skipped in", report.left_out)
     output.emit(asdict(report), lines)
     if report.refused:
         sys.exit(1)
 
 
-def told_once(kind: str, said: Mapping[str, str | Sequence[str]]) -> list[str]:
-    """Return what is said of records as lines, each sentence once with how many it is of.
+def grouped_lines(kind: str, remarks: Mapping[str, str | Sequence[str]]) -> list[str]:
+    """Return remarks about records as lines, each remark once with its number of records.
 
     Examples
     --------
-    >>> told_once("left_out", {"a": ["no EOG", "flat"], "b": ["no EOG"]})
-    ['left_out a and 1 more: no EOG', 'left_out a: flat']
+    >>> grouped_lines("skipped", {"a": ["no EOG", "flat"], "b": ["no EOG"]})
+    ['skipped a and 1 other: no EOG', 'skipped a: flat']
     """
     names: dict[str, list[str]] = {}
-    for name, what in said.items():
-        for line in [what] if isinstance(what, str) else what:
+    for name, sentences in remarks.items():
+        for line in [sentences] if isinstance(sentences, str) else sentences:
             names.setdefault(line, []).append(name)
-    return [
-        f"{kind} {of[0]}{f' and {len(of) - 1} more' if len(of) > 1 else ''}: {line}"
-        for line, of in names.items()
-    ]
+    return [f"{kind} {_first_of(records)}: {line}" for line, records in names.items()]
+
+
+def _first_of(names: Sequence[str]) -> str:
+    """Return the first of several names and the number of the others."""
+    others = len(names) - 1
+    return names[0] + (f" and {others} other{'s' if others > 1 else ''}" if others else "")
 
 
 @click.command()
@@ -167,9 +171,9 @@ def list_(what: Any, output: Output) -> None:
     """List the shipped recipes or cards, the objectives or the encoders."""
     from biopart.verbs.listing import choices
 
-    found = choices(what)
-    width = max(map(len, found))
-    output.emit(found, [f"{name:{width}}  {line}".rstrip() for name, line in found.items()])
+    names = choices(what)
+    width = max(map(len, names))
+    output.emit(names, [f"{name:{width}}  {line}".rstrip() for name, line in names.items()])
 
 
 @click.command()
@@ -231,11 +235,11 @@ def _check_store(path: Path, leak: bool, raw: Path | None) -> dict[str, Any]:
     from biopart.store import Store
     from biopart.verbs import check as checks
 
-    found = checks.check_leak(Store(path)) if leak else None  # it may refuse: first
+    leak_result = checks.check_leak(Store(path)) if leak else None  # it may refuse: first
     values = checks.check_store(Store(path), raw)
-    if found is not None:
-        values["leak"] = found
-        if found["leaks"]:
+    if leak_result is not None:
+        values["leak"] = leak_result
+        if leak_result["leaks"]:
             values["problems"].append("the edges of windows can be told from their middle")
     return values
 

@@ -154,9 +154,9 @@ def run_or_announce(
         if dry_run:
             output.emit(announce(kind, recipe, folder, workers, runs=runs))
             return
-        found = run_study(kind, recipe, folder, workers, runs=runs)
-    output.emit(found, lines_of(found))
-    if found["failed"]:
+        result = run_study(kind, recipe, folder, workers, runs=runs)
+    output.emit(result, lines_of(result))
+    if result["failed"]:
         sys.exit(1)
 
 
@@ -180,8 +180,8 @@ def show(
     from biopart.run import find_run
     from biopart.studies.show import lines_of, run_show
 
-    found = run_show(find_run(run), out, views=views, items=items, store=store)
-    output.emit(found, lines_of(found))
+    result = run_show(find_run(run), out, views=views, items=items, store=store)
+    output.emit(result, lines_of(result))
 
 
 @click.command()
@@ -223,7 +223,7 @@ def stage(
 ) -> None:
     """Stage a NIGHT, a folder of them or a store: hypnogram, probabilities, statistics, a page."""
     from biopart.run import find_run
-    from biopart.studies.stage import Wishes, channels_of, lines_of, stage_nights
+    from biopart.studies.stage import StagingOptions, channels_of, lines_of, stage_nights
 
     with wrong_use():
         chosen = channels_of(channels)
@@ -234,12 +234,12 @@ def stage(
             f"{error} (no weights are shipped: biopart pretrain RECIPE, then biopart finetune, "
             "make some)"
         ) from error
-    wishes = Wishes(channels=chosen, lights=(lights_off, lights_on), **options)
+    staging = StagingOptions(channels=chosen, lights=(lights_off, lights_on), **options)
     source = click.get_current_context().get_parameter_source("out")
     named = source is click.core.ParameterSource.DEFAULT
-    found = stage_nights(night, run, out, wishes, named=named, say=output.say)
-    output.emit({"nights": found}, lines_of(found))
-    if any("error" in one for one in found):
+    results = stage_nights(night, run, out, staging, named=named, say=output.say)
+    output.emit({"nights": results}, lines_of(results))
+    if any("error" in one for one in results):
         sys.exit(1)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from biopart.data import Source
-from biopart.experiment.experiment import Experiment, some
+from biopart.experiment.experiment import Experiment, listed
 
 
 def class_holders(source: Source) -> dict[str, list[str]]:
@@ -24,7 +24,7 @@ def check_classes(experiment: Experiment, source: Source) -> list[str]:
     absent = [name for name, persons in holders.items() if not persons]
     if len(holders) - len(absent) < 2:
         present = ", ".join(name for name in holders if name not in absent)
-        drawn = some(sorted(set(source.persons)))
+        drawn = listed(sorted(set(source.persons)))
         raise ValueError(
             f"the {source.kind.units} drawn ({drawn}) have only {present}; draw more subjects or "
             "another --seed"
@@ -32,7 +32,7 @@ def check_classes(experiment: Experiment, source: Source) -> list[str]:
     everyone = class_holders(experiment.source(experiment.split.finetune, labelled=True))
     return [
         f"no {source.kind.item} of {name} among the {source.kind.units} drawn; "
-        f"{who_has_it(everyone[name])}"
+        f"{holders_text(everyone[name])}"
         for name in absent
     ]
 
@@ -43,25 +43,25 @@ def check_test(experiment: Experiment, test: Source) -> list[str]:
     absent = [name for name, persons in holders.items() if not persons]
     if len(holders) - len(absent) < 2:
         raise ValueError(
-            f"the test {test.kind.units} ({some(sorted(set(test.persons)))}) have fewer than two "
+            f"the test {test.kind.units} ({listed(sorted(set(test.persons)))}) have fewer than two "
             "classes; raise split.test_persons or take another split.seed"
         )
     others = class_holders(experiment.cohort.source(labelled=True, keep_bad=True))
     return [
         f"no {test.kind.item} of {name} among the test {test.kind.units}; "
-        f"{who_has_it(others[name])}"
+        f"{holders_text(others[name])}"
         for name in absent
     ]
 
 
-def who_has_it(persons: Sequence[str]) -> str:
+def holders_text(persons: Sequence[str]) -> str:
     """Return the persons who have a class as the end of a sentence.
 
     Examples
     --------
-    >>> who_has_it(["p1", "p2"]), who_has_it([])
+    >>> holders_text(["p1", "p2"]), holders_text([])
     ('p1, p2 have it', 'nobody has it')
     """
     if not persons:
         return "nobody has it"
-    return f"{some(persons)} {'has' if len(persons) == 1 else 'have'} it"
+    return f"{listed(persons)} {'has' if len(persons) == 1 else 'have'} it"

@@ -179,21 +179,21 @@ def card_notes(cohort: Cohort) -> list[str]:
     ]
 
 
-def refuse_seen(both: Sequence[str]) -> None:
+def refuse_seen(persons: Sequence[str]) -> None:
     """Refuse to score persons that a model has learnt from; ValueError names them."""
-    if both:
+    if persons:
         raise ValueError(
-            f"the model has seen {some(both)} in pretraining, fine-tuning or early stopping; "
+            f"the model has seen {listed(persons)} in pretraining, fine-tuning or early stopping; "
             "evaluate on other persons"
         )
 
 
-def some(names: Sequence[str], most: int = 20) -> str:
+def listed(names: Sequence[str], most: int = 20) -> str:
     """Return names for a sentence, the first of them where they are many, as images may be.
 
     Examples
     --------
-    >>> some(["a", "b"]), some(["a", "b", "c"], most=2)
+    >>> listed(["a", "b"]), listed(["a", "b", "c"], most=2)
     ('a, b', 'a, b and 1 more')
     """
     rest = f" and {len(names) - most} more" if len(names) > most else ""

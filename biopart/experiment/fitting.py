@@ -22,12 +22,12 @@ def check_fit(about: About, cohort: Cohort, *, prepared: bool = True) -> None:
         "epoch_s": about.epoch_s,
         "label_names": list(about.label_names),
     }
-    there = {key: cohort.attributes.get(key) for key in wanted}
+    stored = {key: cohort.attributes.get(key) for key in wanted}
     if prepared:
         wanted |= about.prepared
-        there |= {key: card.get(key) for key in about.prepared}
+        stored |= {key: card.get(key) for key in about.prepared}
     differing = [
-        f"{key} {wanted[key]} and {there[key]}" for key in wanted if wanted[key] != there[key]
+        f"{key} {wanted[key]} and {stored[key]}" for key in wanted if wanted[key] != stored[key]
     ]
     if differing:
         raise ValueError(

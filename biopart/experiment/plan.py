@@ -36,12 +36,12 @@ class Plan:
 
         Raises ValueError where weights are named for a training from scratch.
         """
-        named = self.experiment.recipe.finetune.weights
+        where = self.experiment.recipe.finetune.weights
         if self.origin is None:
-            if named is not None:
+            if where is not None:
                 raise ValueError("--from-scratch and finetune.weights cannot be combined; give one")
             return None
-        return read_weights(named) if named is not None else read_run(self.origin)
+        return read_weights(where) if where is not None else read_run(self.origin)
 
     @cached_property
     def seen_before(self) -> Seen:
@@ -68,7 +68,7 @@ class Plan:
         source = self.experiment.source(persons, labelled=True, keep_bad=keep_bad, context=context)
         return source.thinned(self.experiment.recipe.finetune.batch) if self.dry_run else source
 
-    def alone(self, before: Recipe) -> "Plan":
+    def single_window(self, before: Recipe) -> "Plan":
         """Return the plan of the classifier that looks at a single window."""
         settings = {"context": 1, "sequence": before.finetune.sequence}
         recipe = self.experiment.recipe
@@ -102,10 +102,10 @@ def finetuning_name(plan: Plan, before: Recipe) -> str:
     return name if plan.origin is not None else f"scratch-{name}"
 
 
-def context_name(plan: Plan, alone: str, before: Recipe) -> str:
+def context_name(plan: Plan, single_name: str, before: Recipe) -> str:
     """Name a fine-tuning with context after the one without, and mark settings of its own."""
     settings = plan.experiment.recipe.finetune.sequence
     mark = ""
     if settings != before.finetune.sequence:
         mark = "-" + hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:6]
-    return f"{alone}-context{plan.context}{mark}"
+    return f"{single_name}-context{plan.context}{mark}"

@@ -169,20 +169,22 @@ def _unpickled(path: Path) -> Mapping[str, Tensor]:
     """Read a pickle that holds tensors and plain settings; of a checkpoint its model."""
     try:
         with torch.serialization.safe_globals([argparse.Namespace]):
-            given = torch.load(path, map_location="cpu", weights_only=True)
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        what = f"an object of {named[1]}" if named else "more than tensors, or is damaged"
+        global_name = re.search(r"GLOBAL ([\w.]+)", str(error))
+        content = (
+            f"an object of {global_name[1]}" if global_name else "more than tensors, or is damaged"
+        )
         raise ValueError(
-            f"{path} is not a file of tensors alone: it holds {what}; save the state dictionary of "
-            "its model alone"
+            f"{path} is not a file of tensors alone: it contains {content}; save only the state "
+            "dictionary of its model"
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
         reason = str(error).split("\n")[0][:200]
         raise ValueError(f"{path} is not a file of tensors alone: {reason}") from None
     for key in _NESTED:
-        inner = given.get(key) if isinstance(given, dict) else None
-        given = inner if isinstance(inner, dict) else given
-    if not isinstance(given, dict) or not any(isinstance(v, Tensor) for v in given.values()):
+        inner = loaded.get(key) if isinstance(loaded, dict) else None
+        loaded = inner if isinstance(inner, dict) else loaded
+    if not isinstance(loaded, dict) or not any(isinstance(v, Tensor) for v in loaded.values()):
         raise ValueError(f"{path} holds no state dictionary")
-    return {str(name): value for name, value in given.items() if isinstance(value, Tensor)}
+    return {str(name): value for name, value in loaded.items() if isinstance(value, Tensor)}

@@ -23,13 +23,13 @@ PIXELS = 8  # per side, to which an image is averaged for the probe without a ne
 Feature = Callable[[Source], NDArray[np.float32]]
 
 
-def features_of(experiment: Experiment) -> tuple[Features, ...]:
+def available_features(experiment: Experiment) -> tuple[Features, ...]:
     """Return the features that a store allows."""
     plain: Features = "band_powers" if len(experiment.shape) == 1 else "pixels"
     return ("pretrained_mean", "pretrained_cls", "untrained_mean", plain)
 
 
-def feature_of(name: Features, experiment: Experiment, origin: Run, seed: int) -> Feature:
+def feature_function(name: Features, experiment: Experiment, origin: Run, seed: int) -> Feature:
     """Return the function from a source to features (W, F) that a name means.
 
     Raises ValueError where the run has seen test persons.
@@ -41,8 +41,10 @@ def feature_of(name: Features, experiment: Experiment, origin: Run, seed: int) -
     recipe = experiment.recipe
     if name == "untrained_mean":
         encoder = experiment.encoder(recipe.encoder.position, seed)
-        told = recipe.pretrain.objective.uses_positions
-        return embeddings(Model(encoder, experiment.about(Seen(), positions=told)), recipe, "mean")
+        uses_positions = recipe.pretrain.objective.uses_positions
+        return embeddings(
+            Model(encoder, experiment.about(Seen(), positions=uses_positions)), recipe, "mean"
+        )
     model = Model.load(origin)
     experiment.refuse_seen(experiment.split.test, model.about.seen)
     return embeddings(model, recipe, "cls" if name == "pretrained_cls" else "mean")
@@ -65,7 +67,7 @@ def _powers(experiment: Experiment) -> Feature:
         parts = []
         for start in range(0, len(source), 256):
             items = np.arange(start, min(start + 256, len(source)))
-            values = bridged(source.__getitems__(items).values.numpy())
+            values = fill_missing(source.__getitems__(items).values.numpy())
             values *= source.scales(items)[:, :, None]
             parts.append(card_features(values, sfreq_hz, card))
         return np.concatenate(parts)
@@ -84,16 +86,16 @@ def _pixels(source: Source) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
-def bridged(values: NDArray[np.int16]) -> NDArray[np.float32]:
+def fill_missing(values: NDArray[np.int16]) -> NDArray[np.float32]:
     """Fill missing samples of windows (W, C, T) with the mean of the others, 0 where all miss.
 
     Examples
     --------
-    >>> bridged(np.array([[[10, -32768, 20], [-32768, -32768, -32768]]], np.int16)).tolist()
+    >>> fill_missing(np.array([[[10, -32768, 20], [-32768, -32768, -32768]]], np.int16)).tolist()
     [[[10.0, 15.0, 20.0], [0.0, 0.0, 0.0]]]
     """
-    known = values != MISSING
-    filled = np.where(known, values, 0).astype(np.float32)
-    count = np.maximum(known.sum(-1, keepdims=True), 1)
+    present = values != MISSING
+    filled = np.where(present, values, 0).astype(np.float32)
+    count = np.maximum(present.sum(-1, keepdims=True), 1)
     mean = filled.sum(-1, keepdims=True) / count
-    return np.where(known, filled, mean).astype(np.float32)
+    return np.where(present, filled, mean).astype(np.float32)

@@ -19,7 +19,7 @@ from biopart.objectives import Classify
 from biopart.recipe import ClassifySettings
 from biopart.run import Run
 from biopart.tasks.runner import Task
-from biopart.tasks.scoring import agreement, calibration, make_folder, write_answers
+from biopart.tasks.scoring import agreement, calibration, make_folder, write_results
 from biopart.train import Row, Training, predict
 
 
@@ -101,7 +101,7 @@ class Classification(Task):
         """Score the test persons and write their predictions."""
         logits = self.logits(self.test, fabric)
         chosen = describe(fabric, self.chosen)
-        result = write_answers(self.plan, run, self.test, logits, chosen=chosen)
+        result = write_results(self.plan, run, self.test, logits, chosen=chosen)
         return result | {
             **calibration(logits, self.test.labels, self.temperature),
             "from_scratch": self.plan.origin is None,

@@ -20,7 +20,7 @@ from biopart.nn.sequence import SequenceClassifier
 from biopart.recipe import Normalisation, SequenceSettings
 from biopart.run import Run
 from biopart.tasks.runner import Task
-from biopart.tasks.scoring import agreement, calibration, make_folder, write_answers
+from biopart.tasks.scoring import agreement, calibration, make_folder, write_results
 from biopart.train import Row, Training, predict
 
 COMPARED = ("kappa", "kappa_mean", "kappa_ci95", "macro_f1", "accuracy")
@@ -74,8 +74,8 @@ class Nights:
         with torch.no_grad(), fabric.autocast():
             embeddings = windows.embeddings.to(fabric.device)
             logits = model.classify(embeddings, rows, context.present)
-        found: NDArray[np.float32] = logits.cpu().numpy()
-        return found
+        array: NDArray[np.float32] = logits.cpu().numpy()
+        return array
 
 
 def nights(plan: Plan, persons: Sequence[str], *, keep_bad: bool = False) -> Nights:
@@ -84,9 +84,9 @@ def nights(plan: Plan, persons: Sequence[str], *, keep_bad: bool = False) -> Nig
     return Nights(items, plan.experiment.source(persons, keep_bad=True))
 
 
-def build(plan: Plan, alone: Run) -> objectives.Sequence:
+def build(plan: Plan, single_run: Run) -> objectives.Sequence:
     """Build the transformer on top of a fine-tuned classifier."""
-    single = Model.load(alone.model).single
+    single = Model.load(single_run.model).single
     assert single is not None
     settings = plan.experiment.recipe.finetune.sequence
     torch.manual_seed(plan.seed)
@@ -111,19 +111,19 @@ class ContextClassification(Task):
     ----------
     plan : Plan
         Persons, seed and settings, ``finetune.context`` above 1.
-    alone : Run
+    single_run : Run
         The fine-tuning of single windows on the same persons.
     """
 
     plan: Plan
-    alone: Run
+    single_run: Run
     temperature: float = 1.0
 
     def __post_init__(self) -> None:
         split = self.plan.experiment.split
         self.train = nights(self.plan, self.plan.persons)
         self.validation = nights(self.plan, split.validation) if split.validation else None
-        self.objective = build(self.plan, self.alone)
+        self.objective = build(self.plan, self.single_run)
         self.normalise = self.plan.experiment.recipe.data.normalise
 
     def begin(self, run: Run) -> None:
@@ -173,17 +173,17 @@ class ContextClassification(Task):
         """Score the test persons and write their predictions."""
         test = nights(self.plan, self.plan.experiment.split.test, keep_bad=True)
         logits = test.logits(self.objective.model, fabric, self.normalise)
-        before = self.alone.result()
+        single_result = self.single_run.result()
         chosen = describe(fabric, self.source)
-        result = write_answers(self.plan, run, test.items, logits, chosen=chosen)
+        result = write_results(self.plan, run, test.items, logits, chosen=chosen)
         return result | {
             **calibration(logits, test.items.labels, self.temperature),
             "context": self.plan.context,
             "without_context": {
-                **{key: before[key] for key in COMPARED},
-                "run": self.alone.path.name,
+                **{key: single_result[key] for key in COMPARED},
+                "run": self.single_run.path.name,
             },
             "from_scratch": self.plan.origin is None,
             "seed": self.plan.seed,
-            "warnings": before["warnings"],
+            "warnings": single_result["warnings"],
         }

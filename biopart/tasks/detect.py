@@ -27,7 +27,7 @@ from biopart.run import Run, origins
 from biopart.tasks.runner import Task
 from biopart.train import Training
 
-SURE = 0.5  # from which on a pixel of a mask belongs to the object
+MASK_THRESHOLD = 0.5  # from which on a pixel of a mask belongs to the object
 
 
 @dataclass
@@ -59,7 +59,7 @@ class Detection(Task):
         self.test = open_scenes(self.recipe, settings.test)
         if self.train.classes != self.test.classes:
             raise ValueError("the scenes of detect.train and detect.test have different classes")
-        self.objective, self.taken = build(self.recipe, len(self.train.classes))
+        self.objective, self.started_from = build(self.recipe, len(self.train.classes))
 
     def training(self, fabric: Fabric) -> Training:
         """Return what is trained on the scenes."""
@@ -75,7 +75,7 @@ class Detection(Task):
         training = Training(self.objective, source, settings, normalise, seed)
         self.provenance = {
             "kind": "detection",
-            "weights": self.taken,
+            "weights": self.started_from,
             "seed": seed,
             "chosen": describe(fabric, source),
             "steps": training.steps,
@@ -101,19 +101,19 @@ class Detection(Task):
 
     def score(self, run: Run, fabric: Fabric) -> dict[str, Any]:
         """Score boxes and masks on the test scenes."""
-        result = scored(self.objective, self.test, self.recipe, fabric)
+        result = score_scenes(self.objective, self.test, self.recipe, fabric)
         return {**result, "left_out": self.test.left_out}
 
 
 def open_scenes(recipe: Recipe, part: ScenesSettings) -> Coco:
     """Read the scenes of a part."""
-    root, most = recipe.detect.root, recipe.detect.max_bad
+    root, limit = recipe.detect.root, recipe.detect.max_bad
     coco = read_coco(root / part.annotations, root / part.images)
     count = total(coco.left_out)
-    if count > most:
+    if count > limit:
         raise ValueError(
             f"{root / part.annotations}: {count} images or objects were left out, detect.max_bad "
-            f"allows {most}: {reasons(coco.left_out, coco.named)}"
+            f"allows {limit}: {reasons(coco.left_out, coco.named)}"
         )
     if not any((~scene.crowd).any() for scene in coco.scenes):
         raise ValueError(
@@ -157,51 +157,53 @@ def build(recipe: Recipe, classes: int) -> tuple[Detect, str]:
             **{"shape": (side, side), "channels": 3, "position": "learned"},
         }
     )
-    taken, where = "a new encoder", recipe.detect.weights
+    started_from, where = "a new encoder", recipe.detect.weights
     if where is not None:
-        taken = start_encoder(where, encoder, positions=recipe.detect.keep_positions)
+        started_from = start_encoder(where, encoder, positions=recipe.detect.keep_positions)
     model = recipe.detect.model.model_copy(update={"classes": classes})
-    return Detect(encoder, model), taken
+    return Detect(encoder, model), started_from
 
 
-def scored(objective: Detect, scenes: Coco, recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
+def score_scenes(objective: Detect, scenes: Coco, recipe: Recipe, fabric: Fabric) -> dict[str, Any]:
     """Detect on scenes and score boxes and masks."""
     source = SceneSource(scenes, recipe.detect.canvas, threads=cores())
     prepare = Normalise(recipe.data.normalise)
     objective.to(fabric.device).eval()
-    found: list[dict[str, Any]] = []
+    detections: list[dict[str, Any]] = []
     for start in range(0, len(source), recipe.detect.batch):
         items = np.arange(start, min(start + recipe.detect.batch, len(source)))
         values = prepare(source.__getitems__(items).values.to(fabric.device))
         with fabric.autocast():
-            answers = objective.predict(values)
-        for item, answer in zip(items.tolist(), answers, strict=True):
-            found += on_scene(source, item, answer)
-    scores = score_detections(scenes.to_json(), found)
-    return {**scores, "n_images": len(source), "n_detections": len(found)}
+            predictions = objective.predict(values)
+        for item, prediction in zip(items.tolist(), predictions, strict=True):
+            detections += scene_detections(source, item, prediction)
+    scores = score_detections(scenes.to_json(), detections)
+    return {**scores, "n_images": len(source), "n_detections": len(detections)}
 
 
-def on_scene(source: SceneSource, item: int, answer: dict[str, Tensor]) -> list[dict[str, Any]]:
+def scene_detections(
+    source: SceneSource, item: int, prediction: dict[str, Tensor]
+) -> list[dict[str, Any]]:
     """Take what was detected on a canvas back to its scene, in COCO's form."""
     scene, ids = source.coco.scenes[item], list(source.coco.classes)
-    scale = torch.tensor(source.lie(item).scale * 2, device=answer["boxes"].device)
-    boxes = (answer["boxes"] / scale).cpu()
+    scale = torch.tensor(source.lie(item).scale * 2, device=prediction["boxes"].device)
+    boxes = (prediction["boxes"] / scale).cpu()
     limits = torch.tensor([scene.width, scene.height] * 2)
     boxes = boxes.clamp(min=torch.zeros(4), max=limits)
     sides = (round(scene.height * scale[1].item()), round(scene.width * scale[0].item()))
     detections = []
     for number, box in enumerate(boxes.tolist()):
-        covered = answer["masks"][number : number + 1, :, : sides[0], : sides[1]]
-        whole = torch.nn.functional.interpolate(
+        covered = prediction["masks"][number : number + 1, :, : sides[0], : sides[1]]
+        mask = torch.nn.functional.interpolate(
             covered, (scene.height, scene.width), mode="bilinear", align_corners=False
         )
-        outline = encode((whole[0, 0] >= SURE).cpu().numpy().astype(np.uint8))
+        outline = encode((mask[0, 0] >= MASK_THRESHOLD).cpu().numpy().astype(np.uint8))
         detections.append(
             {
                 "image_id": scene.number,
-                "category_id": ids[int(answer["labels"][number]) - 1],
+                "category_id": ids[int(prediction["labels"][number]) - 1],
                 "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-                "score": float(answer["scores"][number]),
+                "score": float(prediction["scores"][number]),
                 "segmentation": outline,
             }
         )

@@ -45,7 +45,7 @@ class Task(ABC):
         """Score the test items, once; write what else belongs into the folder."""
 
 
-def carry_out(
+def run_task(
     task: Task,
     run: Run,
     fabric: Fabric,
@@ -68,7 +68,7 @@ def carry_out(
     report : callable
         Gets every logged row.
     """
-    begun = time.perf_counter()
+    started = time.perf_counter()
     training = task.training(fabric)
     run.path.mkdir(parents=True, exist_ok=True)
 
@@ -87,5 +87,5 @@ def carry_out(
         if dry_run:
             return
         steps = {"steps": rows[-1]["step"]} if rows else {}
-        result = {**steps, **task.score(run, fabric), "seconds": time.perf_counter() - begun}
+        result = {**steps, **task.score(run, fabric), "seconds": time.perf_counter() - started}
         write_json(run.path / "result.json", result)

@@ -26,7 +26,7 @@ def make_folder(target: Run, recipe: Recipe) -> None:
     write_text(target.path / "finetune.yaml", recipe.to_yaml())
 
 
-def write_answers(
+def write_results(
     plan: Plan,
     target: Run,
     test: Source,
@@ -79,13 +79,13 @@ def save_predictions(path: Path, test: Source, logits: NDArray[np.float32]) -> N
     ``predicted`` (W,), ``probability`` (W, classes); the metadata name the records that ``record``
     numbers, and the classes.
     """
-    odds = torch.from_numpy(logits)
+    tensor = torch.from_numpy(logits)
     tensors = {
         "record": torch.from_numpy(test.record).int(),
         test.kind.place: torch.from_numpy(test.place).int(),
         "truth": torch.from_numpy(test.labels).short(),
-        "predicted": odds.argmax(1).short(),
-        "probability": odds.softmax(1),
+        "predicted": tensor.argmax(1).short(),
+        "probability": tensor.softmax(1),
     }
     about = {"records": list(test.cohort.records), "classes": list(test.cohort.label_names)}
     save_tensors(path, tensors, about)

@@ -10,7 +10,7 @@ from biopart.experiment import stored_recipe
 from biopart.recipe import Recipe
 from biopart.run import Run, new_run
 from biopart.tasks.detect import Detection
-from biopart.tasks.runner import carry_out
+from biopart.tasks.runner import run_task
 from biopart.train import Row
 
 
@@ -62,5 +62,5 @@ def detect(
             run = Run(Path(folder))
         else:
             run = Run(out) if resume and out is not None else new_run(recipe.name, out)
-        carry_out(task, run, fabric, dry_run=dry_run, report=report)
+        run_task(task, run, fabric, dry_run=dry_run, report=report)
     return run

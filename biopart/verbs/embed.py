@@ -67,8 +67,8 @@ def embed(
         raise ValueError('Parquet needs pyarrow; install it: pip install "biopart[parquet]"')
     settings = checked(ComputeSettings, {"device": device, "precision": "float32"}, "--device")
     model = Model.load(run).to(open_fabric(settings).device)
-    items = of_store(what, model) if is_store(what) else of_recording(what, model)
-    data = collected(items, model, patches=patches)
+    items = store_items(what, model) if is_store(what) else recording_items(what, model)
+    data = encode_items(items, model, patches=patches)
     data.attrs |= {"run": str(run.path), "source": what.name, "recipe": model.about.recipe}
     with whole(out) as beside:
         if table:
@@ -81,7 +81,7 @@ def embed(
 Items = Iterator[tuple[NDArray[Any], dict[str, list[Any]]]]
 
 
-def of_store(path: Path, model: Model) -> Items:
+def store_items(path: Path, model: Model) -> Items:
     """Yield the items of a store with what is known of them."""
     cohort, about, shape = open_cohort(path), model.about, model.encoder.shape
     recordings = len(cohort.shape) == 1
@@ -107,7 +107,7 @@ def of_store(path: Path, model: Model) -> Items:
         yield batch.values.numpy(), columns
 
 
-def of_recording(path: Path, model: Model) -> Items:
+def recording_items(path: Path, model: Model) -> Items:
     """Yield the windows of a recording, prepared as the run's store was."""
     about = model.about
     if about.sfreq_hz is None or about.epoch_s is None or about.card is None:
@@ -129,18 +129,18 @@ def of_recording(path: Path, model: Model) -> Items:
 
 
 @torch.no_grad()
-def collected(items: Items, model: Model, *, patches: bool) -> xr.Dataset:
+def encode_items(items: Items, model: Model, *, patches: bool) -> xr.Dataset:
     """Encode items, and put embeddings and what is known of each side by side."""
     means, heads, tokens = [], [], []
-    known: dict[str, list[Any]] = {}
+    attributes: dict[str, list[Any]] = {}
     for values, columns in items:
-        found = model.tokens(torch.from_numpy(values).to(model.device)).float().cpu().numpy()
-        heads.append(found[:, 0])
-        means.append(found[:, 1:].mean(1))
+        encoded = model.tokens(torch.from_numpy(values).to(model.device)).float().cpu().numpy()
+        heads.append(encoded[:, 0])
+        means.append(encoded[:, 1:].mean(1))
         if patches:
-            tokens.append(found[:, 1:])
+            tokens.append(encoded[:, 1:])
         for key, column in columns.items():
-            known.setdefault(key, []).extend(column)
+            attributes.setdefault(key, []).extend(column)
     data = xr.Dataset(
         {
             "embedding": (("item", "feature"), np.concatenate(means)),
@@ -149,12 +149,12 @@ def collected(items: Items, model: Model, *, patches: bool) -> xr.Dataset:
     )
     if patches:
         data["patch"] = (("item", "patch", "feature"), np.concatenate(tokens))
-    for key, column in known.items():
+    for key, column in attributes.items():
         if isinstance(column[0], str):
             # zarr v3 has no settled type for text: numbers of the names in the attribute.
             names = sorted(set(column))
             code = {name: number for number, name in enumerate(names)}
-            data[key] = ("item", np.array([code[one] for one in column], np.int32))
+            data[key] = ("item", np.array([code[name] for name in column], np.int32))
             data[key].attrs["names"] = names
         else:
             data[key] = ("item", np.array(column))

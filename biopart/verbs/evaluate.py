@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from biopart.compute import open_fabric
 from biopart.data import Cohort, Source, open_cohort
-from biopart.experiment.experiment import refuse_seen, some
+from biopart.experiment.experiment import listed, refuse_seen
 from biopart.experiment.fitting import check_fit
 from biopart.files import write_json
 from biopart.nn import Classifier, Model
@@ -63,7 +63,7 @@ def evaluate(
     absent = sorted(set(wanted).difference(everybody))
     if absent or not wanted:
         raise ValueError(
-            f"{store} has no person {some(absent) or '(none given)'}; it has "
+            f"{store} has no person {listed(absent) or '(none given)'}; it has "
             f"{len(everybody)}, for instance {', '.join(everybody[:5])}"
         )
     check_fit(model.about, cohort)
@@ -71,7 +71,7 @@ def evaluate(
     fabric = open_fabric(
         checked(ComputeSettings, {"device": device, "precision": "float32"}, "option --device")
     )
-    source, logits = answers(model, cohort, wanted, fabric)
+    source, logits = labelled_logits(model, cohort, wanted, fabric)
     result = {
         **cohort.kind.named("test", wanted),
         **source.score(logits.argmax(1)),
@@ -83,7 +83,7 @@ def evaluate(
     return result
 
 
-def answers(
+def labelled_logits(
     model: Model, cohort: Cohort, persons: Sequence[str], fabric: Fabric
 ) -> tuple[Source, NDArray[np.float32]]:
     """Return the labelled windows of persons and a model's logits of them (W, classes)."""

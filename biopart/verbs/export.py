@@ -17,7 +17,7 @@ from biopart.run import Run
 
 Target = Literal["safetensors", "timm", "onnx", "hub"]
 TOLERANCE = 1e-4  # of ONNX Runtime's output against ours, relative to the largest value
-_ABOUT_US = "Made by biopart. For research; not a medical device."
+_NOTICE = "Made by biopart. For research; not a medical device."
 
 
 def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
@@ -177,13 +177,13 @@ def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
     session = onnxruntime.InferenceSession(str(out), providers=["CPUExecutionProvider"])
     difference = 0.0
     for count in (1, 3):
-        given = 40 * torch.randn(count, *shape, generator=generator)
-        given[0, 0].flatten()[:5] = torch.nan
+        inputs = 40 * torch.randn(count, *shape, generator=generator)
+        inputs[0, 0].flatten()[:5] = torch.nan
         with torch.no_grad():
-            expected = model(given).numpy()
-        (found,) = session.run(None, {"values": given.numpy()})
+            expected = model(inputs).numpy()
+        (actual,) = session.run(None, {"values": inputs.numpy()})
         scale = max(float(np.abs(expected).max()), 1.0)
-        difference = max(difference, float(np.abs(found - expected).max()) / scale)
+        difference = max(difference, float(np.abs(actual - expected).max()) / scale)
     if not difference <= TOLERANCE:
         raise ValueError(
             f"ONNX Runtime differs from PyTorch by {difference:.2g} of the largest value, more "
@@ -206,7 +206,7 @@ tags: [self-supervised-learning, vision-transformer]
 
 # {about.recipe}
 {simulated if about.simulated else ""}
-{_ABOUT_US}
+{_NOTICE}
 
 - takes values (batch, {", ".join(map(str, shape))}){rate}, channels
   {", ".join(about.channels)}; normalises by itself ({about.normalise})

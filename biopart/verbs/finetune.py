@@ -10,7 +10,7 @@ from biopart.experiment.plan import context_name, finetuning_name, own_compute
 from biopart.run import Run, as_run
 from biopart.tasks.classify import Classification
 from biopart.tasks.context import ContextClassification
-from biopart.tasks.runner import Task, carry_out
+from biopart.tasks.runner import Task, run_task
 from biopart.train import Row
 
 
@@ -73,15 +73,15 @@ def finetune(
         dry_run,
     )
     before = stored_recipe(origin, store=store)
-    alone = plan.alone(before)
+    single_plan = plan.single_window(before)
     with tempfile.TemporaryDirectory() as folder:
         root = (Path(folder) if dry_run else origin.path) / "finetune"
-        target = Run(root / finetuning_name(alone, before))
+        target = Run(root / finetuning_name(single_plan, before))
         if plan.context == 1 or not is_done(target, plan):
-            _carry_out(plan, Classification(alone), target, report)
+            _run(plan, Classification(single_plan), target, report)
         if plan.context > 1:
-            single, target = target, Run(root / context_name(plan, target.path.name, before))
-            _carry_out(plan, ContextClassification(plan, single), target, report)
+            single_run, target = target, Run(root / context_name(plan, target.path.name, before))
+            _run(plan, ContextClassification(plan, single_run), target, report)
     return target
 
 
@@ -92,8 +92,8 @@ def is_done(target: Run, plan: Plan) -> bool:
     return done and target.provenance()["store_sha256"] == fingerprint
 
 
-def _carry_out(plan: Plan, task: Task, target: Run, report: Callable[[Row], None]) -> None:
+def _run(plan: Plan, task: Task, target: Run, report: Callable[[Row], None]) -> None:
     """Choose device and precision, and run the task."""
     position = plan.experiment.recipe.finetune.position
     fabric = open_fabric(plan.compute, lambda: plan.experiment.encoder(position, 0))
-    carry_out(task, target, fabric, dry_run=plan.dry_run, report=report)
+    run_task(task, target, fabric, dry_run=plan.dry_run, report=report)

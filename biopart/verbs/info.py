@@ -38,17 +38,17 @@ def info(what: str) -> dict[str, Any]:
 
         return raw_info(path)
     try:
-        found = find(what, "recipes")
+        file = find(what, "recipes")
     except FileNotFoundError as no_recipe:
         try:
-            found = find(what, "datasets")
+            file = find(what, "datasets")
         except FileNotFoundError as no_card:
             both = f"{no_recipe}; {str(no_card).partition('; ')[2]}"
             raise FileNotFoundError(both) from None
-    if is_image_card(found):
-        return load_image_card(found).model_dump(mode="json")
-    if "recordings" in read_yaml(found):
-        return load_card(found).model_dump(mode="json")
+    if is_image_card(file):
+        return load_image_card(file).model_dump(mode="json")
+    if "recordings" in read_yaml(file):
+        return load_card(file).model_dump(mode="json")
     return load_recipe(what).model_dump(mode="json")
 
 
@@ -83,7 +83,7 @@ def run_info(run: Run) -> dict[str, Any]:
     train = [row for row in rows if "train/loss" in row]
     if origin.kind == "detection":
         return detection_info(origin, train[-1]["step"] if train else 0)
-    held = [row for row in rows if "validation/r2" in row]
+    validated = [row for row in rows if "validation/r2" in row]
     return {
         "run": str(origin.path),
         "recipe": load_recipe(origin.path / "recipe.yaml").name,
@@ -94,8 +94,8 @@ def run_info(run: Run) -> dict[str, Any]:
         "parameters": provenance["parameters"],
         "chosen": provenance["chosen"],
         "train/r2": train[-1].get("train/r2") if train else None,
-        "validation/r2": held[-1]["validation/r2"] if held else None,
-        "validation/r2_excess": held[-1].get("validation/r2_excess") if held else None,
+        "validation/r2": validated[-1]["validation/r2"] if validated else None,
+        "validation/r2_excess": validated[-1].get("validation/r2_excess") if validated else None,
         "kappa": {t.path.name: t.result()["kappa"] for t in origin.finetunings()},
     }
 
@@ -103,8 +103,8 @@ def run_info(run: Run) -> dict[str, Any]:
 def detection_info(run: Run, step: int) -> dict[str, Any]:
     """Describe a run of detection: what it started from, how far it is, its precision."""
     provenance = run.provenance()
-    done = (run.path / "result.json").is_file()
-    scores = run.result() if done else {}
+    is_scored = (run.path / "result.json").is_file()
+    scores = run.result() if is_scored else {}
     return {
         "run": str(run.path),
         "recipe": load_recipe(run.path / "recipe.yaml").name,

@@ -60,10 +60,10 @@ def recording_info(path: Path, card: Card | None = None) -> dict[str, Any]:
 def _montage(recording: Recording, card: Card) -> list[str]:
     """Return what the card's channels become, or why they cannot be had."""
     try:
-        found = montage(recording.names, card.channels, card.aliases, card.sources)
+        derivations = montage(recording.names, card.channels, card.aliases, card.sources)
     except ValueError as error:
         return [str(error)]
-    return [f"{derivation.name} = {derivation.rule}" for derivation in found]
+    return [f"{derivation.name} = {derivation.rule}" for derivation in derivations]
 
 
 def raw_info(folder: Path) -> dict[str, Any]:
@@ -141,15 +141,15 @@ def _try_images(card: ImageCard, raw: Path) -> dict[str, Any]:
     """List the images of a raw folder by a card."""
     collection = find_collection(card, raw)
     counts = {
-        part: Counter(collection.classes[code] for code in of.labels.tolist())
-        for part, of in collection.parts.items()
+        part: Counter(collection.classes[code] for code in images.labels.tolist())
+        for part, images in collection.parts.items()
     }
     return {
         "card": card.name,
-        "images": {part: sum(found.values()) for part, found in counts.items()},
-        "labels": {part: dict(found) for part, found in counts.items()},
+        "images": {part: sum(numbers.values()) for part, numbers in counts.items()},
+        "labels": {part: dict(numbers) for part, numbers in counts.items()},
         "problems": [],
         "remarks": [
-            f"{part}: {line}" for part, some in collection.left_out.items() for line in some
+            f"{part}: {line}" for part, lines in collection.left_out.items() for line in lines
         ],
     }

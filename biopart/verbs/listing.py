@@ -27,8 +27,10 @@ def choices(kind: Kind) -> dict[str, str]:
     if kind == "cards":
         return {path.stem: str(read_yaml(path).get("title", "")) for path in shipped("datasets")}
     if kind == "objectives":
-        found = {str(one.model_fields["name"].default): _line(one) for one in PRETRAINING}
-        return dict(sorted(found.items()))
+        objectives = {
+            str(settings.model_fields["name"].default): _line(settings) for settings in PRETRAINING
+        }
+        return dict(sorted(objectives.items()))
     from biopart.nn.building import ENCODERS  # imports torch
 
     return {name: _line(encoder) for name, encoder in sorted(ENCODERS.items())}
@@ -65,8 +67,8 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
         raise FileNotFoundError(
             f"there is no folder {folder}; create a run with: biopart pretrain RECIPE"
         )
-    found = [path.parent for n in range(DEPTH) for path in folder.glob("*/" * n + "recipe.yaml")]
-    rows = [_row(Run(path)) for path in found]
+    folders = [path.parent for n in range(DEPTH) for path in folder.glob("*/" * n + "recipe.yaml")]
+    rows = [_row(Run(path)) for path in folders]
     return sorted(rows, key=lambda row: float(row["age_s"]))
 
 
@@ -107,18 +109,18 @@ def lines_of(rows: list[dict[str, Any]]) -> list[str]:
         kappa = "-" if row["kappa"] is None else f"{row['kappa']:.3f}"
         kappa = "damaged" if row["damaged"] else kappa
         done = f"{row['step']}/{'?' if row['steps'] is None else row['steps']}"
-        table.append([row["run"], str(row["recipe"]), done, kappa, spoken(row["age_s"])])
+        table.append([row["run"], str(row["recipe"]), done, kappa, age_text(row["age_s"])])
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     pairs = [zip(line, widths, strict=True) for line in table]
     return ["  ".join(f"{text:{width}}" for text, width in pair).rstrip() for pair in pairs]
 
 
-def spoken(seconds: float) -> str:
+def age_text(seconds: float) -> str:
     """Return an age in its largest whole unit.
 
     Examples
     --------
-    >>> spoken(59.0), spoken(180.0), spoken(7200.0), spoken(200000.0)
+    >>> age_text(59.0), age_text(180.0), age_text(7200.0), age_text(200000.0)
     ('59 s', '3 min', '2 h', '2 d')
     """
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):

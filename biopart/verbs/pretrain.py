@@ -106,8 +106,8 @@ def refuse_changes(run: Run, recipe: Recipe, before: Mapping[str, Any]) -> None:
 
     Where the store lies and what the machine chooses may differ.
     """
-    known = resolve(dict(before), [], f"recipe of {run.path}")  # keys of today's recipes
-    now, then = (flat(one.model_dump(mode="json")) for one in (recipe, known))
+    started = resolve(dict(before), [], f"recipe of {run.path}")  # keys of today's recipes
+    now, then = (flat(settings.model_dump(mode="json")) for settings in (recipe, started))
     keys = [key for key in {**then, **now} if now.get(key) != then.get(key)]
     changed = [k for k in keys if k != "data.store" and not k.startswith(("compute.", "name"))]
     if changed:
@@ -131,7 +131,7 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
         recipe.pretrain,
         recipe.data.normalise,
         recipe.seed,
-        validate=held_out(experiment, objective, fabric),
+        validate=validator(experiment, objective, fabric),
         augment=experiment.augment(recipe.pretrain.augment, "pretrain.augment"),
     )
     return training, fabric
@@ -159,9 +159,9 @@ def _train(
     report: Callable[[Row], None],
 ) -> None:
     fit(training, fabric, run, report)
-    told = experiment.recipe.pretrain.objective.uses_positions
+    uses_positions = experiment.recipe.pretrain.objective.uses_positions
     seen = experiment.seen(experiment.split.pretrain)
-    model = Model(exported(training.objective), experiment.about(seen, positions=told))
+    model = Model(exported(training.objective), experiment.about(seen, positions=uses_positions))
     model.save(run.encoder)
     state = training.objective.state_dict()
     if model.net is training.objective.encoder:  # its weights are in their own file
@@ -181,7 +181,7 @@ def build(experiment: Experiment) -> nn.Module:
     return build_objective(encoder, recipe.pretrain.objective)
 
 
-def held_out(
+def validator(
     experiment: Experiment, objective: nn.Module, fabric: Fabric
 ) -> Callable[[], Row] | None:
     """Return a look at the objective's figures on validation persons, where there are any."""

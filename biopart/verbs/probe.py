@@ -7,7 +7,7 @@ from typing import Any, Literal
 from biopart.evaluation.probes import linear_probe
 from biopart.experiment import open_experiment, stored_recipe
 from biopart.files import write_json
-from biopart.probing.features import Features, feature_of, features_of
+from biopart.probing.features import Features, available_features, feature_function
 from biopart.run import Run
 
 
@@ -56,9 +56,9 @@ def probe(
     weight: Literal["balanced"] | None = "balanced" if recipe.finetune.class_weights else None
     results: dict[str, dict[str, Any]] = {}
     kind = experiment.cohort.kind
-    everything = features_of(experiment)
-    for name in everything if features is None else features:
-        feature = feature_of(name, experiment, origin, seed)
+    available = available_features(experiment)
+    for name in available if features is None else features:
+        feature = feature_function(name, experiment, origin, seed)
         predicted = linear_probe(
             feature(train), train.labels, feature(test), seed=seed, class_weight=weight
         )
@@ -67,6 +67,6 @@ def probe(
             **test.score(predicted),
             **kind.named("train", persons),
         }
-    if set(results) == set(everything):
+    if set(results) == set(available):
         write_json(origin.path / "probe" / f"s{subjects}-seed{seed}.json", results)
     return results

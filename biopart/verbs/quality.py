@@ -62,8 +62,10 @@ class Quality:
         starts = np.arange(0, samples - size + 1, size)
         if samples - starts[-1] - size >= patch:  # the rest, seen in a window that ends with it
             starts = np.append(starts, samples - size)
-        found = [self._windows(record, starts[i : i + BATCH]) for i in range(0, len(starts), BATCH)]
-        scatter, misplaced = (np.concatenate(parts).ravel() for parts in zip(*found, strict=True))
+        batches = [
+            self._windows(record, starts[i : i + BATCH]) for i in range(0, len(starts), BATCH)
+        ]
+        scatter, misplaced = (np.concatenate(parts).ravel() for parts in zip(*batches, strict=True))
         onset = (starts[:, None] + np.arange(0, size - patch + 1, patch)).ravel()
         # the last window's patches that the one before has
         kept = np.append(True, onset[1:] >= np.maximum.accumulate(onset)[:-1] + patch)
@@ -88,17 +90,17 @@ class Quality:
         tiles = grid_boxes(encoder.shape, encoder.patch)
         start, side = (x.expand(len(values), -1, -1) for x in (tiles.start, tiles.size))
         boxes = Boxes(start, side, tiles.sides)
-        given = self.normalise(torch.from_numpy(values))
+        normalised = self.normalise(torch.from_numpy(values))
         true = (boxes.centre / tiles.size).double()
         turns = torch.arange(encoder.n_patches) % self.turns
         scatter, misplaced = torch.zeros(2, len(values), encoder.n_patches, dtype=torch.float64)
         for turn in range(self.turns):
-            asked = turns == turn
-            hinted = (~asked).expand(len(values), -1) if self.turns > 1 else None
-            relations = self.part.relations(given, boxes, hinted).double()
+            queried = turns == turn
+            hinted = (~queried).expand(len(values), -1) if self.turns > 1 else None
+            relations = self.part.relations(normalised, boxes, hinted).double()
             error = place(relations) - (true - true.mean(1, keepdim=True))
-            scatter[:, asked] = spread(relations)[:, asked, 0]
-            misplaced[:, asked] = error[:, asked, 0].abs()
+            scatter[:, queried] = spread(relations)[:, queried, 0]
+            misplaced[:, queried] = error[:, queried, 0].abs()
         return scatter.numpy(), misplaced.numpy()
 
     @property

@@ -77,10 +77,10 @@ class Relations:
         of all patches, lies where it should.
         """
         centre, size = self.boxes.centre.double(), self.boxes.size.double()
-        found = place(self.moved.double(), reference, size)
+        places = place(self.moved.double(), reference, size)
         kept = slice(None) if reference is None else slice(reference, reference + 1)
-        anchor = (centre - found)[:, kept].mean(1, keepdim=True)
-        return found + anchor
+        anchor = (centre - places)[:, kept].mean(1, keepdim=True)
+        return places + anchor
 
     def distance(self, placed: Tensor) -> Tensor:
         """Return how far places are from the true centres (W, K), in patch sizes."""
@@ -104,7 +104,7 @@ class Relations:
 
 
 @dataclass(frozen=True)
-class Look:
+class PartRun:
     """A run that is looked at: its objective and its held-out items.
 
     Raises
@@ -169,7 +169,7 @@ def _two(boxes: Boxes) -> tuple[Tensor, Tensor]:
     return boxes.start, boxes.size
 
 
-def open_look(run: Run, store: Path | None = None) -> Look:
+def open_part_run(run: Run, store: Path | None = None) -> PartRun:
     """Open a run to be looked at, on validation persons or, without these, test persons.
 
     Raises
@@ -183,20 +183,20 @@ def open_look(run: Run, store: Path | None = None) -> Look:
     part = load_part(origin, "show looks at runs of part")
     experiment = open_experiment(stored_recipe(origin, store=store))
     persons = experiment.split.validation or experiment.split.test
-    return Look(origin, experiment, part, experiment.source(persons))
+    return PartRun(origin, experiment, part, experiment.source(persons))
 
 
-def views_of(look: Look, wanted: Sequence[View] = ()) -> tuple[View, ...]:
+def views_of(part_run: PartRun, wanted: Sequence[View] = ()) -> tuple[View, ...]:
     """Return the views wanted, or all that the run has; ValueError where one cannot be had."""
-    if "scale" in wanted and not look.part.sized:
+    if "scale" in wanted and not part_run.part.sized:
         raise ValueError(
-            f"{look.run.path} was trained on patches of one size; the view scale needs a run with "
-            "pretrain.objective.scale, for instance [0.5, 2.0]"
+            f"{part_run.run.path} was trained on patches of one size; the view scale needs a run "
+            "with pretrain.objective.scale, for instance [0.5, 2.0]"
         )
-    return tuple(wanted) or tuple(v for v in VIEWS if v != "scale" or look.part.sized)
+    return tuple(wanted) or tuple(v for v in VIEWS if v != "scale" or part_run.part.sized)
 
 
-def measured(look: Look, count: int = MEASURED) -> dict[str, Any]:
+def measure_relations(part_run: PartRun, count: int = MEASURED) -> dict[str, Any]:
     """Measure relations on held-out items.
 
     Returns
@@ -210,31 +210,33 @@ def measured(look: Look, count: int = MEASURED) -> dict[str, Any]:
         ``R(i, j) + R(j, i)``) beside that of the true relations alone; with sizes
         ``size_factor``, by which a relative size is missed.
     """
-    items = look.items(count)
-    told = look.relations(items)
-    free = ~told.hinted
+    items = part_run.items(count)
+    relations = part_run.relations(items)
+    free = ~relations.hinted
     free_but_first = free.clone()
     free_but_first[:, 0] = False
-    found = told.placed()
-    error = told.distance(found)[free]
-    middle = told.boxes.centre.double().mean(1, keepdim=True).expand_as(found)
-    scatter = told.scatter[free]
-    said = {
+    places = relations.placed()
+    error = relations.distance(places)[free]
+    middle = relations.boxes.centre.double().mean(1, keepdim=True).expand_as(places)
+    scatter = relations.scatter[free]
+    summary = {
         "items": len(items),
-        "hinted": told.hinted.float().mean().item(),
-        "error_one_reference": told.distance(told.placed(0))[free_but_first].mean().item(),
+        "hinted": relations.hinted.float().mean().item(),
+        "error_one_reference": relations.distance(relations.placed(0))[free_but_first]
+        .mean()
+        .item(),
         "error_least_squares": error.mean().item(),
-        "error_chance": told.distance(middle)[free].mean().item(),
+        "error_chance": relations.distance(middle)[free].mean().item(),
         "spread": scatter.mean().item(),
         "spread_rank_correlation": float(spearmanr(scatter, error).statistic),
-        "asymmetry": asymmetry(told.shifts).square().mean().sqrt().item(),
-        "true_relation": told.true_shifts.square().mean().sqrt().item(),
+        "asymmetry": asymmetry(relations.shifts).square().mean().sqrt().item(),
+        "true_relation": relations.true_shifts.square().mean().sqrt().item(),
     }
-    if told.hinted.any():
-        blind = look.relations(items, hints=False)
-        said["error_blind"] = blind.distance(blind.placed()).mean().item()
-    if told.sizes is not None:
-        missed = (told.sizes - told.true_sizes).abs().mean()
-        said["size_factor"] = missed.exp().item()
-        said["size_factor_chance"] = told.true_sizes.abs().mean().exp().item()
-    return said
+    if relations.hinted.any():
+        blind = part_run.relations(items, hints=False)
+        summary["error_blind"] = blind.distance(blind.placed()).mean().item()
+    if relations.sizes is not None:
+        missed = (relations.sizes - relations.true_sizes).abs().mean()
+        summary["size_factor"] = missed.exp().item()
+        summary["size_factor_chance"] = relations.true_sizes.abs().mean().exp().item()
+    return summary

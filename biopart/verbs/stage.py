@@ -71,12 +71,12 @@ def stage_night(
     ValueError
         If channels cannot be had, the night is shorter than an epoch, or the model cannot stage.
     """
-    recording = opened(night, stager(model), unit=unit, sfreq=sfreq)
+    recording = open_night(night, require_stager(model), unit=unit, sfreq=sfreq)
     return stage(recording, model, channels, bad_share=bad_share).dataset
 
 
 @dataclass(frozen=True)
-class Staged:
+class StagedNight:
     """A night that was staged.
 
     Attributes
@@ -100,9 +100,9 @@ def stage(
     channels: Channels | None = None,
     *,
     bad_share: float = BAD_SHARE,
-) -> Staged:
+) -> StagedNight:
     """Stage a recording; arguments and errors as of ``stage_night``."""
-    cards = staging_cards(stager(model), channels)
+    cards = staging_cards(require_stager(model), channels)
     _check_channels(recording, cards)
     parts = [
         stage_record(prepare_recording(recording, card), card, model, bad_share=bad_share)
@@ -114,15 +114,15 @@ def stage(
         stack = np.stack([part.dataset["probability"].values for part in parts])
         dataset["probability"] = (("epoch", "class"), stack.mean(0))
         dataset["hypnogram"] = ("epoch", stack.mean(0).argmax(1).astype(np.int8))
-        touched = np.stack([part.dataset["bad"].values for part in parts])
-        dataset["bad"] = ("epoch", touched.all(0))
+        bad_epochs = np.stack([part.dataset["bad"].values for part in parts])
+        dataset["bad"] = ("epoch", bad_epochs.all(0))
         for key in ("montage", "warnings", "left_out"):
             lines = [line for part in parts for line in part.dataset.attrs[key]]
             dataset.attrs[key] = list(dict.fromkeys(lines))
     dataset.attrs["averaged"] = len(parts)
     dataset.attrs["source"] = recording.path.name
     dataset.attrs["start"] = "" if recording.start is None else recording.start.isoformat()
-    return Staged(dataset, first.record, first.card)
+    return StagedNight(dataset, first.record, first.card)
 
 
 def _check_channels(recording: Recording, cards: Sequence[Card]) -> None:
@@ -141,9 +141,9 @@ def _check_channels(recording: Recording, cards: Sequence[Card]) -> None:
 
 def stage_record(
     record: Record, card: Card, model: Model, *, bad_share: float = BAD_SHARE
-) -> Staged:
+) -> StagedNight:
     """Stage a night that was prepared by a card; its source and start are not known."""
-    about = stager(model)
+    about = require_stager(model)
     epoch = round(card.epoch_s * card.sfreq_hz)
     logits = logits_of(model, windows_of(record.signal, size=model.encoder.shape[0], epoch=epoch))
     marked = np.zeros(len(logits) * epoch, dtype=bool)
@@ -170,7 +170,7 @@ def stage_record(
             "simulated_model": about.simulated,
         },
     )
-    return Staged(dataset, record, card)
+    return StagedNight(dataset, record, card)
 
 
 def windows_of(signal: NDArray[np.int16], *, size: int, epoch: int) -> NDArray[np.int16]:
@@ -209,11 +209,11 @@ def logits_of(model: Model, windows: NDArray[np.int16]) -> NDArray[np.float32]:
         rows = torch.arange(len(windows))[:, None] + torch.from_numpy(offsets(net.context))
         present = (rows >= 0) & (rows < len(windows))
         logits = net.classify(logits, rows.clamp(0, len(windows) - 1), present)
-    found: NDArray[np.float32] = logits.cpu().numpy()
-    return found
+    array: NDArray[np.float32] = logits.cpu().numpy()
+    return array
 
 
-def stager(model: Any) -> About:
+def require_stager(model: Any) -> About:
     """Return what a model was trained on; ValueError where it cannot stage recordings."""
     if not isinstance(model, Model):
         raise ValueError("the model says nothing of its training; load it by biopart.load(RUN)")
@@ -249,10 +249,10 @@ def staging_cards(about: About, channels: Channels | None = None) -> list[Card]:
         name: [source] if isinstance(source, str) else list(source)
         for name, source in (channels or {}).items()
     }
-    strange = [name for name in chosen if name not in about.channels]
-    if strange:
+    unknown = [name for name in chosen if name not in about.channels]
+    if unknown:
         raise ValueError(
-            f"the model has no channel {', '.join(strange)}; it was trained on "
+            f"the model has no channel {', '.join(unknown)}; it was trained on "
             f"{', '.join(about.channels)}"
         )
     combinations = list(product(*chosen.values()))
@@ -261,16 +261,16 @@ def staging_cards(about: About, channels: Channels | None = None) -> list[Card]:
             f"the channels given make {len(combinations)} combinations to average; give at most "
             f"{MOST_COMBINATIONS}"
         )
-    given = dict(about.card or {})
-    given |= {"labels": {"kind": "none"}, "channels": list(about.channels)}
+    values = dict(about.card or {})
+    values |= {"labels": {"kind": "none"}, "channels": list(about.channels)}
     cards = []
     for sources in combinations:
-        named = dict(given.get("sources", {})) | dict(zip(chosen, sources, strict=True))
-        cards.append(checked(Card, given | {"sources": named}, "the model's card"))
+        channel_sources = dict(values.get("sources", {})) | dict(zip(chosen, sources, strict=True))
+        cards.append(checked(Card, values | {"sources": channel_sources}, "the model's card"))
     return cards
 
 
-def opened(night: Any, about: About, *, unit: str | None, sfreq: float | None) -> Recording:
+def open_night(night: Any, about: About, *, unit: str | None, sfreq: float | None) -> Recording:
     """Open a night of any kind as a recording."""
     if isinstance(night, Recording):
         return night

@@ -63,7 +63,7 @@ SIZES = (
 )
 
 
-class Drawn:
+class RandomItems:
     """Items of random integers that lie on the device, as a resident cohort's do."""
 
     def __init__(self, size: Size, count: int, device: torch.device) -> None:
@@ -137,8 +137,8 @@ def bench_gpu(
     result: dict[str, Any] = {"device": name, "matrix_tflops": product / 1e12}
     for size in sizes:
         for compile_it in (False, True) if gpu else (False,):
-            said = f"{size.name}{', compiled' if compile_it else ''}: batches of {size.batch}"
-            say(f"{said}, {steps} steps by PART on {name}")
+            title = f"{size.name}{', compiled' if compile_it else ''}: batches of {size.batch}"
+            say(f"{title}, {steps} steps by PART on {name}")
             compute = settings.model_copy(update={"compile": compile_it})
             figures = measure_size(size, fabric, compute, repeats=repeats, steps=steps)
             figures["utilisation"] = peak and figures["tflops"] * 1e12 / peak
@@ -156,7 +156,7 @@ def measure_size(
     objective = build_objective(encoder, PartSettings(patches=tokens, pairs=4 * tokens))
     flops = step_flops(objective, size) * size.batch * steps
     compiled(encoder, compute)
-    source = Drawn(size, 4 * size.batch, fabric.device)
+    source = RandomItems(size, 4 * size.batch, fabric.device)
     optimisation = PretrainSettings(steps=steps, batch=size.batch, warmup_epochs=0)
     task = Training(objective, source, optimisation, "window", 0)
     fit(task, fabric)  # warms up, and compiles

@@ -91,9 +91,9 @@ def bench_store(path: Path, count: int, repeats: int) -> dict[str, Any]:
     assert isinstance(source, ImageSource)
     resident = ResidentImages(source, "cpu")
 
-    def epoch(given: ImageSource | ResidentImages) -> None:
+    def epoch(images: ImageSource | ResidentImages) -> None:
         for items in Sampler(count, BATCH, 0).batches(0):
-            given.__getitems__(items)
+            images.__getitems__(items)
 
     timing = in_turns(
         {"mapped": partial(epoch, source), "resident": partial(epoch, resident)}, repeats

@@ -93,7 +93,7 @@ def bench_steps(encoder: ViT, windows: int, repeats: int) -> dict[str, Any]:
     return {
         "encoder_parameters": sum(p.numel() for p in encoder.parameters()),
         "encoder": {"tokens": encoder.n_patches, **seconds(timing, "encoder")},
-        **{name: {"tokens": tokens[name], **figures_of(timing, name)} for name in tokens},
+        **{name: {"tokens": tokens[name], **scores_of(timing, name)} for name in tokens},
     }
 
 
@@ -123,13 +123,13 @@ def bare_step(encoder: ViT, inputs: Inputs, options: dict[str, Any]) -> None:
 
 def inputs_of(objective: nn.Module, encoder: ViT, batch: Batch) -> tuple[Inputs, dict[str, Any]]:
     """Return what an objective gives its encoder."""
-    given: list[tuple[Inputs, dict[str, Any]]] = []
+    calls: list[tuple[Inputs, dict[str, Any]]] = []
     hook = encoder.register_forward_pre_hook(
-        lambda _, inputs, options: given.append((inputs, options)), with_kwargs=True
+        lambda _, inputs, options: calls.append((inputs, options)), with_kwargs=True
     )
     step(objective, batch)
     hook.remove()
-    inputs, options = given[-1]
+    inputs, options = calls[-1]
     # A weight of the objective, DropPos's token, is no more than a value here.
     return inputs, {
         name: value.detach() if isinstance(value, Tensor) else value
@@ -142,7 +142,7 @@ def seconds(timing: Timing, name: str) -> dict[str, float]:
     return {"step_s": median(timing.wall[name]), "step_cpu_s": median(timing.cpu[name])}
 
 
-def figures_of(timing: Timing, name: str) -> dict[str, float]:
+def scores_of(timing: Timing, name: str) -> dict[str, float]:
     """Return seconds and ratios of an objective."""
     own = f"{name}_encoder"
     return {

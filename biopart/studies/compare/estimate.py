@@ -81,13 +81,13 @@ def timed_variant(variant: Variant, trainings: Sequence[Training]) -> dict[Train
                 lambda report: pretrain(recipe, out=out, latest=False, report=report),
                 recipe.pretrain.batch,
             )
-            whole = pretraining_s(recipe, row, validated=validated)
+            pretraining_seconds = pretraining_s(recipe, row, validated=validated)
         if sizes:
             speed = tuning_speed(recipe, min(sizes), Path(folder) / "tuned")
     seconds: dict[Training, float] = {}
     for training in trainings:
         if training.size is None:
-            seconds[training] = whole
+            seconds[training] = pretraining_seconds
         else:
             drawn = split.subset(training.size, training.seed)
             parts = {"train": drawn, "validation": split.validation, "test": split.test}
@@ -111,8 +111,8 @@ def pretraining_s(recipe: Recipe, row: Row, *, validated: bool) -> float:
     """Return the seconds of a pretraining, from a row that it logged."""
     settings = recipe.pretrain
     epochs = row["steps"] * row["epoch"] / row["step"]
-    looks = (epochs / settings.validate_every + 1) * validated
-    windows = row["steps"] * settings.batch + looks * FORWARD * settings.validation_windows
+    validations = (epochs / settings.validate_every + 1) * validated
+    windows = row["steps"] * settings.batch + validations * FORWARD * settings.validation_windows
     return float(windows / row["windows_per_second"])
 
 
@@ -127,17 +127,17 @@ def tuning_s(variant: Variant, speed: float, *, train: int, validation: int, tes
         return probing
     epoch = max(-(-train // settings.batch), 1)
     epochs = settings.epochs if settings.steps is None else settings.steps / epoch
-    looks = epochs / settings.validate_every + 1
-    tuning = (epochs * train + FORWARD * (looks * validation + test)) / speed
+    validations = epochs / settings.validate_every + 1
+    tuning = (epochs * train + FORWARD * (validations * validation + test)) / speed
     return tuning + (probing if variant.kind == "pretrained" else 0.0)
 
 
-def spoken(seconds: float) -> str:
+def duration_text(seconds: float) -> str:
     """Spell a time as a person would.
 
     Examples
     --------
-    >>> spoken(42.4), spoken(200.0), spoken(9000.0)
+    >>> duration_text(42.4), duration_text(200.0), duration_text(9000.0)
     ('42 s', '3 min', '2.5 h')
     """
     if seconds < 60:
@@ -152,22 +152,22 @@ def overview(
 
     ``seconds`` has the time of trainings, measured or estimated, as far as it is known.
     """
-    known = {key: value for key, value in seconds.items() if value and not math.isnan(value)}
+    times = {key: value for key, value in seconds.items() if value and not math.isnan(value)}
     table = {}
     for variant in plan.variants:
         ours = [training for training in plan.trainings if training.variant == variant.name]
         tuned = [training for training in ours if training.size is not None]
-        pretrained = [known.get(training, math.nan) for training in ours if training.size is None]
-        times = [known[training] for training in tuned if training in known]
+        pretrained = [times.get(training, math.nan) for training in ours if training.size is None]
+        own_times = [times[training] for training in tuned if training in times]
         table[variant.name] = {
             "pretrainings": len(pretrained),
             "pretraining_s": max(pretrained, default=0.0),
             "fine_tunings": len(tuned),
-            "fine_tuning_s": sum(times) / len(times) if times else math.nan,
+            "fine_tuning_s": sum(own_times) / len(own_times) if own_times else math.nan,
             "left": sum(training in left for training in ours),
         }
-    seconds_left = sum(known.get(training, 0.0) for training in left) / jobs
+    seconds_left = sum(times.get(training, 0.0) for training in left) / jobs
     return {
         **{"variants": table, "jobs": jobs},
-        **{"seconds_left": seconds_left, "time_left": spoken(seconds_left)},
+        **{"seconds_left": seconds_left, "time_left": duration_text(seconds_left)},
     }

@@ -76,12 +76,14 @@ class StudyFolder:
         file = self.path / f"{kind}.json"
         if not file.is_file():
             return
-        there = read_json(file)  # of a version that lacked a key: its default
-        before = checked(Recipe, there["recipe"], f"the recipe in {file}")
-        gaps = compared(
-            identity(kind, before, there["store_sha256"]), identity(kind, recipe, fingerprint)
+        stored = read_json(file)  # of a version that lacked a key: its default
+        before = checked(Recipe, stored["recipe"], f"the recipe in {file}")
+        differences = compared(
+            identity(kind, before, stored["store_sha256"]), identity(kind, recipe, fingerprint)
         )
-        differing = [f"{key} is {was!r} there and {now!r} here" for key, (was, now) in gaps.items()]
+        differing = [
+            f"{key} is {was!r} there and {now!r} here" for key, (was, now) in differences.items()
+        ]
         if differing:
             raise ValueError(
                 f"{self.path} holds a {kind} of another recipe: {'; '.join(differing)}; give "
@@ -144,15 +146,20 @@ def pretrained_by(plan: Plan, runs: Sequence[Path], fingerprint: str) -> dict[Tr
         for training in plan.trainings
         if training.size is None
     }
-    found = {}
+    matches = {}
     for path in runs:
         if not wanted:
             raise ValueError(f"{path} cannot be used: no variant of the study is pretrained")
         origin = Run(path).pretrained()
         recipe = stored_recipe(origin)
-        gaps = {training: learnt_otherwise(recipe, ours) for training, ours in wanted.items()}
-        training, gap = min(gaps.items(), key=lambda item: len(item[1]))
-        why = [f"its {key} is {a!r}, {training.name} wants {b!r}" for key, (a, b) in gap.items()]
+        differences = {
+            training: learnt_otherwise(recipe, recipe_wanted)
+            for training, recipe_wanted in wanted.items()
+        }
+        training, difference = min(differences.items(), key=lambda item: len(item[1]))
+        why = [
+            f"its {key} is {a!r}, {training.name} wants {b!r}" for key, (a, b) in difference.items()
+        ]
         if not origin.encoder.is_file():
             why.append("it has no weights")
         elif origin.provenance()["store_sha256"] != fingerprint:
@@ -161,8 +168,8 @@ def pretrained_by(plan: Plan, runs: Sequence[Path], fingerprint: str) -> dict[Tr
             raise ValueError(
                 f"{path} cannot be used as a pretraining of the study: {'; '.join(why)}"
             )
-        found[training] = path
-    return found
+        matches[training] = path
+    return matches
 
 
 def learnt_otherwise(one: Recipe, two: Recipe) -> dict[str, tuple[Any, Any]]:

@@ -57,8 +57,8 @@ def publish_curve(folder: Path, study: Comparison) -> dict[str, Any]:
         smallest=smallest_p(n_persons),
         n_persons=n_persons,
     )
-    found = {"summary": study.summary, "differences": study.differences}
-    return {**found, "verdict": verdict(study), "notes": list(study.notes), "files": files}
+    content = {"summary": study.summary, "differences": study.differences}
+    return {**content, "verdict": verdict(study), "notes": list(study.notes), "files": files}
 
 
 def publish_sweep(
@@ -141,19 +141,19 @@ def points(table: Sequence[Row], key: str, interval: str) -> Points:
     >>> points([{"method": "part", "size": 5, "kappa": 0.5, "ci95": [0.4, 0.6]}], "kappa", "ci95")
     {'part': [(5, 0.5, 0.4, 0.6)]}
     """
-    found: Points = {}
+    by_method: Points = {}
     for row in table:
         if row[key] is not None:
-            found.setdefault(row["method"], []).append((row["size"], row[key], *row[interval]))
-    return found
+            by_method.setdefault(row["method"], []).append((row["size"], row[key], *row[interval]))
+    return by_method
 
 
 def probed(table: Sequence[Row]) -> Points:
     """Return the points of linear probes, and of the baselines, which are probes themselves."""
-    found = points(table, "probe_kappa", "probe_ci95")
-    if found:
-        found |= points([row for row in table if row["method"] in BASELINES], "kappa", "ci95")
-    return found
+    probes = points(table, "probe_kappa", "probe_ci95")
+    if probes:
+        probes |= points([row for row in table if row["method"] in BASELINES], "kappa", "ci95")
+    return probes
 
 
 def drawn(study: Comparison) -> list[Row]:

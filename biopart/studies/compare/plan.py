@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from biopart.experiment.classes import check_test, class_holders, who_has_it
+from biopart.experiment.classes import check_test, class_holders, holders_text
 from biopart.experiment.experiment import Experiment
 from biopart.recipe import Recipe
 from biopart.studies.compare.variants import Variant, baselines_of, methods_of, settings_of
@@ -55,12 +55,12 @@ class Plan:
     @cached_property
     def trainings(self) -> tuple[Training, ...]:
         """Trainings in the order of work: one seed after the other, pretrainings first."""
-        found = []
+        trainings = []
         for seed in self.seeds:
-            found += [Training(v.name, seed) for v in self.variants if v.kind == "pretrained"]
+            trainings += [Training(v.name, seed) for v in self.variants if v.kind == "pretrained"]
             sizes = [size for size in self.sizes if (size, seed) not in self.skipped]
-            found += [Training(v.name, seed, size) for size in sizes for v in self.variants]
-        return tuple(found)
+            trainings += [Training(v.name, seed, size) for size in sizes for v in self.variants]
+        return tuple(trainings)
 
     def variant(self, training: Training) -> Variant:
         """Return the variant of a training."""
@@ -160,7 +160,7 @@ def check_subsets(
             "finetune.subjects of a sweep) or choose another split.seed"
         )
     notes += [
-        f"no window of {name} in the subsets {', '.join(subsets)}; {who_has_it(holders[name])}"
+        f"no window of {name} in the subsets {', '.join(subsets)}; {holders_text(holders[name])}"
         for name, subsets in lacking.items()
         if subsets
     ]

@@ -11,7 +11,7 @@ import numpy as np
 from biopart.experiment.experiment import Experiment, open_experiment
 from biopart.recipe import Recipe, as_recipe
 from biopart.run import origins
-from biopart.studies.compare.estimate import estimate, overview, spoken
+from biopart.studies.compare.estimate import duration_text, estimate, overview
 from biopart.studies.compare.folder import StudyFolder, pretrained_by
 from biopart.studies.compare.page import publish_curve, publish_sweep
 from biopart.studies.compare.plan import Outcomes, Plan, StudyKind, lay_out
@@ -106,7 +106,7 @@ def run_study(
             failed = folder.forget_failures()
             workers.say(f"failed trainings to repeat: {', '.join(failed) or 'none'}")
         train_left(study, folder, workers)
-        return answer(study, folder)
+        return publish_study(study, folder)
 
 
 def announce(
@@ -125,10 +125,10 @@ def announce(
         **{training: {} for training in finished},
     }
     left = study.plan.left(outcomes)
-    took = {training: outcome.get("seconds") for training, outcome in outcomes.items()}
-    seconds = took | estimate(study.plan, left, workers.say)
-    found = overview(study.plan, left, seconds, workers.jobs)
-    return {**found, "notes": study.notes}
+    measured = {training: outcome.get("seconds") for training, outcome in outcomes.items()}
+    seconds = measured | estimate(study.plan, left, workers.say)
+    plan_summary = overview(study.plan, left, seconds, workers.jobs)
+    return {**plan_summary, "notes": study.notes}
 
 
 def open_study(kind: StudyKind, recipe: Recipe, workers: Workers) -> Study:
@@ -148,7 +148,7 @@ def train_left(study: Study, folder: StudyFolder, workers: Workers) -> None:
     whole = float(np.nansum(list(seconds.values())))
     workers.say(
         f"{len(plan.trainings) - len(left)} of {len(plan.trainings)} trainings are done, about "
-        f"{spoken(whole / workers.jobs)} to go, {workers.jobs} at a time with "
+        f"{duration_text(whole / workers.jobs)} to go, {workers.jobs} at a time with "
         f"{study.recipe.compute.threads} threads each"
     )
 
@@ -161,15 +161,20 @@ def train_left(study: Study, folder: StudyFolder, workers: Workers) -> None:
     train_all(plan, folder, workers, show)
 
 
-def answer(study: Study, folder: StudyFolder) -> dict[str, Any]:
+def publish_study(study: Study, folder: StudyFolder) -> dict[str, Any]:
     """Write the tables, picture and page of a study; return what they contain."""
-    found = gather(study, folder.outcomes())
-    values: dict[str, Any] = {"failed": dict(found.failed), "missing": list(found.missing)}
-    if not found.trainings:
+    comparison = gather(study, folder.outcomes())
+    values: dict[str, Any] = {
+        "failed": dict(comparison.failed),
+        "missing": list(comparison.missing),
+    }
+    if not comparison.trainings:
         return values
     if study.kind == "curve":
-        return values | publish_curve(folder.path, found)
-    return values | publish_sweep(folder.path, found, study.recipe, held_out(study.plan, folder))
+        return values | publish_curve(folder.path, comparison)
+    return values | publish_sweep(
+        folder.path, comparison, study.recipe, held_out(study.plan, folder)
+    )
 
 
 def gather(study: Study, outcomes: Outcomes) -> Comparison:
@@ -211,7 +216,7 @@ def held_out(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
     They are means over seeds, comparable across variants only where the swept key does not change
     what they mean.
     """
-    found = {}
+    scores = {}
     for variant in plan.variants:
         last = [
             row
@@ -220,26 +225,26 @@ def held_out(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
             for row in folder.run(training).metrics()[-1:]
         ]
         keys = [key for key in (last[0] if last else {}) if key.startswith("validation/")]
-        found[variant.name] = {
+        scores[variant.name] = {
             key: float(np.mean([row[key] for row in last if row.get(key) is not None] or [np.nan]))
             for key in keys
         }
-    return found
+    return scores
 
 
-def lines_of(found: Mapping[str, Any]) -> list[str]:
+def lines_of(result: Mapping[str, Any]) -> list[str]:
     """Return an answer as lines for a reader: scores by variant and size, then the verdict."""
     lines = []
-    for row in found.get("summary", found.get("table", ())):
+    for row in result.get("summary", result.get("table", ())):
         low, high = map(decimals, row["ci95"])
         shown = [f"{row['method']:20} {row['size']:>5}  kappa {decimals(row['kappa'])}"]
         shown += [f"[{low}, {high}]  probe {decimals(row['probe_kappa'])}"]
-        known = [key for key in SHOWN if row.get(key) is not None]
-        shown += [f" {key.removeprefix('validation/')} {decimals(row[key])}" for key in known]
+        keys = [key for key in SHOWN if row.get(key) is not None]
+        shown += [f" {key.removeprefix('validation/')} {decimals(row[key])}" for key in keys]
         lines.append(" ".join(shown))
-    lines += found.get("verdict", [])
-    lines += [f"failed {name}: {why}" for name, why in found["failed"].items()]
-    return lines + [f"{kind}: {path}" for kind, path in found.get("files", {}).items()]
+    lines += result.get("verdict", [])
+    lines += [f"failed {name}: {why}" for name, why in result["failed"].items()]
+    return lines + [f"{kind}: {path}" for kind, path in result.get("files", {}).items()]
 
 
 def decimals(value: float | None) -> str:

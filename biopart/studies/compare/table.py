@@ -174,8 +174,8 @@ class Comparison:
         return [(method, size) for method in self.methods for size in self.sizes]
 
     def _of(self, method: str, size: int) -> list[Scored]:
-        found = [t for t in self.trainings if (t.method, t.size) == (method, size)]
-        return sorted(found, key=lambda training: training.seed)
+        scored = [t for t in self.trainings if (t.method, t.size) == (method, size)]
+        return sorted(scored, key=lambda training: training.seed)
 
 
 def rows(study: Comparison) -> list[Row]:
@@ -183,13 +183,15 @@ def rows(study: Comparison) -> list[Row]:
     order = study.methods
     return [
         {
-            **{"method": one.method, "size": one.size, "seed": one.seed},
-            **{key: one.result.get(key) for key in SCORES},
-            "probe_kappa": None if one.probe is None else one.probe["kappa"],
-            "seconds": one.result.get("seconds"),
-            "persons": " ".join(one.result.get("train_persons", ())),
+            **{"method": training.method, "size": training.size, "seed": training.seed},
+            **{key: training.result.get(key) for key in SCORES},
+            "probe_kappa": None if training.probe is None else training.probe["kappa"],
+            "seconds": training.result.get("seconds"),
+            "persons": " ".join(training.result.get("train_persons", ())),
         }
-        for one in sorted(study.trainings, key=lambda t: (order.index(t.method), t.size, t.seed))
+        for training in sorted(
+            study.trainings, key=lambda t: (order.index(t.method), t.size, t.seed)
+        )
     ]
 
 
@@ -218,20 +220,24 @@ def is_significant(row: Mapping[str, Any]) -> bool:
 def _compared(pairs: Iterable[tuple[str, int, Scores, Scores]]) -> list[Row]:
     """Pair scores by seed and person and adjust p over all pairs; pairs without a seed go."""
     table = []
-    for method, size, mine, other in pairs:
-        seeds = sorted(mine.keys() & other.keys())
+    for method, size, own, other in pairs:
+        seeds = sorted(own.keys() & other.keys())
         if not seeds:
             continue
-        names, counts = _stacked([*(mine[s] for s in seeds), *(other[s] for s in seeds)])
+        names, counts = _stacked([*(own[s] for s in seeds), *(other[s] for s in seeds)])
         if not names:
             continue
-        found = paired_difference(counts[: len(seeds)], counts[len(seeds) :])
-        pooled, *pooled_ci95 = found.pooled
-        row: Row = {"method": method, "size": size, "difference": found.difference}
-        row |= {"ci95": [found.low, found.high], "p": found.p, "persons": found.persons}
-        row |= {"left_out": found.left_out, "seeds": found.seeds}
+        difference = paired_difference(counts[: len(seeds)], counts[len(seeds) :])
+        pooled, *pooled_ci95 = difference.pooled
+        row: Row = {"method": method, "size": size, "difference": difference.difference}
+        row |= {
+            "ci95": [difference.low, difference.high],
+            "p": difference.p,
+            "persons": difference.persons,
+        }
+        row |= {"left_out": difference.left_out, "seeds": difference.seeds}
         row |= {"pooled_difference": pooled, "pooled_ci95": pooled_ci95}
-        table.append(row | {"seeds_ci95": list(found.by_seed[1:])})
+        table.append(row | {"seeds_ci95": list(difference.by_seed[1:])})
     for row, p in zip(table, adjusted([row["p"] for row in table]), strict=True):
         row["p_adjusted"] = p
         row["supported"] = is_significant(row)
@@ -247,8 +253,8 @@ def _stacked(scores: Iterable[Mapping[str, Any]]) -> tuple[list[str], NDArray[np
 
 def counts_of(score: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the confusion of each test person, or of each block of test images."""
-    found: Mapping[str, Any] = score.get("confusion_by_person") or score["confusion_by_block"]
-    return found
+    counts: Mapping[str, Any] = score.get("confusion_by_person") or score["confusion_by_block"]
+    return counts
 
 
 def drawn_by(score: Mapping[str, Any]) -> frozenset[str]:
@@ -258,5 +264,5 @@ def drawn_by(score: Mapping[str, Any]) -> frozenset[str]:
 
 
 def _mean(values: Iterable[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+    numbers = [value for value in values if value is not None]
+    return float(np.mean(numbers)) if numbers else None

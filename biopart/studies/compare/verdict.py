@@ -59,16 +59,16 @@ def _basis(study: Comparison) -> Iterator[str]:
 def _significant(table: Sequence[Row], words: Words) -> Iterator[str]:
     """State the significant differences."""
     for sign, word in ((1, "better"), (-1, "worse")):
-        found: dict[str, list[str]] = {}
+        by_method: dict[str, list[str]] = {}
         for row in table:
             if row["supported"] and sign * row["difference"] > 0:
                 low, high = row["ci95"]
-                found.setdefault(row["method"], []).append(
+                by_method.setdefault(row["method"], []).append(
                     f"{row['difference']:+.3f} kappa per {words.test} "
                     f"{words.having([row['size']])} (95 % interval {low:+.3f} to {high:+.3f}, "
                     f"adjusted p {row['p_adjusted']:.3f}, {row['seeds']} seeds)"
                 )
-        for method, gaps in found.items():
+        for method, gaps in by_method.items():
             yield f"{method} is significantly {word} than {CALLED}: {'; '.join(gaps)}."
 
 
@@ -150,13 +150,13 @@ def _probed(study: Comparison) -> Iterator[str]:
     for row in study.probe_gains:
         if row["method"] == REFERENCE:
             word = "better than" if (row["difference"] or 0) > 0 else "worse than"
-            known = (
+            outcome = (
                 f"significantly {word}" if row["supported"] else "not significantly different from"
             )
-            sizes.setdefault(known, []).append(row["size"])
+            sizes.setdefault(outcome, []).append(row["size"])
     parts = [
-        f"{word} one on an untrained encoder {study.words.having(found)}"
-        for word, found in sizes.items()
+        f"{word} one on an untrained encoder {study.words.having(sizes_of)}"
+        for word, sizes_of in sizes.items()
     ]
     if parts:
         yield f"A linear probe on the frozen {CALLED} encoder is {', '.join(parts)}."

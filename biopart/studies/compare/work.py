@@ -42,7 +42,7 @@ FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError),
     *(RuntimeError, SafetensorError, TypeError, ValueError),
 )
-LOOK_S = 2.0  # between two reports of progress while nothing ends
+POLL_S = 2.0  # between two reports of progress while nothing ends
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def train_all(
                 after(outcomes)
                 if not running:
                     return
-                for future in wait(running, LOOK_S, FIRST_COMPLETED).done:
+                for future in wait(running, POLL_S, FIRST_COMPLETED).done:
                     outcomes[running[future]] = future.result()
                     del running[future]
     except BrokenExecutor as error:
@@ -145,8 +145,8 @@ def perform(variant: Variant, training: Training, path: Path) -> dict[str, Any]:
     threads = variant.recipe.compute.threads
     try:
         with threadpool_limits(None if threads == "auto" else threads):
-            found = pretrained if training.size is None else tuned
-            outcome = found(variant, training, folder)
+            train = pretrained if training.size is None else tuned
+            outcome = train(variant, training, folder)
         outcome["seconds"] = time.perf_counter() - begun
     except FAULTS as error:
         text = " ".join(str(error).split()) or "no reason given"
@@ -223,7 +223,7 @@ def _begin(alive: Connection, started: Any) -> None:
     if started is not None:
         with started.get_lock():
             number, started.value = started.value, started.value + 1
-        known = os.environ.get("CUDA_VISIBLE_DEVICES")
-        devices = known.split(",") if known else list(map(str, range(device_count())))
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = visible.split(",") if visible else list(map(str, range(device_count())))
         if len(devices) > 1:
             os.environ["CUDA_VISIBLE_DEVICES"] = devices[number % len(devices)]

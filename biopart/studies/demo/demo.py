@@ -24,7 +24,7 @@ from biopart.train import Row
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain, resume
 from biopart.verbs.probe import probe
-from biopart.verbs.show import open_look
+from biopart.verbs.show import open_part_run
 
 CARD, RECIPE = "physionet2018", "demo"
 PERSONS, HOURS, SIZES = 40, 1.5, (1, 2, 4)
@@ -90,7 +90,7 @@ def run_demo(
             row[method] = tuned.result()
     probes = part("probe", lambda: probed(run, sizes[-1]))
     say("page ...")
-    demo = DemoReport(out, hours, open_look(run), rows, probes, tuned, WHOLE)
+    demo = DemoReport(out, hours, open_part_run(run), rows, probes, tuned, WHOLE)
     page, pictures = write_page(demo, seconds)
     return {
         "page": str(page),

@@ -12,8 +12,8 @@ from biopart import figures, pages
 from biopart.run import Run
 from biopart.studies.report import curves_of, find_entries, report
 from biopart.studies.show import drawn, run_show
-from biopart.studies.stage import Wishes, draw_night, stage_recording
-from biopart.verbs.show import Look
+from biopart.studies.stage import StagingOptions, draw_night, stage_recording
+from biopart.verbs.show import PartRun
 
 BANNER = "Simulated nights: no number on this page is a result"
 METHODS = {"part": "PART", "scratch": "from scratch"}
@@ -23,14 +23,14 @@ METHODS = {"part": "PART", "scratch": "from scratch"}
 class DemoReport:
     """A finished demonstration: its folder, the length of its nights, and what came of it.
 
-    ``look`` opens the pretrained run, ``rows`` holds the results ``part`` and ``scratch`` of each
-    number of ``persons``, ``probes`` scores by feature, ``tuned`` stages a night, ``changes`` are
-    the settings of the fine-tunings.
+    ``part_run`` opens the pretrained run, ``rows`` holds the results ``part`` and ``scratch`` of
+    each number of ``persons``, ``probes`` scores by feature, ``tuned`` stages a night, ``changes``
+    are the settings of the fine-tunings.
     """
 
     out: Path
     hours: float
-    look: Look
+    part_run: PartRun
     rows: Sequence[Mapping[str, Any]]
     probes: Mapping[str, Mapping[str, Any]]
     tuned: Run
@@ -38,8 +38,8 @@ class DemoReport:
 
     def draw(self) -> dict[str, Figure]:
         """Draw the figures of the page by their names."""
-        (pretraining, *_) = curves_of(find_entries([self.look.run.path]))
-        (*_, (_, reconstruction)) = drawn(self.look, "reconstruction", 1)
+        (pretraining, *_) = curves_of(find_entries([self.part_run.run.path]))
+        (*_, (_, reconstruction)) = drawn(self.part_run, "reconstruction", 1)
         scores = {
             name: [(row["persons"], row[m]["kappa"], *row[m]["kappa_ci95"]) for row in self.rows]
             for m, name in METHODS.items()
@@ -59,11 +59,11 @@ class DemoReport:
 
     def night(self) -> Figure:
         """Stage the first test person's recording, write its page, and draw its hypnogram."""
-        person = self.look.experiment.split.test[0]
+        person = self.part_run.experiment.split.test[0]
         recording = self.out / "raw" / "training" / person / f"{person}.hea"
-        wishes = Wishes(truth=recording.with_suffix(".arousal"), clear=True)
-        found = stage_recording(recording, self.tuned, self.out / "night", wishes)
-        return draw_night(found.staged, found.known)["hypnogram"]
+        options = StagingOptions(truth=recording.with_suffix(".arousal"), clear=True)
+        result = stage_recording(recording, self.tuned, self.out / "night", options)
+        return draw_night(result.staged, result.expert_stages)["hypnogram"]
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -90,8 +90,8 @@ def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def write_page(demo: DemoReport, seconds: Mapping[str, float | None]) -> tuple[Path, list[Path]]:
     """Write ``demo.html`` and what it links to; return it and the two pictures of the README."""
-    report([demo.look.run.path], demo.out / "report.html")
-    show = run_show(demo.look.run, demo.out / "show", views=["reconstruction"], items=1)
+    report([demo.part_run.run.path], demo.out / "report.html")
+    show = run_show(demo.part_run.run, demo.out / "show", views=["reconstruction"], items=1)
     drawings = demo.draw()
     pictures = [demo.out / f"demo-{name}.png" for name in ("hypnogram", "reconstruction")]
     for path in pictures:

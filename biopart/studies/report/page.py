@@ -17,9 +17,9 @@ from biopart.studies.report.runs import Entry, Trial, Values, shown, written
 MAIN = ("loss", "r2", "r2_excess", "accuracy", "kappa")  # others are folded up
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONG = 8  # entries of a list that are shown at once
-UNUSED, UNTOLD, _ABSENT = object(), object(), object()
+UNUSED, UNRECORDED, _MISSING_KEY = object(), object(), object()
 """Values of a setting that had no effect, of a fact that nothing recorded, of a key not there."""
-_SILENT = {UNUSED: "not used", UNTOLD: "-", _ABSENT: "-"}
+_NO_VALUE = {UNUSED: "not used", UNRECORDED: "-", _MISSING_KEY: "-"}
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -59,28 +59,28 @@ def side_by_side(columns: Sequence[Values]) -> list[Line]:
     keys.sort(key=lambda key: sections.index(key.rpartition(".")[0]))
     lines = []
     for key in keys:
-        values = [column.get(key, _ABSENT) for column in columns]
-        texts = [None if _is_silent(value) else written(value) for value in values]
+        values = [column.get(key, _MISSING_KEY) for column in columns]
+        texts = [None if _has_no_value(value) else written(value) for value in values]
         counted = Counter(text for text in texts if text is not None)
         usual = counted.most_common(1)[0][0] if counted else None
         cells = tuple(
             _cell(value, marked=text not in (None, usual))
             for value, text in zip(values, texts, strict=True)
         )
-        differs = len(counted) > 1 or (bool(counted) and any(v is _ABSENT for v in values))
+        differs = len(counted) > 1 or (bool(counted) and any(v is _MISSING_KEY for v in values))
         lines.append(Line(key, cells, differs, cells[texts.index(usual)]))
     return lines
 
 
-def _is_silent(value: Any) -> bool:
+def _has_no_value(value: Any) -> bool:
     """Tell whether there is no value to compare."""
-    return any(value is silent for silent in _SILENT)
+    return any(value is marker for marker in _NO_VALUE)
 
 
 def _cell(value: Any, *, marked: bool) -> Cell:
     """Return how a value is shown; of a long list its length and its first entries."""
-    if _is_silent(value):
-        return Cell(_SILENT[value])
+    if _has_no_value(value):
+        return Cell(_NO_VALUE[value])
     if isinstance(value, list) and len(value) > LONG:
         entries = [shown(entry) for entry in value]
         return Cell(f"{len(value)}: {', '.join(entries[:3])}, ...", marked, ", ".join(entries))
@@ -103,7 +103,7 @@ class Curves:
         return ["train/loss", *names] if "train/loss" in logged else names
 
     @property
-    def looks(self) -> dict[str, tuple[str, str]]:
+    def styles(self) -> dict[str, tuple[str, str]]:
         """Colour and dashes of each line; they repeat after 28 of them."""
         n = len(figures.PALETTE)
         return {
@@ -119,9 +119,9 @@ class Curves:
     def legend(self) -> list[tuple[str, str, str]]:
         """Return label, colour and an SVG's dashes of each line."""
         dashes = dict(zip(DASHES, ("", "6 3", "1.5 2.5", "6 2 1.5 2"), strict=True))
-        return [(label, colour, dashes[dash]) for label, (colour, dash) in self.looks.items()]
+        return [(label, colour, dashes[dash]) for label, (colour, dash) in self.styles.items()]
 
-    def drawn(self) -> Iterator[tuple[str, bool, Markup]]:
+    def pictures(self) -> Iterator[tuple[str, bool, Markup]]:
         """Yield what is drawn, whether it is a main figure, and the picture."""
         for name in self.names:
             figure = self.draw(name)
@@ -136,29 +136,29 @@ class Curves:
         """
         quantity = name.rpartition("/")[2]
         lines = {
-            label: found
+            label: points
             for label, rows in self.lines.items()
-            if (found := [(r["step"], r[name]) for r in rows if r.get(name) is not None])
+            if (points := [(r["step"], r[name]) for r in rows if r.get(name) is not None])
         }
         if not lines:
             return None
         rows = [
             {"step": step, f"{place}/{quantity}": value}
-            for place, found in enumerate(lines.values())
-            for step, value in found
+            for place, points in enumerate(lines.values())
+            for step, value in points
         ]
         wanted = [f"{place}/{quantity}" for place in range(len(lines))]
         figure = figures.training_curves(rows, wanted, labels={quantity: pages.spelled(name)})
         axis = figure.axes[0]
         if (legend := axis.get_legend()) is not None:
             legend.remove()  # the page has one for all figures of a group
-        for drawn, label in zip(axis.lines, lines, strict=True):
-            drawn.set(color=self.looks[label][0], linestyle=self.looks[label][1])
+        for line, label in zip(axis.lines, lines, strict=True):
+            line.set(color=self.styles[label][0], linestyle=self.styles[label][1])
         levels = {label: chance(self.lines[label], name) for label in lines}
         for label, level in levels.items():
             if level is not None:
-                axis.axhline(level, color=self.looks[label][0], linestyle=":", linewidth=1)
-        last = [f"{label} {found[-1][1]:.4g}" for label, found in lines.items()]
+                axis.axhline(level, color=self.styles[label][0], linestyle=":", linewidth=1)
+        last = [f"{label} {points[-1][1]:.4g}" for label, points in lines.items()]
         more = f" and {len(last) - LONG} more" if len(last) > LONG else ""
         figure.set_label(
             f"{pages.spelled(name)} over steps; at last {', '.join(last[:LONG])}{more}"
@@ -231,8 +231,8 @@ def settings_of(entries: Sequence[Entry]) -> list[Values]:
 
 def facts_of(entries: Sequence[Entry]) -> list[Values]:
     """Return the provenance of runs; what a fine-tuning does not record is not compared."""
-    untold = dict.fromkeys((key for entry in entries for key in entry.provenance), UNTOLD)
-    return [(entry.pretraining or untold | entry.provenance) for entry in entries]
+    unrecorded = dict.fromkeys((key for entry in entries for key in entry.provenance), UNRECORDED)
+    return [(entry.pretraining or unrecorded | entry.provenance) for entry in entries]
 
 
 def classes_of(result: Mapping[str, Any]) -> list[str]:

@@ -51,19 +51,19 @@ class Trial:
     def subjects(self) -> int | None:
         """Number of labelled persons that it was trained on, where known."""
         persons = self.result.get("train_persons")
-        found: int | None = self.result.get("n_train_persons", persons and len(persons))
-        return self._named("s") if found is None else found
+        count: int | None = self.result.get("n_train_persons", persons and len(persons))
+        return self._named("s") if count is None else count
 
     @property
     def seed(self) -> int | None:
         """Seed of its subset, where known."""
-        found: int | None = self.result.get("seed")
-        return self._named("seed") if found is None else found
+        seed: int | None = self.result.get("seed")
+        return self._named("seed") if seed is None else seed
 
     def _named(self, what: str) -> int | None:
         """Return a number that the name of a fine-tuning tells, as s3-seed0."""
-        found = re.search(rf"\b{what}(\d+)\b", self.name)
-        return int(found[1]) if found else None
+        match = re.search(rf"\b{what}(\d+)\b", self.name)
+        return int(match[1]) if match else None
 
     @property
     def notes(self) -> dict[str, bool]:
@@ -120,11 +120,11 @@ class Entry:
     @property
     def simulated(self) -> bool:
         """Whether it learnt from simulated recordings."""
-        told = [
+        flags = [
             self.pretraining.get("simulated"),
             *(t.result.get("simulated") for t in self.trials),
         ]
-        return any(told)
+        return any(flags)
 
     @property
     def step(self) -> int:
@@ -134,8 +134,8 @@ class Entry:
     @property
     def steps(self) -> int | None:
         """Steps of the pretraining in all."""
-        found: int | None = self.pretraining.get("steps")
-        return found
+        steps: int | None = self.pretraining.get("steps")
+        return steps
 
     @property
     def state(self) -> str:
@@ -168,9 +168,9 @@ class Entry:
         """What was scored: fine-tunings, their evaluations elsewhere, probes."""
         if self.only is not None:
             return tuple(trial for path in self.only for trial in self._tunings(path))
-        found = {file.parent for file in self.path.glob("finetune/*/finetune.yaml")}
-        found |= {file.parent for file in self.path.glob("finetune/*/result.json")}
-        tunings = [t for path in sorted(found, key=natural) for t in self._tunings(path)]
+        folders = {file.parent for file in self.path.glob("finetune/*/finetune.yaml")}
+        folders |= {file.parent for file in self.path.glob("finetune/*/result.json")}
+        tunings = [t for path in sorted(folders, key=natural) for t in self._tunings(path)]
         return (*tunings, *self._probes())
 
     def _tunings(self, path: Path) -> Iterator[Trial]:
@@ -186,8 +186,8 @@ class Entry:
 
     def _probes(self) -> Iterator[Trial]:
         """Yield the scores of probes, one per kind of features."""
-        told = "store_sha256" in self.pretraining
-        origin = {"store_sha256": self.pretraining["store_sha256"]} if told else {}
+        has_store = "store_sha256" in self.pretraining
+        origin = {"store_sha256": self.pretraining["store_sha256"]} if has_store else {}
         for file in sorted(self.path.glob("probe/*.json"), key=natural):
             for feature, result in json_of(file).items():
                 yield Trial(f"probe {file.stem}, {feature}", result, provenance=origin)

@@ -34,7 +34,7 @@ from starlette.routing import Route
 
 from biopart import pages
 from biopart.signals.readers import open_recording
-from biopart.studies.serve.jobs import Job, Jobs, asked, safe_name
+from biopart.studies.serve.jobs import Job, Jobs, options_of, safe_name
 
 RECORDINGS = (".edf", ".bdf", ".fif")
 TAKEN = (*RECORDINGS, ".csv", ".tsv", ".txt", ".xml", ".npy")
@@ -91,7 +91,7 @@ def guard(token: str | None) -> Callable[[Request, Next], Awaitable[Response]]:
     """Return what every request passes: the token, no call from another site, strict headers."""
 
     async def dispatch(request: Request, go_on: Next) -> Response:
-        if token is not None and not is_known(request, token):
+        if token is not None and not has_token(request, token):
             if is_same(request.query_params.get("token", ""), token):
                 answer: Response = RedirectResponse(request.url.path, 303)
                 answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
@@ -117,7 +117,7 @@ POLICY = (
 )
 
 
-def is_known(request: Request, token: str) -> bool:
+def has_token(request: Request, token: str) -> bool:
     """Tell whether a request brings the token as a cookie or a bearer header."""
     _, _, bearer = request.headers.get("authorization", "").partition("Bearer ")
     given = (request.cookies.get(COOKIE, ""), bearer)
@@ -137,7 +137,7 @@ class Views:
 
     async def front(self, request: Request) -> Response:
         """Ask for a night."""
-        return scripted(
+        return page_with_script(
             "front.html.jinja",
             run=self.jobs.run.finetuned().path.relative_to(self.jobs.run.pretrained().path.parent),
             limit_mb=self.limit_bytes // 10**6,
@@ -158,11 +158,11 @@ class Views:
 
     async def _form(self, request: Request) -> FormData:
         """Read a form that is no larger than allowed, whatever it says of its size."""
-        said = request.headers.get("content-length", "")
+        content_length = request.headers.get("content-length", "")
         too_large = HTTPException(
             413, f"the files are larger than {self.limit_bytes // 10**6} MB, the most that is taken"
         )
-        if said.isdigit() and int(said) > self.limit_bytes:
+        if content_length.isdigit() and int(content_length) > self.limit_bytes:
             raise too_large
 
         async def counted() -> AsyncGenerator[bytes, None]:
@@ -186,15 +186,15 @@ class Views:
         files = [file for file in sent if isinstance(file, UploadFile) and file.filename]
         if not files:
             raise ValueError("no file was sent; choose a recording")
-        options = asked({key: text for key, text in form.items() if isinstance(text, str)})
-        stated = {f.filename for f in form.getlist("truth") if isinstance(f, UploadFile)}
+        options = options_of({key: text for key, text in form.items() if isinstance(text, str)})
+        hypnograms = {f.filename for f in form.getlist("truth") if isinstance(f, UploadFile)}
         folder = self.jobs.new_folder()
         try:
-            paths = [await kept(f, folder / str(n), TAKEN) for n, f in enumerate(files)]
+            paths = [await save_upload(f, folder / str(n), TAKEN) for n, f in enumerate(files)]
             truths = [
                 path
                 for path, file in zip(paths, files, strict=True)
-                if file.filename in stated or is_hypnogram(path)
+                if file.filename in hypnograms or is_hypnogram(path)
             ]
             nights = [path for path in paths if path not in truths]
             return self._several(nights, truths, options)
@@ -230,7 +230,7 @@ class Views:
         """Try a night that failed once more with other channels, without sending it anew."""
         form = await self._form(request)
         try:
-            options = asked({key: text for key, text in form.items() if isinstance(text, str)})
+            options = options_of({key: text for key, text in form.items() if isinstance(text, str)})
             job = self.jobs.again(self._job(request), options)
         except ValueError as error:
             raise HTTPException(422, " ".join(str(error).split())) from error
@@ -247,7 +247,7 @@ class Views:
     async def night(self, request: Request) -> Response:
         """Show how far a night is, and its page once it is done."""
         job = self._job(request)
-        return scripted("night.html.jinja", job=job, state=self._state(job))
+        return page_with_script("night.html.jinja", job=job, state=self._state(job))
 
     async def state(self, request: Request) -> Response:
         """Say how far a night is, as JSON."""
@@ -290,7 +290,7 @@ def is_hypnogram(path: Path) -> bool:
         return False
 
 
-async def kept(sent: UploadFile, folder: Path, suffixes: tuple[str, ...]) -> Path:
+async def save_upload(sent: UploadFile, folder: Path, suffixes: tuple[str, ...]) -> Path:
     """Write a file that was sent into a new folder; ValueError where it is of a wrong kind."""
     folder.mkdir()
     path = folder / safe_name(str(sent.filename))
@@ -307,7 +307,7 @@ def page(template: str, status: int = 200, **values: Any) -> HTMLResponse:
     return HTMLResponse(pages.render(HERE / template, **values), status)
 
 
-def scripted(template: str, **values: Any) -> HTMLResponse:
+def page_with_script(template: str, **values: Any) -> HTMLResponse:
     """Fill a page whose own script, and no other, may run and call this server."""
     nonce = secrets.token_urlsafe(16)
     answer = page(template, nonce=nonce, **values)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from biopart.run import Run
-from biopart.studies.stage import Wishes, channels_of, stage_nights
+from biopart.studies.stage import StagingOptions, channels_of, stage_nights
 
 MOST_WAITING = 20
 State = Literal["waiting", "running", "done", "failed"]
@@ -73,14 +73,14 @@ class Job:
         return "something unforeseen went wrong; the server's log has it"
 
     @property
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """What summary.json says of the night, once it is done."""
         return self.future.result()[0]
 
     @property
     def files(self) -> dict[str, Path]:
         """The results by name, once it is done."""
-        return {Path(path).name: Path(path) for path in self.told["files"]}
+        return {Path(path).name: Path(path) for path in self.summary["files"]}
 
 
 class Jobs:
@@ -125,14 +125,14 @@ class Jobs:
             raise ValueError(f"{waiting} nights are waiting already; try again in some minutes")
         folder = recording.parent
 
-        wishes = Wishes(truth=truth, **options)
+        staging = StagingOptions(truth=truth, **options)
 
         def work() -> list[dict[str, Any]]:
-            found = stage_nights(recording, self.run, folder / "night", wishes)
+            results = stage_nights(recording, self.run, folder / "night", staging)
             for sent in (recording, truth):  # not kept a second longer than it is needed
                 if sent is not None:
                     sent.unlink(missing_ok=True)
-            return found
+            return results
 
         future = self._pool.submit(work)
         future.add_done_callback(_log_unforeseen)
@@ -203,17 +203,17 @@ def safe_name(name: str) -> str:
     return f"{stem}{dot}{suffix}"
 
 
-def asked(fields: Mapping[str, str]) -> dict[str, Any]:
+def options_of(fields: Mapping[str, str]) -> dict[str, Any]:
     """Return the options of a staging from a form's fields.
 
     Raises ValueError where a channel is not spelled MODEL=FILE.
 
     Examples
     --------
-    >>> asked({"channels": "EEG=C4-A1, EEG=C3-A2", "quality": "on", "lights_off": "22:30"})
+    >>> options_of({"channels": "EEG=C4-A1, EEG=C3-A2", "quality": "on", "lights_off": "22:30"})
     {'channels': {'EEG': ['C4-A1', 'C3-A2']}, 'quality': True, 'lights': ('22:30', None)}
     """
-    spelled = [one for one in fields.get("channels", "").split(",") if one.strip()]
+    spelled = [text for text in fields.get("channels", "").split(",") if text.strip()]
     chosen = channels_of(spelled)
     lights = (fields.get("lights_off") or None, fields.get("lights_on") or None)
     return {"channels": chosen, "quality": bool(fields.get("quality")), "lights": lights}

@@ -10,7 +10,7 @@ from biopart.nn.model import load
 from biopart.run import Run
 from biopart.studies.serve.app import LOCAL, make_app
 from biopart.studies.serve.jobs import Jobs
-from biopart.verbs.stage import stager
+from biopart.verbs.stage import require_stager
 
 
 def serve(
@@ -45,14 +45,14 @@ def serve(
     ValueError
         If others could reach it without a token, or the run cannot stage.
     """
-    local = is_own(host)
+    local = is_loopback(host)
     if not local and not token:
         raise ValueError(
             f"{host} lets other machines in; give --token SECRET, or leave --host away to serve "
             "this machine alone"
         )
-    stager(load(run))
-    with bound(host, port) as listening:  # so that the address that is told is ours
+    require_stager(load(run))
+    with listening_socket(host, port) as listening:  # so that the address that is told is ours
         jobs = Jobs(run, keep_s=60.0 * keep_min)
         hosts = LOCAL if local else ("*",)
         app = make_app(jobs, limit_bytes=limit_mb * 10**6, token=token, hosts=hosts)
@@ -62,7 +62,7 @@ def serve(
         uvicorn.Server(config).run(sockets=[listening])
 
 
-def bound(host: str, port: int) -> socket.socket:
+def listening_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens at an address; ValueError where another program has it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
@@ -73,13 +73,13 @@ def bound(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def is_own(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Tell whether a host is reached from this machine alone.
 
     Examples
     --------
-    >>> is_own("localhost"), is_own("127.0.0.1"), is_own("0.0.0.0"), is_own("::1")
-    (True, True, False, True)
+    >>> [is_loopback(name) for name in ("localhost", "127.0.0.1", "0.0.0.0", "::1")]
+    [True, True, False, True]
     """
     if host == "localhost":
         return True

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from biopart import figures, pages
 from biopart.run import Run
 from biopart.studies.show.drawing import draw
-from biopart.verbs.show import Look, View, measured, open_look, views_of
+from biopart.verbs.show import PartRun, View, measure_relations, open_part_run, views_of
 
-TELLS = {
+EXPLANATIONS = {
     "reconstruction": "Patches cut at any place are placed by their predicted relations: once "
     "from the first patch alone, and once by least squares over all pairs. Relations do not say "
     "where the whole lies; it is moved so that the first patch, or the mean, has its true place.",
@@ -70,49 +70,49 @@ def run_show(
     ValueError
         If the run is not PART's, or has no such view.
     """
-    look = open_look(run, store)
-    chosen = views_of(look, views)
-    folder = look.run.path / "show" if out is None else out
-    said = measured(look)
+    part_run = open_part_run(run, store)
+    chosen = views_of(part_run, views)
+    folder = part_run.run.path / "show" if out is None else out
+    measures = measure_relations(part_run)
     sections, pictures = [], []
     for view in chosen:
         shown = []
-        for number, (title, figure) in enumerate(drawn(look, view, items), start=1):
+        for number, (title, figure) in enumerate(drawn(part_run, view, items), start=1):
             path = folder / f"{view}-{number}.png"
             figures.save(figure, path)
             pictures.append(str(path))
             shown.append((title, Markup(figures.to_html(figure))))
-        sections.append((view, TELLS[view], shown))
+        sections.append((view, EXPLANATIONS[view], shown))
     page = folder / "show.html"
     pages.write_page(
         page,
         Path(__file__).with_name("page.html.jinja"),
         banner=pages.BANNER,
-        simulated=look.experiment.simulated,
-        title=look.experiment.recipe.name,
-        run=look.run.path,
-        kind=look.experiment.cohort.kind.items,
-        said=said,
+        simulated=part_run.experiment.simulated,
+        title=part_run.experiment.recipe.name,
+        run=part_run.run.path,
+        kind=part_run.experiment.cohort.kind.items,
+        measures=measures,
         names=NAMES,
         sections=sections,
-        settings=look.experiment.recipe.model_dump(mode="json"),
+        settings=part_run.experiment.recipe.model_dump(mode="json"),
     )
-    return {"measured": said, "page": str(page), "pictures": pictures}
+    return {"measured": measures, "page": str(page), "pictures": pictures}
 
 
-def drawn(look: Look, view: View, items: int) -> Iterator[tuple[str, Figure]]:
+def drawn(part_run: PartRun, view: View, items: int) -> Iterator[tuple[str, Figure]]:
     """Yield the figures of a view with what they show; of simulated recordings both say so."""
-    for title, figure in draw(look, view, look.items(items)):
-        if look.experiment.simulated:
+    for title, figure in draw(part_run, view, part_run.items(items)):
+        if part_run.experiment.simulated:
             figure.suptitle(pages.BANNER, fontsize=10, color="#8a2d00")
             title = f"Simulated: {title}"
         figure.set_label(f"{title}. {figure.get_label()}")
         yield title, figure
 
 
-def lines_of(found: Mapping[str, Any]) -> list[str]:
+def lines_of(result: Mapping[str, Any]) -> list[str]:
     """Return what was measured as lines for a reader."""
-    said = found["measured"]
-    lines = [f"{said['items']} held-out items, {said['hinted']:.0%} of the positions told"]
-    lines += [f"{said[key]:8.3f}  {name}" for key, name in NAMES.items() if key in said]
-    return [*lines, f"page: {found['page']}"]
+    measures = result["measured"]
+    lines = [f"{measures['items']} held-out items, {measures['hinted']:.0%} of the positions told"]
+    lines += [f"{measures[key]:8.3f}  {name}" for key, name in NAMES.items() if key in measures]
+    return [*lines, f"page: {result['page']}"]

@@ -1,7 +1,7 @@
 """Stage nights: hypnogram, probabilities, sleep statistics and a page of each."""
 
 from biopart.studies.stage.nights import (
-    Wishes,
+    StagingOptions,
     channels_of,
     lines_of,
     stage_nights,
@@ -10,7 +10,7 @@ from biopart.studies.stage.nights import (
 from biopart.studies.stage.page import draw_night
 
 __all__ = [
-    "Wishes",
+    "StagingOptions",
     "channels_of",
     "draw_night",
     "lines_of",

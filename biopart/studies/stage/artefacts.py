@@ -104,10 +104,12 @@ def _areas(
     kind, seed, number = draw
     onsets_s = _onsets(recording, np.random.default_rng([seed, number]))
     derivations = montage(recording.names, card.channels, card.aliases)
-    names = sorted({one for d in derivations for one in (d.plus, d.minus) if one is not None})
+    channel_names = sorted(
+        {name for d in derivations for name in (d.plus, d.minus) if name is not None}
+    )
     changed = with_artefacts(
         recording,
-        names,
+        channel_names,
         kind,
         onsets_s=onsets_s.tolist(),
         length_s=LENGTH_S,
@@ -118,9 +120,9 @@ def _areas(
     seconds = quality.part.encoder.patch[0] / card.sfreq_hz
     near = np.clip(np.searchsorted(onsets_s, first + seconds / 2) - 1, 0, None)
     covered = np.zeros(len(first))
-    for place_ in (near, np.minimum(near + 1, len(onsets_s) - 1)):
-        low = np.maximum(first, onsets_s[place_])
-        high = np.minimum(first + seconds, onsets_s[place_] + LENGTH_S)
+    for artefact in (near, np.minimum(near + 1, len(onsets_s) - 1)):
+        low = np.maximum(first, onsets_s[artefact])
+        high = np.minimum(first + seconds, onsets_s[artefact] + LENGTH_S)
         covered = np.maximum(covered, np.clip(high - low, 0, None) / seconds)
     judged = (covered == 0) | (covered >= 0.5)
     scores = {name: track[name].values for name in MEASURES[:3]}

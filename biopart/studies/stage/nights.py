@@ -24,25 +24,25 @@ from biopart.store.attributes import is_store
 from biopart.store.seen import Seen
 from biopart.studies.stage.files import write_files
 from biopart.studies.stage.page import write_night
-from biopart.studies.stage.summary import expert, model_of, seen_before, summary
+from biopart.studies.stage.summary import describe_model, read_expert, summarise, warnings_if_seen
 from biopart.verbs.quality import Quality, open_quality
 from biopart.verbs.stage import (
     BAD_SHARE,
     Channels,
-    Staged,
+    StagedNight,
+    require_stager,
     stage,
     stage_record,
-    stager,
     staging_cards,
 )
 
 # Taken from a folder where nothing fits the rule of the model's own data set.
 SUFFIXES = (".edf", ".bdf", ".hea", ".vhdr", ".set", ".fif")
-OURS = ("hypnogram.csv", "hypnogram.edf", "summary.json", "quality.csv", "night.html")
+RESULT_FILES = ("hypnogram.csv", "hypnogram.edf", "summary.json", "quality.csv", "night.html")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class StagingOptions:
     """How nights are to be staged.
 
     Attributes
@@ -74,11 +74,11 @@ class Wishes:
 
 
 @dataclass(frozen=True)
-class Found:
+class NightResult:
     """A night that was staged, the expert's stages, and the hash of its file."""
 
-    staged: Staged
-    known: NDArray[np.int8] | None
+    staged: StagedNight
+    expert_stages: NDArray[np.int8] | None
     source_sha256: str | None
 
 
@@ -86,7 +86,7 @@ def stage_nights(
     night: Path,
     run: Run,
     out: Path,
-    wishes: Wishes = Wishes(),
+    options: StagingOptions = StagingOptions(),
     *,
     named: bool = False,
     say: Callable[[str], None] = lambda line: None,
@@ -101,7 +101,7 @@ def stage_nights(
         A fine-tuning, or a run whose newest is taken.
     out : Path
         Folder of the results; of several nights each has one in it, named after its recording.
-    wishes : Wishes
+    options : StagingOptions
         Channels, an expert's hypnogram, lights and the rest.
     named : bool
         Whether a single night has a folder of its name in ``out`` too.
@@ -122,18 +122,18 @@ def stage_nights(
         If the only night cannot be staged.
     """
     model = load(run)
-    about = stager(model)
-    origin = model_of(run, about)
-    seconds = open_quality(run) if wishes.quality else None
-    nights = _nights(night, model, wishes)
+    about = require_stager(model)
+    model_facts = describe_model(run, about)
+    seconds = open_quality(run) if options.quality else None
+    nights = _nights(night, model, options)
     results = []
     for name, open_night in nights:
         say(name)
         folder = out / name if named or len(nights) > 1 else out
         try:
-            found = open_night()
+            result = open_night()
             results.append(
-                _written(found, folder, wishes, seen=about.seen, model=origin, seconds=seconds)
+                _write(result, folder, options, seen=about.seen, model=model_facts, seconds=seconds)
             )
         except (ValueError, OSError) as error:
             if len(nights) == 1:
@@ -144,81 +144,85 @@ def stage_nights(
     return results
 
 
-def stage_recording(night: Path, run: Run, out: Path, wishes: Wishes = Wishes()) -> Found:
-    """Stage one recording, write its results into a folder, and return what was found."""
+def stage_recording(
+    night: Path, run: Run, out: Path, options: StagingOptions = StagingOptions()
+) -> NightResult:
+    """Stage one recording, write its results into a folder, and return them."""
     model = load(run)
-    about = stager(model)
-    found = of_file(night, model, wishes)
-    _written(found, out, wishes, seen=about.seen, model=model_of(run, about))
-    return found
+    about = require_stager(model)
+    result = of_file(night, model, options)
+    _write(result, out, options, seen=about.seen, model=describe_model(run, about))
+    return result
 
 
-Named = tuple[str, Callable[[], Found]]
+NamedNight = tuple[str, Callable[[], NightResult]]
 
 
-def _nights(night: Path, model: Model, wishes: Wishes) -> list[Named]:
+def _nights(night: Path, model: Model, options: StagingOptions) -> list[NamedNight]:
     """Return the name of every night, and what stages it."""
     if is_store(night):
-        if wishes.channels or wishes.truth is not None or any(wishes.lights):
+        if options.channels or options.truth is not None or any(options.lights):
             raise ValueError(
                 "a store has its channels, labels and no clock; leave --channel, --truth and "
                 "--lights away"
             )
-        return list(of_store(night, model, wishes))
-    paths = recordings_of(night, (stager(model).card or {})["recordings"])
+        return list(of_store(night, model, options))
+    paths = recordings_of(night, (require_stager(model).card or {})["recordings"])
     stems = Counter(path.stem for path in paths)
     return [
-        (path.stem if stems[path.stem] == 1 else path.name, partial(of_file, path, model, wishes))
+        (path.stem if stems[path.stem] == 1 else path.name, partial(of_file, path, model, options))
         for path in paths
     ]
 
 
-def _written(
-    found: Found,
+def _write(
+    night: NightResult,
     folder: Path,
-    wishes: Wishes,
+    options: StagingOptions,
     *,
     seen: Seen,
     model: Mapping[str, Any],
     seconds: Quality | None = None,
 ) -> dict[str, Any]:
     """Write the files of a night into its folder, all or none; return what is said of it."""
-    staged = found.staged
-    told = summary(staged, found.known, wishes.lights, model)
-    told |= {"source_sha256": found.source_sha256}
-    told["warnings"] += seen_before(Path(told["source"]).stem, staged, model["dataset"], seen)
+    staged = night.staged
+    summary = summarise(staged, night.expert_stages, options.lights, model)
+    summary |= {"source_sha256": night.source_sha256}
+    summary["warnings"] += warnings_if_seen(
+        Path(summary["source"]).stem, staged, model["dataset"], seen
+    )
     track = None if seconds is None else seconds.track(staged.record, staged.card)
-    make_room(folder, told, clear=wishes.clear)
+    clear_folder(folder, summary, clear=options.clear)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as name:
         beside = Path(name)
-        files = write_files(staged.dataset, told, beside, quality=track)
+        files = write_files(staged.dataset, summary, beside, quality=track)
         page = beside / "night.html"
-        write_night(page, staged, found.known, told=told, quality=track)
+        write_night(page, staged, night.expert_stages, summary=summary, quality=track)
         folder.mkdir(exist_ok=True)
         written = [path.replace(folder / path.name) for path in (*files, page)]
-    return {"night": told["source"], **told, "files": [str(path) for path in written]}
+    return {"night": summary["source"], **summary, "files": [str(path) for path in written]}
 
 
-def make_room(folder: Path, told: Mapping[str, Any], *, clear: bool) -> None:
+def clear_folder(folder: Path, summary: Mapping[str, Any], *, clear: bool) -> None:
     """Remove the results of the same night from a folder; of another night only if asked to.
 
     Raises ValueError where the folder holds another night.
     """
-    ours = [folder / name for name in OURS if (folder / name).is_file()]
-    if not ours:
+    files = [folder / name for name in RESULT_FILES if (folder / name).is_file()]
+    if not files:
         return
-    known: dict[str, Any] = {}
+    previous: dict[str, Any] = {}
     if (folder / "summary.json").is_file():
-        known = read_json(folder / "summary.json")
+        previous = read_json(folder / "summary.json")
     keys = ("source", "source_sha256")
-    same = known and all(known.get(key, told[key]) == told[key] for key in keys)
+    same = previous and all(previous.get(key, summary[key]) == summary[key] for key in keys)
     if not same and not clear:
         raise ValueError(
-            f"{folder} holds the night {known.get('source', '(without its summary.json)')}; give "
-            "another --out, or --clear to replace it"
+            f"{folder} contains the results of {previous.get('source', 'an unknown night')}; "
+            "choose another --out, or replace them with --clear"
         )
-    for path in ours:
+    for path in files:
         path.unlink()
 
 
@@ -233,11 +237,11 @@ def channels_of(spelled: Sequence[str]) -> dict[str, list[str]]:
     {'EEG': ['C4-A1', 'C3-A2']}
     """
     chosen: dict[str, list[str]] = {}
-    for one in spelled:
-        name, sign, source = (part.strip() for part in one.partition("="))
+    for choice in spelled:
+        name, sign, source = (part.strip() for part in choice.partition("="))
         if not (name and sign and source):
             raise ValueError(
-                f"{one!r} names no channel: --channel takes MODEL=FILE, for instance EEG=C4-A1"
+                f"{choice!r} names no channel: --channel takes MODEL=FILE, for instance EEG=C4-A1"
             )
         chosen.setdefault(name, []).append(source)
     return chosen
@@ -248,79 +252,86 @@ def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
     if not night.is_dir() or night.suffix == ".mff":
         return [night]
     fitting = {path for glob in globs for path in night.glob(glob)}
-    found = fitting or {
+    recordings = fitting or {
         path
         for path in night.iterdir()
         if path.suffix.lower() in SUFFIXES and "hypnogram" not in path.stem.lower()
     }
-    if not found:
+    if not recordings:
         raise FileNotFoundError(
             f"{night} holds no recording that fits {', '.join(globs)} or ends in "
             f"{', '.join(SUFFIXES)}"
         )
-    return sorted(found)
+    return sorted(recordings)
 
 
-def of_file(path: Path, model: Model, wishes: Wishes) -> Found:
+def of_file(path: Path, model: Model, options: StagingOptions) -> NightResult:
     """Stage a recording, with an expert's stages where there are some."""
-    about = stager(model)
+    about = require_stager(model)
     recording = open_recording(path, staging_cards(about)[0].table)
-    staged = stage(recording, model, wishes.channels, bad_share=wishes.bad_share)
-    known = None
-    if wishes.truth is not None:
-        known, said = expert(wishes.truth, recording, about.card or {}, staged, codes=wishes.codes)
-        staged.dataset.attrs["warnings"] = [*staged.dataset.attrs["warnings"], *said]
+    staged = stage(recording, model, options.channels, bad_share=options.bad_share)
+    expert_stages = None
+    if options.truth is not None:
+        expert_stages, warnings = read_expert(
+            options.truth, recording, about.card or {}, staged, codes=options.codes
+        )
+        staged.dataset.attrs["warnings"] = [*staged.dataset.attrs["warnings"], *warnings]
     digest = None
     if path.is_file():
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return Found(staged, known, digest)
+    return NightResult(staged, expert_stages, digest)
 
 
-def of_store(path: Path, model: Model, wishes: Wishes) -> Iterator[Named]:
+def of_store(path: Path, model: Model, options: StagingOptions) -> Iterator[NamedNight]:
     """Give the records of a store, which has the expert's stages itself."""
-    about, cohort = stager(model), open_cohort(path)
+    about, cohort = require_stager(model), open_cohort(path)
     if len(cohort.shape) != 1:
         raise ValueError(f"{path} holds {cohort.kind.name}; stage needs recordings")
     check_fit(about, cohort)
     (card,) = staging_cards(about)
     rows = [cohort.channels.index(name) for name in about.channels]
 
-    def opened(name: str) -> Found:
+    def stage_of_record(name: str) -> NightResult:
         signal, scale = cohort.signal(name)[rows], cohort.scale(name)[rows]
-        label, said = cohort.label(name).astype(np.int8), cohort.about(name)
+        label, attributes = cohort.label(name).astype(np.int8), cohort.about(name)
         units = str(cohort[name]["signal"].attrs["units"])
-        record = Record(signal, scale, label, cohort.bad(name), said, units)
-        staged = stage_record(record, card, model, bad_share=wishes.bad_share)
+        record = Record(signal, scale, label, cohort.bad(name), attributes, units)
+        staged = stage_record(record, card, model, bad_share=options.bad_share)
         staged.dataset.attrs["source"] = name
-        known = label[: staged.dataset.sizes["epoch"]]
-        return Found(staged, known if (known >= 0).any() else None, said.get("source_sha256"))
+        expert_stages = label[: staged.dataset.sizes["epoch"]]
+        return NightResult(
+            staged,
+            expert_stages if (expert_stages >= 0).any() else None,
+            attributes.get("source_sha256"),
+        )
 
     for name in cohort:
-        yield name, partial(opened, name)
+        yield name, partial(stage_of_record, name)
 
 
 def lines_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return what was found as lines for a reader."""
     lines = []
-    for told in results:
-        if "error" in told:
-            lines.append(f"{told['night']}: not staged, {told['error']}")
+    for summary in results:
+        if "error" in summary:
+            lines.append(f"{summary['night']}: not staged, {summary['error']}")
             continue
-        parts = [f"{told['night']}: {told['epochs']} epochs, confidence {told['confidence']:.2f}"]
-        if "statistics" in told:
-            said = told["statistics"]
+        parts = [f"{summary['night']}: {summary['epochs']} epochs"]
+        parts.append(f"confidence {summary['confidence']:.2f}")
+        if "statistics" in summary:
+            statistics = summary["statistics"]
             parts.append(
-                f"sleep {said['total_sleep_time']:.0f} min, efficiency "
-                f"{said['sleep_efficiency']:.0%}"
+                f"sleep {statistics['total_sleep_time']:.0f} min, efficiency "
+                f"{statistics['sleep_efficiency']:.0%}"
             )
-        if "agreement" in told:
-            kappa = told["agreement"]["kappa"]
+        if "agreement" in summary:
+            kappa = summary["agreement"]["kappa"]
             parts.append(
-                f"accuracy {told['agreement']['accuracy']:.3f}, kappa "
+                f"accuracy {summary['agreement']['accuracy']:.3f}, kappa "
                 + ("undefined" if kappa is None or np.isnan(kappa) else f"{kappa:.3f}")
             )
         lines.append(", ".join(parts))
-        lines += [f"  {line}" for line in told["warnings"]]
-        lines.append(f"page: {told['files'][-1]}")
+        lines += [f"  {line}" for line in summary["warnings"]]
+        lines.append(f"page: {summary['files'][-1]}")
     return lines

@@ -14,33 +14,35 @@ from numpy.typing import NDArray
 from biopart import figures, pages
 from biopart.codes import MISSING
 from biopart.signals.clock import read_start
-from biopart.verbs.stage import Staged
+from biopart.verbs.stage import StagedNight
 
-LOOKS = 6  # epochs shown for a second look
+MOST_UNCERTAIN = 6  # epochs shown for a second look
 
 
 def write_night(
     page: Path,
-    staged: Staged,
-    known: NDArray[np.int8] | None,
+    staged: StagedNight,
+    expert_stages: NDArray[np.int8] | None,
     *,
-    told: Mapping[str, Any],
+    summary: Mapping[str, Any],
     quality: xr.Dataset | None = None,
 ) -> None:
     """Write the page of a night: one file that loads nothing, with no name of anybody."""
     night, card = staged.dataset, staged.card
     names = [str(name) for name in night["class"].values]
     confidence = night["probability"].values.max(axis=1)
-    start = read_start(told["start"] or "")
+    start = read_start(summary["start"] or "")
     bad = night["bad"].values
     usable = np.flatnonzero(~bad)
-    looked = sorted(usable[np.argsort(confidence[usable], kind="stable")][:LOOKS].tolist())
-    drawn = draw_night(staged, known)
-    if looked:
-        drawn["looks"] = figures.epochs_of(
-            _epochs(staged, looked),
-            range(len(looked)),
-            [_title(night, known, names, epoch=e) for e in looked],
+    uncertain = sorted(
+        usable[np.argsort(confidence[usable], kind="stable")][:MOST_UNCERTAIN].tolist()
+    )
+    drawn = draw_night(staged, expert_stages)
+    if uncertain:
+        drawn["uncertain"] = figures.epochs_of(
+            _epochs(staged, uncertain),
+            range(len(uncertain)),
+            [_title(night, expert_stages, names, epoch=e) for e in uncertain],
             sfreq_hz=card.sfreq_hz,
             epoch_s=_kept_s(staged),
             names=card.channels,
@@ -53,17 +55,17 @@ def write_night(
             start=start,
             bad=bad,
         )
-    if "confusion" in told.get("agreement", {}):
+    if "confusion" in summary.get("agreement", {}):
         drawn["confusion"] = figures.confusion(
-            told["agreement"]["confusion"], _classes(told, names)
+            summary["agreement"]["confusion"], _classes(summary, names)
         )
     pages.write_page(
         page,
         Path(__file__).with_name("page.html.jinja"),
-        told=told,
+        summary=summary,
         channel=card.channels[0],
         images={name: Markup(figures.to_html(figure)) for name, figure in drawn.items()},
-        n_looks=len(looked),
+        n_uncertain=len(uncertain),
         temperature=night.attrs["temperature"],
         averaged=night.attrs["averaged"],
         unit={"uV": "microvolt"}.get(staged.record.units, staged.record.units or "stored units"),
@@ -72,7 +74,7 @@ def write_night(
     )
 
 
-def draw_night(staged: Staged, known: NDArray[np.int8] | None) -> dict[str, Figure]:
+def draw_night(staged: StagedNight, expert_stages: NDArray[np.int8] | None) -> dict[str, Figure]:
     """Draw the hypnogram and the spectrogram of a staged night, with an expert's stages if any."""
     night = staged.dataset
     names = [str(name) for name in night["class"].values]
@@ -80,7 +82,7 @@ def draw_night(staged: Staged, known: NDArray[np.int8] | None) -> dict[str, Figu
     probability = night["probability"].values
     return {
         "hypnogram": figures.hypnogram(
-            known,
+            expert_stages,
             np.where(night["bad"].values, -1, night["hypnogram"].values),
             probability,
             names,
@@ -99,35 +101,35 @@ def draw_night(staged: Staged, known: NDArray[np.int8] | None) -> dict[str, Figu
     }
 
 
-def _physical(staged: Staged, signal: NDArray[np.int16]) -> NDArray[np.float32]:
+def _physical(staged: StagedNight, signal: NDArray[np.int16]) -> NDArray[np.float32]:
     """Return stored integers of the first channels (C, T) in their unit; missing samples are 0."""
     scale = staged.record.scale[: len(signal), None].astype(np.float32)
     values: NDArray[np.float32] = np.where(signal == MISSING, 0, signal) * scale
     return values
 
 
-def _epochs(staged: Staged, chosen: Sequence[int]) -> NDArray[np.float32]:
+def _epochs(staged: StagedNight, chosen: Sequence[int]) -> NDArray[np.float32]:
     """Return epochs of all channels one after the other, in their unit."""
     size = round(_kept_s(staged) * staged.card.sfreq_hz)
     parts = [staged.record.signal[:, epoch * size : (epoch + 1) * size] for epoch in chosen]
     return _physical(staged, np.concatenate(parts, axis=1))
 
 
-def _kept_s(staged: Staged) -> float:
+def _kept_s(staged: StagedNight) -> float:
     """Return what of an epoch is in the prepared signal, in seconds."""
     return float(staged.dataset.attrs["epoch_s"]) - 2 * staged.card.trim_s
 
 
 def _title(
-    night: xr.Dataset, known: NDArray[np.int8] | None, names: Sequence[str], *, epoch: int
+    night: xr.Dataset, expert_stages: NDArray[np.int8] | None, names: Sequence[str], *, epoch: int
 ) -> str:
     """Name an epoch, its stage with the confidence, the runner-up and what the expert says."""
     shares = night["probability"].values[epoch]
     first, second = np.argsort(-shares, kind="stable")[:2]
     text = f"epoch {epoch}: {names[first]} ({shares[first]:.2f}) or {names[second]}"
     text += f" ({shares[second]:.2f})"
-    if known is not None and known[epoch] >= 0:
-        text += f", expert {names[known[epoch]]}"
+    if expert_stages is not None and expert_stages[epoch] >= 0:
+        text += f", expert {names[expert_stages[epoch]]}"
     return text
 
 
@@ -144,7 +146,7 @@ def _clock(start: datetime | None, after_s: float) -> str:
     return str(timedelta(seconds=round(after_s)))
 
 
-def _classes(told: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def _classes(summary: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """Return the classes that a confusion matrix is of."""
-    size = len(told["agreement"]["confusion"])
-    return list(names) if size == len(names) else list(told["agreement"]["classes"])
+    size = len(summary["agreement"]["confusion"])
+    return list(names) if size == len(names) else list(summary["agreement"]["classes"])

@@ -23,12 +23,12 @@ from biopart.store import Card
 from biopart.store.label_rules import StageLabels
 from biopart.store.seen import Seen
 from biopart.studies.stage.files import has_edf_date
-from biopart.verbs.stage import Staged
+from biopart.verbs.stage import StagedNight
 
 COMPARED = ("kappa", "accuracy", "macro_f1", "f1", "confusion", "classes", "n_windows")
 
 
-def seen_before(name: str, staged: Staged, dataset: str, seen: Seen) -> list[str]:
+def warnings_if_seen(name: str, staged: StagedNight, dataset: str, seen: Seen) -> list[str]:
     """Warn where a night is of a person whom the model was trained on, by the card's rule."""
     person = person_of(staged.card, name)
     if person is None or not seen.knows(dataset, person):
@@ -44,11 +44,11 @@ def person_of(card: Card, name: str) -> str | None:
         return None
 
 
-def expert(
+def read_expert(
     truth: Path,
     recording: Recording,
     card: Mapping[str, Any],
-    staged: Staged,
+    staged: StagedNight,
     *,
     codes: str | None = None,
 ) -> tuple[NDArray[np.int8], list[str]]:
@@ -78,22 +78,24 @@ def expert(
     night = Night(recording.duration_s, stated_start(recording), epoch_s)
     own = dict(card["labels"]) if card["labels"].get("kind") == "stages" else {}
     rule = checked(StageLabels, own | ({"codes": codes} if codes else {}), "the card's labels")
-    said: list[str] = []
+    warnings: list[str] = []
     if truth.is_dir():
-        scoring = scoring_of(recording, rule, night, said, folder=truth)
+        scoring = scoring_of(recording, rule, night, warnings, folder=truth)
         if not scoring.marks:
-            raise ValueError(f"{recording.path.name}: {'; '.join(said) or 'no hypnogram is there'}")
+            raise ValueError(
+                f"{recording.path.name}: {'; '.join(warnings) or 'no hypnogram is there'}"
+            )
     else:
         scoring = read_scoring(truth, rule, night)
-        said = list(scoring.warnings)
-    return label_stages(scoring, samples, epoch, sfreq_hz=rate), said
+        warnings = list(scoring.warnings)
+    return label_stages(scoring, samples, epoch, sfreq_hz=rate), warnings
 
 
-def model_of(run: Run, about: About) -> dict[str, Any]:
+def describe_model(run: Run, about: About) -> dict[str, Any]:
     """Return which model staged a night, and how it scored on its own test persons."""
     tuned = run.finetuned()
-    done = (tuned.path / "result.json").is_file()
-    result = tuned.result() if done else {}
+    is_scored = (tuned.path / "result.json").is_file()
+    result = tuned.result() if is_scored else {}
     keys = ("n_train_persons", "n_test_persons", "kappa", "kappa_ci95", "accuracy")
     return {
         "run": str(run.pretrained().path.resolve()),
@@ -109,7 +111,7 @@ def model_of(run: Run, about: About) -> dict[str, Any]:
 
 
 def lights_of(
-    wanted: tuple[str | None, str | None], staged: Staged
+    wanted: tuple[str | None, str | None], staged: StagedNight
 ) -> tuple[dict[str, str | None], tuple[int, int], list[str]]:
     """Return lights off and on as clock times and as epochs, and what there is to say of them.
 
@@ -127,22 +129,22 @@ def lights_of(
         return {"off": None, "on": None}, (0, count), []
     if start is None:
         raise ValueError("the recording does not state its start, so clock times mean nothing")
-    seconds, said = [], []
+    seconds, warnings = [], []
     for what, text, usual in (("off", wanted[0], 0.0), ("on", wanted[1], end)):
-        found = usual if text is None else _after(_clock(text), start, end)
-        kept = min(max(found, 0.0), end)
-        if kept != found:
+        moment = usual if text is None else _after(_clock(text), start, end)
+        inside = min(max(moment, 0.0), end)
+        if inside != moment:
             span = f"{clock_text(start)} to {clock_text(start + timedelta(seconds=end))}"
-            taken = clock_text(start + timedelta(seconds=kept))
-            said.append(
+            taken = clock_text(start + timedelta(seconds=inside))
+            warnings.append(
                 f"lights {what} at {text} lies outside the recording ({span}): {taken} was taken"
             )
-        seconds.append(kept)
+        seconds.append(inside)
     off, on = (round(moment / epoch_s) for moment in seconds)
     clocks = [clock_text(start + timedelta(seconds=moment)) for moment in seconds]
     if off >= on:
         raise ValueError(f"lights off at {clocks[0]} is not before lights on at {clocks[1]}")
-    return {"off": clocks[0], "on": clocks[1]}, (off, on), said
+    return {"off": clocks[0], "on": clocks[1]}, (off, on), warnings
 
 
 def _clock(text: str) -> time:
@@ -159,22 +161,24 @@ def _after(clock: time, start: datetime, end_s: float) -> float:
     return min(several, key=lambda moment: max(-moment, moment - end_s, 0.0))
 
 
-def summary(
-    staged: Staged,
-    known: NDArray[np.int8] | None,
+def summarise(
+    staged: StagedNight,
+    expert_stages: NDArray[np.int8] | None,
     lights: tuple[str | None, str | None],
     model: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Return what is said of a night: statistics, agreement, what was done and left out."""
     night = staged.dataset
-    clocks, span, said = lights_of(lights, staged)
+    clocks, span, warnings = lights_of(lights, staged)
     start = read_start(night.attrs["start"])
     if start is not None and not has_edf_date(start):
-        said.append(f"EDF+ cannot state the year {start.year}: hypnogram.edf is dated 1985-01-01")
+        warnings.append(
+            f"EDF+ cannot state the year {start.year}: hypnogram.edf is dated 1985-01-01"
+        )
     names = [str(name) for name in night["class"].values]
     stages = night["hypnogram"].values
     confidence = night["probability"].values.max(axis=1)
-    told: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "source": night.attrs["source"],
         "start": night.attrs["start"] or None,
         "epochs": len(stages),
@@ -191,47 +195,51 @@ def summary(
         "biopart": version("biopart"),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    told["warnings"] += said
+    summary["warnings"] += warnings
     if tuple(names) == STAGES:
         usable = np.where(night["bad"].values, -1, stages).astype(np.int8)
-        told["statistics"] = sleep_statistics(
+        summary["statistics"] = sleep_statistics(
             usable, epoch_s=night.attrs["epoch_s"], lights_off=span[0], lights_on=span[1]
         )
-    if known is not None:
-        scored = known >= 0
+    if expert_stages is not None:
+        scored = expert_stages >= 0
         if not scored.any():
             raise ValueError(f"the expert's hypnogram scores no epoch of {night.attrs['source']}")
         if not scored.all():
-            told["warnings"].append(
+            summary["warnings"].append(
                 f"the expert scored {scored.sum()} of {len(stages)} epochs; the others are not "
                 "compared"
             )
-        told["agreement"] = agreement_with(known[scored], stages[scored], names)
-        told["differences"] = [
-            {"epoch": int(e), "expert": names[known[e]], "model": names[stages[e]]}
-            for e in np.flatnonzero(scored & (known != stages))
+        summary["agreement"] = agreement_with(expert_stages[scored], stages[scored], names)
+        summary["differences"] = [
+            {"epoch": int(e), "expert": names[expert_stages[e]], "model": names[stages[e]]}
+            for e in np.flatnonzero(scored & (expert_stages != stages))
         ]
-    return told
+    return summary
 
 
-def channel_report(staged: Staged) -> list[dict[str, Any]]:
+def channel_report(staged: StagedNight) -> list[dict[str, Any]]:
     """Return of each channel its standard deviation in its unit, and the share that is missing."""
     record = staged.record
     report = []
     for name, row, scale in zip(staged.card.channels, record.signal, record.scale, strict=True):
-        known = row[row != MISSING]
-        deviation = float(known.std() * scale) if len(known) else None
-        missing = 1 - len(known) / len(row)
+        present = row[row != MISSING]
+        deviation = float(present.std() * scale) if len(present) else None
+        missing = 1 - len(present) / len(row)
         report.append({"channel": name, "deviation": deviation, "missing": missing})
     return report
 
 
 def agreement_with(
-    known: NDArray[np.int8], stages: NDArray[np.int8], names: Sequence[str]
+    expert_stages: NDArray[np.int8], stages: NDArray[np.int8], names: Sequence[str]
 ) -> dict[str, Any]:
     """Return how a model agrees with an expert; where that knows one stage only without kappa."""
-    if len(np.unique(known)) < 2:
-        alone = {"classes": [names[known[0]]], "n_windows": len(known), "kappa": None}
-        return {**alone, "accuracy": float((known == stages).mean())}
-    found = score(known, stages, ["night"] * len(known), names)
-    return {key: found[key] for key in COMPARED if key in found}
+    if len(np.unique(expert_stages)) < 2:
+        alone = {
+            "classes": [names[expert_stages[0]]],
+            "n_windows": len(expert_stages),
+            "kappa": None,
+        }
+        return {**alone, "accuracy": float((expert_stages == stages).mean())}
+    scores = score(expert_stages, stages, ["night"] * len(expert_stages), names)
+    return {key: scores[key] for key in COMPARED if key in scores}
