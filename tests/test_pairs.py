@@ -1,98 +1,117 @@
-"""Figures of pairs and places hold the numbers that they were given."""
-
-import numpy as np
 import pytest
+import torch
 
-from biopart import figures
-
-
-def test_matrices_are_sorted_by_where_the_patches_lie():
-    starts = np.array([[20], [0], [10]])
-    truth = (starts[None, :, 0] - starts[:, None, 0])[..., None] / 10.0
-    figure = figures.matrices(truth, truth + 0.25, starts, ["time"])
-    shown = [np.asarray(axis.images[0].get_array()) for axis in figure.axes[:3]]
-    expected = np.array([[0, 1, 2], [-1, 0, 1], [-2, -1, 0]])
-    assert shown[0].tolist() == expected.tolist()
-    assert shown[1].tolist() == (expected + 0.25).tolist()
-    assert shown[2].tolist() == (expected - 0.25).tolist()  # turned round, the error turns too
-
-
-def test_a_patch_is_pasted_where_it_is_put():
-    pixels = np.arange(8 * 10, dtype=np.uint8).reshape(8, 10)
-    starts, sizes = np.array([[0, 0], [2, 4]]), np.full((2, 2), 3)
-    placed = {"moved": np.array([[1.5, 2.5], [-1.0, 6.0]])}
-    figure = figures.pasted(pixels, starts, sizes, placed, marked=np.array([True, False]))
-    moved = figure.axes[2].images
-    assert tuple(moved[0].get_extent()) == (2.5, 5.5, 4.5, 1.5)  # x from, x to, y below, y above
-    assert tuple(moved[1].get_extent()) == (6.0, 9.0, 2.0, -1.0)
-    assert np.asarray(moved[1].get_array()).tolist() == pixels[2:5, 4:7].tolist()
+from biopart.grid import (
+    Boxes,
+    Target,
+    draw_near_pairs,
+    draw_pairs,
+    pick,
+    pointwise,
+    random_boxes,
+    translation,
+)
 
 
-def test_a_patch_outside_an_image_is_refused():
-    pixels = np.zeros((8, 8), np.uint8)
-    with pytest.raises(ValueError, match=r"leaves the image of \(8, 8\)"):
-        figures.pasted(pixels, np.array([[6, 0]]), np.array([[3, 3]]), {}, marked=np.array([False]))
+def generator(seed=0):
+    return torch.Generator().manual_seed(seed)
 
 
-def test_the_spread_of_a_patch_stands_over_its_place():
-    spread, hinted = np.array([0.5, 2.0]), np.array([True, False])
-    figure = figures.scattered(
-        np.zeros(100), np.array([10, 60]), 20, spread, hinted=hinted, sfreq_hz=10.0
+@pytest.mark.parametrize("self_pairs", [False, True])
+def test_pairs_without_replacement_are_all_different(self_pairs):
+    pairs = draw_pairs(3, 6, 25, generator(), replacement=False, self_pairs=self_pairs)
+    for grid in pairs:
+        assert len({tuple(pair) for pair in grid.tolist()}) == 25
+    assert not torch.equal(pairs[0], pairs[1])
+    assert bool((pairs[..., 0] == pairs[..., 1]).any()) is self_pairs
+
+
+def test_drawing_as_many_as_there_are_gives_all():
+    every = {(r, t) for r in range(4) for t in range(4)}
+    drawn = draw_pairs(1, 4, 16, generator(), replacement=False, self_pairs=True)
+    assert {tuple(pair) for pair in drawn[0].tolist()} == every
+    assert {tuple(pair) for pair in draw_pairs(1, 4, None, self_pairs=True)[0].tolist()} == every
+    others = {pair for pair in every if pair[0] != pair[1]}
+    assert {tuple(pair) for pair in draw_pairs(1, 4, None)[0].tolist()} == others
+
+
+def test_shared_pairs_are_those_of_every_grid():
+    pairs = draw_pairs(5, 6, 9, generator(), shared=True)
+    assert pairs.shape == (5, 9, 2)
+    assert torch.equal(pairs, pairs[:1].expand(5, -1, -1))
+
+
+def test_more_pairs_than_there_are_is_refused():
+    with pytest.raises(ValueError, match="4 patches have 12 pairs, fewer than 13; lower pairs"):
+        draw_pairs(1, 4, 13, replacement=False)
+
+
+def test_self_pairs_are_as_frequent_as_any_other():
+    pairs = draw_pairs(1, 5, 50_000, generator(), self_pairs=True)[0]
+    share = (pairs[:, 0] == pairs[:, 1]).float().mean().item()
+    assert share == pytest.approx(1 / 5, abs=0.01)
+
+
+def test_near_pairs_are_near_and_uniform_over_those_that_are():
+    boxes = random_boxes(64, 12, (200, 300), (10, 20), generator=generator())
+    pairs = draw_near_pairs(
+        boxes, torch.tensor([10, 20]), near=4.0, pairs=400, generator=generator(1)
     )
-    told, other = (line.get_segments()[0].tolist() for line in figure.axes[1].collections)
-    assert told == [[1.0, 0.5], [3.0, 0.5]]
-    assert other == [[6.0, 2.0], [8.0, 2.0]]
-
-
-def test_stretches_are_as_long_as_predicted():
-    figure = figures.stretched(
-        np.array([0, 50]),
-        np.array([10, 20]),
-        np.array([5.0, 40.0]),
-        np.array([20.0, 10.0]),
-        sfreq_hz=10.0,
+    reference, target = (pick(boxes, pairs[..., side]) for side in (0, 1))
+    away = translation(reference, target).abs().amax(-1)
+    centre = boxes.centre / torch.tensor([10.0, 20.0])
+    every = (centre[:, :, None] - centre[:, None]).abs().amax(-1)
+    possible = (every <= 4) & ~torch.eye(12, dtype=torch.bool)
+    has_some = possible.flatten(1).any(1)
+    assert away[has_some].max() <= 4
+    assert (pairs[..., 0] != pairs[..., 1]).all()
+    # In a grid with n near pairs each is drawn 400 / n times on average.
+    grid = int(possible.flatten(1).sum(1).argmax())
+    drawn = torch.zeros(12, 12).index_put(
+        (pairs[grid, :, 0], pairs[grid, :, 1]), torch.ones(400), accumulate=True
     )
-    true, found = (c.get_segments() for c in figure.axes[0].collections)
-    assert true[1].tolist() == [[5.0, 1.0], [7.0, 1.0]]
-    assert found[1].tolist() == [[4.0, 1.35], [5.0, 1.35]]
+    assert (drawn[~possible[grid]] == 0).all()
+    expected = 400 / int(possible[grid].sum())
+    assert (drawn[possible[grid]] - expected).abs().max() < 5 * expected**0.5
 
 
-def test_a_spectrogram_shows_a_tone_where_it_is_and_shades_bad_epochs():
-    time = np.arange(4 * 200) / 20
-    signal = np.where(time < 20, np.sin(2 * np.pi * 2 * time), np.sin(2 * np.pi * 6 * time))
-    bad = np.array([False, True, False, False])
-    figure = figures.spectrogram(
-        signal, np.array([0.9, 0.5, 0.6, 0.7]), bad, sfreq_hz=20.0, epoch_s=10.0, start=None
+def test_a_grid_without_near_pairs_still_has_pairs():
+    boxes = Boxes(torch.tensor([[[0], [50], [90]]]), torch.full((1, 3, 1), 2))
+    pairs = draw_near_pairs(boxes, torch.tensor([2]), near=1.0, pairs=6, generator=generator())
+    assert (pairs[..., 0] != pairs[..., 1]).all()
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"),
+    [
+        ("linear", [-1.0, -0.25, 0.0, 0.5]),
+        ("capped", [-1.0, -1.0, 0.0, 1.0]),
+        ("log", [-1.0, -1.0986 / 2.1972, 0.0, 1.6094 / 2.1972]),
+    ],
+)
+def test_targets_are_scaled_to_one(form, expected):
+    target = Target(form, torch.tensor([8.0]), cap=2.0)
+    scaled = target.encode(torch.tensor([[-8.0], [-2.0], [0.0], [4.0]]))
+    torch.testing.assert_close(scaled[:, 0], torch.tensor(expected), rtol=1e-4, atol=1e-4)
+    back = target.decode(scaled)[:, 0].tolist()
+    limits = [-2.0, -2.0, 0.0, 2.0] if form == "capped" else [-8.0, -2.0, 0.0, 4.0]
+    assert back == pytest.approx(limits, abs=1e-4)
+
+
+def test_hubers_loss_equals_torchs_own():
+    error, delta = torch.linspace(-2, 2, 41), torch.tensor(0.7)
+    expected = torch.nn.functional.huber_loss(error, torch.zeros(41), reduction="none", delta=0.7)
+    torch.testing.assert_close(pointwise(error, "huber", delta), expected)
+
+
+def test_uniform_ends_stay_inside_and_leave_the_log_of_sides_uneven():
+    boxes = random_boxes(
+        400, 50, (64,), (8,), scale=(0.5, 2), sides="uniform", generator=generator()
     )
-    above, below = figure.axes
-    power = np.asarray(above.collections[0].get_array())
-    edges = np.asarray(above.collections[0].get_coordinates())[:, 0, 1]
-    assert edges[power.argmax(0)].tolist() == [2.0, 2.0, 6.0, 6.0]
-    for axis in (above, below):
-        (shaded,) = (
-            axis.patches
-            if axis is above
-            else [p for p in axis.patches if p.get_label() == "flat, clipped or missing"]
-        )
-        left, right = shaded.get_x(), shaded.get_x() + shaded.get_width()
-        assert (left * 3600, right * 3600) == pytest.approx((10.0, 20.0))
-
-
-def test_epochs_are_drawn_from_their_own_samples():
-    """The second channel lies one range, 9, below the first."""
-    signal = np.stack([np.arange(30.0), np.zeros(30)])
-    figure = figures.epochs_of(
-        signal, [2, 0], ["a", "b"], sfreq_hz=1.0, epoch_s=10.0, names=["C3", "C4"]
-    )
-    drawn = [[line.get_ydata().tolist() for line in axis.lines] for axis in figure.axes]
-    assert drawn == [[list(range(20, 30)), [-9.0] * 10], [list(range(10)), [-9.0] * 10]]
-    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == ["C3", "C4"]
-    assert figure.axes[0].get_ylabel() == "9 per row"
-
-
-def test_a_track_is_drawn_as_median_and_middle_of_each_epoch():
-    values = np.array([1.0, 2.0, 3.0, 10.0, 20.0, 30.0])
-    figure = figures.quality({"spread_s": values}, np.arange(6) * 10.0, epoch_s=30.0, start=None)
-    (axis,) = figure.axes
-    assert axis.lines[0].get_ydata().tolist() == [2.0, 20.0]
-    assert axis.lines[0].get_xdata().tolist() == pytest.approx([0, 30 / 3600])
+    assert boxes.start.min() == 0
+    assert (boxes.start + boxes.size).max() == 64
+    assert (boxes.size.min(), boxes.size.max()) == (4, 16)
+    # Where the start leaves room for all, sides 4 to 16 are equally likely: mean 10; log-uniform
+    # sides would have the mean 12 / log(4) = 8.66.
+    free = boxes.size[boxes.start <= 48].double()
+    assert free.mean().item() == pytest.approx(10, abs=0.1)

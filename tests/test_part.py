@@ -4,10 +4,9 @@ import pytest
 import torch
 
 from biopart.data import Batch
-from biopart.grid import Boxes, cut, translation
+from biopart.grid import Boxes, cut, draw_pairs, overlap, translation
 from biopart.nn import ViT
 from biopart.objectives import Part
-from biopart.objectives.part import draw_pairs, overlap
 from biopart.recipe import PartSettings
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
@@ -160,9 +159,9 @@ def test_hints_alone_explain_their_share():
     seen = {}
     encode = objective.encode
 
-    def watching(values, boxes, hinted):
+    def watching(values, boxes, hinted, context):
         seen.update(boxes=boxes, hinted=hinted)
-        return encode(values, boxes, hinted)
+        return encode(values, boxes, hinted, context)
 
     objective.encode = watching
 
@@ -184,7 +183,8 @@ def test_hints_alone_explain_their_share():
 
 
 def test_the_share_of_hinted_patches_is_exact_in_every_grid():
-    hinted = part(patches=40, position_hint=0.8)._draw_hints(torch.zeros(7, 2, 30), generator())
+    objective = part(patches=40, position_hint=0.8)
+    hinted = objective._draw_hints(torch.zeros(7, 2, 30), generator(), 32)
     assert hinted.sum(1).tolist() == [32] * 7
 
 
@@ -305,3 +305,152 @@ def test_part_learns_on_a_volume():
     after = look().metrics["r2"].item()
     assert abs(before) < 0.1
     assert after > 0.5
+
+
+class Constant(torch.nn.Module):
+    """Predict the same of every pair."""
+
+    def __init__(self, *values):
+        super().__init__()
+        self.values = torch.tensor(values)
+
+    def forward(self, tokens, pairs):
+        return self.values.expand(*pairs.shape[:2], -1)
+
+
+def loss_of(objective, *, size=256):
+    with torch.no_grad():
+        return objective(batch(size=size), generator()).loss.item()
+
+
+def test_masked_patches_reach_no_other_token():
+    objective = part(masked=0.5)
+    values = batch().values
+    boxes, hinted = objective.draw_boxes(values, generator()), torch.zeros(4, 8, dtype=torch.bool)
+    context = objective._draw_context(batch(), generator())
+    assert context.sum(1).tolist() == [4] * 4
+    patches = cut(values, boxes, (6,))
+    patches[~context] += 1
+    moved = objective.encoder(patches, torch.full((4, 8, 1), math.nan), context)[:, 1:]
+    before = objective.encode(values, boxes, hinted, context)
+    assert torch.equal(moved[context], before[context])
+    assert not torch.equal(moved[~context], before[~context])
+
+
+def test_symmetry_adds_the_squared_sum_of_both_predictions():
+    plain, symmetric = part(pairs=20), part(pairs=20, symmetry=0.5)
+    plain.head = symmetric.head = Constant(0.3)
+    assert loss_of(symmetric) - loss_of(plain) == pytest.approx(0.5 * (0.3 + 0.3) ** 2, rel=1e-4)
+
+
+def test_symmetry_of_sized_patches_is_in_samples():
+    objective = part(scale=(0.5, 2), symmetry=1.0)
+
+    class Truth(torch.nn.Module):
+        def forward(self, tokens, pairs):
+            reference, target = (
+                Boxes(boxes.start[rows, pairs[..., side]], boxes.size[rows, pairs[..., side]])
+                for side in (0, 1)
+            )
+            moved = translation(reference, target) / objective.span
+            return torch.cat([moved, torch.zeros_like(moved)], -1)
+
+    drawn = {}
+    rows = torch.arange(64)[:, None]
+    draw = objective.draw_boxes
+    objective.draw_boxes = lambda *args: drawn.setdefault("boxes", draw(*args))
+    boxes = objective.draw_boxes(batch(size=64).values, generator())
+    objective.head = Truth()
+    with torch.no_grad():
+        symmetric = objective(batch(size=64), generator()).loss
+        objective.settings = objective.settings.model_copy(update={"symmetry": 0.0})
+        plain = objective(batch(size=64), generator()).loss
+    assert (symmetric - plain).abs() < 1e-10  # a true translation and its way back sum to 0
+
+
+def test_far_pairs_weigh_less():
+    objective = part(distance_weight="linear", patches=2, pairs=1)
+    objective.head = Constant(0.0)
+    objective.draw_boxes = lambda values, generator: Boxes(
+        torch.tensor([[[0], [12]]]).expand(len(values), -1, -1),
+        torch.full((len(values), 2, 1), 6),
+    )
+    # 12 of at most 24 samples apart: (12 / 24)^2, weight 1 - 12 / 24
+    assert loss_of(objective, size=3) == pytest.approx(0.25 * 0.5)
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"), [("mse", 0.25), ("l1", 0.5), ("huber", 0.25 * (0.5 - 0.125))]
+)
+def test_losses_of_one_pair(loss, expected):
+    objective = part(loss=loss, patches=2, pairs=1)
+    objective.head = Constant(0.0)
+    objective.draw_boxes = lambda values, generator: Boxes(
+        torch.tensor([[[0], [12]]]).expand(len(values), -1, -1),
+        torch.full((len(values), 2, 1), 6),
+    )
+    # Half of the largest translation; Huber's bend lies at 1 patch = 6 / 24 of it.
+    assert loss_of(objective, size=3) == pytest.approx(expected)
+
+
+def test_ratios_of_sizes_are_what_the_released_code_learns():
+    objective = part(scale=(0.5, 2), size_target="ratio", sides="uniform", patches=2, pairs=50)
+    objective.draw_boxes = lambda values, generator: Boxes(
+        torch.zeros(len(values), 2, 1, dtype=torch.int64),
+        torch.tensor([[[4], [12]]]).expand(len(values), -1, -1),
+    )
+    reference, target = (objective.draw_boxes(torch.zeros(1, 2, 30), None) for _ in range(2))
+    target = Boxes(target.start, target.size.flip(1))
+    ratios = 1 + objective._relative_size(reference, target) * objective.size_unit
+    assert ratios.flatten().tolist() == pytest.approx([3.0, 1 / 3])
+    with torch.no_grad():
+        _, sizes = objective.relate(torch.randn(1, 2, 24))
+    assert sizes.shape == (1, 2, 2, 1)
+
+
+@pytest.mark.parametrize("target", ["capped", "log"])
+def test_relations_are_in_patch_sizes_whatever_is_learnt(target):
+    objective = part(target=target, target_cap=2.0)
+    objective.head = Constant(1.0)  # the largest target
+    moved, _ = objective.relate(torch.randn(1, 8, 24))
+    assert moved.unique().tolist() == pytest.approx([2.0 if target == "capped" else 4.0], rel=1e-4)
+
+
+def test_hints_that_end_are_gone_in_validation():
+    objective = part(position_hint=0.5, hint_until=0.5)
+    first = objective(batch(), generator(), 0.0).metrics
+    assert "r2_hinted_1" in first
+    assert "r2_hinted_1" not in objective(batch(), generator(), 0.5).metrics
+    assert not objective.settings.uses_positions
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"masked": 0.5, "head": "joint"}, "head joint reads all patches at once"),
+        ({"hint_until": 0.5}, "hint_until needs hints to take away"),
+        ({"near": 2.0, "pairs": None}, "near draws different patches"),
+        ({"near": 2.0, "self_pairs": True}, "near draws different patches"),
+        ({"pairs": 57, "replacement": False}, "8 patches have 56 pairs, fewer than 57"),
+    ],
+)
+def test_new_settings_that_contradict_each_other_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        part(**settings)
+
+
+@pytest.mark.parametrize("head", ["attention", "pairwise", "joint"])
+def test_released_settings_learn_where_patches_are(head):
+    """The released pairs: different ones of all K * K, the same for a batch."""
+    objective = part(
+        head=head, pairs=60, replacement=False, self_pairs=True, shared_pairs=True, symmetry=0.1
+    )
+    optimiser = torch.optim.AdamW(objective.parameters(), 3e-3, betas=(0.9, 0.999))
+    data = batch(size=64)
+    data.values = torch.linspace(-1, 1, 30).expand(64, 2, 30).contiguous()
+    for step in range(60):
+        output = objective(data, generator(step))
+        output.loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    assert output.metrics["r2"].item() > 0.8

@@ -10,11 +10,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from biopart.grid.constants import constant, on_axes
+
+Sides = Literal["log", "uniform"]
+"""How sides of random boxes are drawn."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,14 @@ def random_boxes(
     size: Sequence[int],
     *,
     scale: tuple[float, float] = (1, 1),
+    sides: Sides = "log",
     generator: torch.Generator | None = None,
     device: torch.device | str | None = None,
 ) -> Boxes:
     """Draw boxes off the grid, uniform over all positions inside it.
 
-    Sides are log-uniform between ``scale[0] * P`` and ``scale[1] * P``, per axis (hence the
-    aspect ratio too), rounded to whole samples; overlap is allowed (PART, arXiv 2506.03682).
+    Sides lie between ``scale[0] * P`` and ``scale[1] * P``, per axis (hence the aspect ratio too),
+    rounded to whole samples; overlap is allowed (PART, arXiv 2506.03682).
 
     Parameters
     ----------
@@ -90,6 +95,9 @@ def random_boxes(
         Extents S of the grid and patch size P, in samples, one per axis.
     scale : (float, float)
         Smallest and largest side as a multiple of P.
+    sides : "log" or "uniform"
+        Log-uniform sides; or starts uniform over the places where the smallest side fits, and ends
+        uniform over those that the start leaves, as in PART's released code.
     generator : torch.Generator, optional
         Source of randomness; draws are made on its device.
     device : device, optional
@@ -120,25 +128,42 @@ def random_boxes(
     )
     check_fit(shape, largest)
     source = generator.device if generator is not None else device
-    sides = constant(size, source or "cpu").expand(batch, count, -1).clone()
-    starts = torch.zeros_like(sides)
+    size_drawn = constant(size, source or "cpu").expand(batch, count, -1).clone()
+    starts = torch.zeros_like(size_drawn)
+    smallest = tuple(
+        max(1, round(low * p)) if s > 1 else p for s, p in zip(shape, size, strict=True)
+    )
 
     def uniform() -> Tensor:
         shape_drawn = (batch, count, len(drawn))
         return torch.rand(shape_drawn, generator=generator, device=source, dtype=torch.float64)
 
     if drawn:
-        if low != high:
-            spread = torch.exp(math.log(low) + uniform() * math.log(high / low))
-            _set(sides, drawn, (spread * on_axes(sides, drawn)).round().long().clamp(min=1))
-        elif low != 1:
-            _set(sides, drawn, (low * on_axes(sides, drawn)).round().long().clamp(min=1))
-        places = constant([shape[axis] for axis in drawn], sides.device)
-        places = places - on_axes(sides, drawn) + 1
-        _set(starts, drawn, torch.minimum((uniform() * places).long(), places - 1))
-    smallest = (max(1, round(low * p)) if s > 1 else p for s, p in zip(shape, size, strict=True))
-    boxes = Boxes(starts, sides, tuple(zip(smallest, largest, strict=True)))
+        extent = constant([shape[axis] for axis in drawn], size_drawn.device)
+        if sides == "uniform" and low != high:
+            least = constant([smallest[axis] for axis in drawn], size_drawn.device)
+            most = constant([largest[axis] for axis in drawn], size_drawn.device)
+            start = whole(uniform(), extent - least + 1)
+            side = least + whole(uniform(), torch.minimum(most, extent - start) - least + 1)
+            _set(starts, drawn, start)
+            _set(size_drawn, drawn, side)
+        else:
+            if low != high:
+                spread = torch.exp(math.log(low) + uniform() * math.log(high / low))
+                side = (spread * on_axes(size_drawn, drawn)).round().long().clamp(min=1)
+                _set(size_drawn, drawn, side)
+            elif low != 1:
+                side = (low * on_axes(size_drawn, drawn)).round().long().clamp(min=1)
+                _set(size_drawn, drawn, side)
+            places = extent - on_axes(size_drawn, drawn) + 1
+            _set(starts, drawn, whole(uniform(), places))
+    boxes = Boxes(starts, size_drawn, tuple(zip(smallest, largest, strict=True)))
     return boxes if device is None else boxes.to(device)
+
+
+def whole(uniform: Tensor, places: Tensor) -> Tensor:
+    """Turn numbers in [0, 1) into places 0 to ``places - 1``, all equally likely."""
+    return torch.minimum((uniform * places).long(), places - 1)
 
 
 def _set(coordinates: Tensor, axes: Sequence[int], values: Tensor) -> None:

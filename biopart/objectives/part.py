@@ -9,17 +9,29 @@ from torch import Tensor, nn
 from biopart.data import Batch, Metrics, StepOutput
 from biopart.grid import (
     Boxes,
+    Target,
     chance_mse,
+    check_pairs,
+    constant,
     cut,
+    draw_near_pairs,
+    draw_pairs,
     energy,
+    errors_by_overlap,
     focused_boxes,
     grid_boxes,
     log_scale,
     on_axes,
+    overlap,
+    pick,
+    pointwise,
+    r2_by_hints,
     random_boxes,
     translation,
+    translation_errors,
 )
 from biopart.nn import Encoder, relative_encoder
+from biopart.nn.masking import part_of, random_order
 from biopart.nn.relative import take
 from biopart.recipe import PartSettings
 
@@ -34,12 +46,13 @@ class Part(nn.Module):
     encoder : Encoder
         Sets shape, patch and number of axes; position "none" only without hints.
     settings : PartSettings
-        Patches, pairs, relative encoder, hints, sizes.
+        Patches, pairs, relative encoder, hints, sizes, targets, loss.
 
     Raises
     ------
     ValueError
-        If hints are requested for an encoder without positions, or sizes on the grid.
+        If hints are requested for an encoder without positions, sizes on the grid, or more pairs
+        without replacement than there are.
     """
 
     span: Tensor
@@ -68,12 +81,15 @@ class Part(nn.Module):
                 "without relations; choose smaller patches"
             )
         self.sized = settings.scale[0] != settings.scale[1]
-        self.uniform = not self.sized and settings.focus == "none"
+        self.uniform = not (self.sized or settings.self_pairs) and settings.near is None
+        self.uniform &= settings.focus == "none"
+        if settings.pairs is not None and not settings.replacement:
+            check_pairs(self.count, settings.pairs, self_pairs=settings.self_pairs)
         self.head = relative_encoder(
             settings.head,
             encoder.dim,
             len(self.axes) * (2 if self.sized else 1),
-            heads=settings.heads or max(1, encoder.dim // 64),
+            heads=settings.heads,
             patches=self.count,
         )
         shape, patch = (
@@ -92,31 +108,75 @@ class Part(nn.Module):
     ) -> StepOutput:
         """Cut, encode, relate and compare; values of the batch are normalised (B, C, *S)."""
         boxes = self.draw_boxes(batch.values, generator)
-        pairs = draw_pairs(len(batch.values), self.count, self.settings.pairs, generator)
-        pairs = pairs.to(batch.values.device)
-        hinted = self._draw_hints(batch.values, generator)
-        predicted = self.head(self.encode(batch.values, boxes, hinted), pairs).float()
+        pairs = self._draw_pairs(boxes, generator).to(batch.values.device)
+        hints = self.settings.hints(self.count, progress)
+        hinted = self._draw_hints(batch.values, generator, hints)
+        tokens = self.encode(batch.values, boxes, hinted, self._draw_context(batch, generator))
+        predicted = self.head(tokens, pairs).float()
         reference, target = (pick(boxes, pairs[..., side]) for side in (0, 1))
-        drawn = Drawn(reference, target, pairs, hinted)
         truth = on_axes(translation(reference, target), self.axes)
-        n = len(self.axes)
-        loss = (predicted[..., :n] - truth / self.span).square().mean()
         sizes = None
         if self.sized:
-            sizes = on_axes(log_scale(reference, target), self.axes) / self.size_unit
-            loss = (loss + (predicted[..., n:] - sizes).square().mean()) / 2
+            sizes = on_axes(self._relative_size(reference, target), self.axes)
+        loss = self._loss(predicted, truth, sizes)
+        drawn = Drawn(reference, target, pairs, hinted)
+        if self.settings.symmetry:
+            back = self.head(tokens, pairs.flip(-1)).float()
+            loss = loss + self.settings.symmetry * self._asymmetry(predicted, back, drawn)
         predicted = predicted.detach()
-        return StepOutput(loss, Metrics(lambda: self._metrics(predicted, truth, sizes, drawn)))
+        return StepOutput(
+            loss, Metrics(lambda: self._metrics(predicted, truth, sizes, drawn=drawn, hints=hints))
+        )
 
-    def encode(self, values: Tensor, boxes: Boxes, hinted: Tensor) -> Tensor:
+    def encode(
+        self, values: Tensor, boxes: Boxes, hinted: Tensor, context: Tensor | None = None
+    ) -> Tensor:
         """Cut and encode patches: values (B, C, *S), hinted bool (B, K) -> tokens (B, K, D)."""
         patches = cut(values, boxes, self.encoder.patch)
         if self.encoder.position == "none":
             positions = None
         else:
             positions = boxes.start.float().masked_fill(~hinted[..., None], torch.nan)
-        tokens: Tensor = self.encoder(patches, positions)[:, 1:]
+        tokens: Tensor = self.encoder(patches, positions, context)[:, 1:]
         return tokens
+
+    @property
+    def target(self) -> Target:
+        """The form of the translations that are learnt."""
+        return Target(self.settings.target, self.span, self.settings.target_cap)
+
+    def _loss(self, predicted: Tensor, truth: Tensor, sizes: Tensor | None) -> Tensor:
+        """Return the loss of predictions (B, M, axes or 2 axes), mean over pairs and axes."""
+        n, kind, delta = len(self.axes), self.settings.loss, 1 / self.target.unit
+        error = predicted[..., :n] - self.target.encode(truth)
+        loss = self._weighted(pointwise(error, kind, delta), truth)
+        if sizes is None:
+            return loss
+        of_sizes = pointwise(predicted[..., n:] - sizes, kind, delta)
+        return (loss + self._weighted(of_sizes, truth)) / 2
+
+    def _weighted(self, losses: Tensor, truth: Tensor) -> Tensor:
+        """Return the mean of losses (B, M, axes), of far pairs less where the settings say so."""
+        if self.settings.distance_weight == "none":
+            return losses.mean()
+        away = truth.square().sum(-1, keepdim=True).sqrt() / self.span.square().sum().sqrt()
+        weight = (1 - away).clamp(min=0)
+        return (weight * losses).sum() / (weight > 0).sum() / losses.shape[-1]
+
+    def _asymmetry(self, predicted: Tensor, back: Tensor, drawn: "Drawn") -> Tensor:
+        """Return the mean square of what a pair's two predictions sum to, 0 where they agree.
+
+        A translation is in sizes of its reference, so that of the way back is taken times
+        s_t / s_r. Of a translation back in another form than linear the form is odd, too.
+        """
+        n = len(self.axes)
+        total = predicted[..., :n]
+        if self.sized:
+            ratio = on_axes(drawn.target.size / drawn.reference.size, self.axes)
+            total = total + back[..., :n] * ratio
+        else:
+            total = total + back[..., :n]
+        return total.square().mean()
 
     @torch.no_grad()
     def relations(self, values: Tensor, boxes: Boxes, hinted: Tensor | None = None) -> Tensor:
@@ -155,10 +215,13 @@ class Part(nn.Module):
         pairs = torch.cartesian_prod(index, index).expand(batch, -1, -1)
         predicted = self.head(tokens, pairs).float().reshape(batch, count, count, -1)
         n = len(self.axes)
-        moved = self._on_every_axis(predicted[..., :n] * self.span)
+        moved = self._on_every_axis(self.target.decode(predicted[..., :n]))
         if not self.sized:
             return moved, None
-        return moved, self._on_every_axis(predicted[..., n:] * self.size_unit)
+        sizes = predicted[..., n:] * self.size_unit
+        if self.settings.size_target == "ratio":
+            sizes = (1 + sizes).clamp(min=1 / self.largest_ratio).log()
+        return moved, self._on_every_axis(sizes)
 
     def _on_every_axis(self, relations: Tensor) -> Tensor:
         """Insert 0 for axes of extent 1 without relations, (B, K, K, axes) -> (B, K, K, N)."""
@@ -167,9 +230,50 @@ class Part(nn.Module):
         return whole
 
     @property
+    def largest_ratio(self) -> float:
+        """Largest relative size."""
+        return self.settings.scale[1] / self.settings.scale[0]
+
+    @property
     def size_unit(self) -> float:
-        """Largest log of a relative size, the divisor in the loss."""
-        return math.log(self.settings.scale[1] / self.settings.scale[0])
+        """Divisor of relative sizes in the loss: the largest logarithm, or the largest ratio."""
+        if self.settings.size_target == "ratio":
+            return self.largest_ratio
+        return math.log(self.largest_ratio)
+
+    def _relative_size(self, reference: Boxes, target: Boxes) -> Tensor:
+        """Return scaled relative sizes (B, M, N): logarithms, or ratios less 1, which is equal."""
+        logs = log_scale(reference, target)
+        if self.settings.size_target == "ratio":
+            logs = logs.exp() - 1
+        return logs / self.size_unit
+
+    def _draw_pairs(self, boxes: Boxes, generator: torch.Generator | None) -> Tensor:
+        """Draw the pairs of a batch (B, M, 2), or of boxes near each other."""
+        settings = self.settings
+        if settings.near is not None:
+            assert settings.pairs is not None
+            size = constant(self.encoder.patch, boxes.start.device)
+            return draw_near_pairs(
+                boxes, size, near=settings.near, pairs=settings.pairs, generator=generator
+            )
+        return draw_pairs(
+            len(boxes.start),
+            self.count,
+            settings.pairs,
+            generator,
+            replacement=settings.replacement,
+            self_pairs=settings.self_pairs,
+            shared=settings.shared_pairs,
+        )
+
+    def _draw_context(self, batch: Batch, generator: torch.Generator | None) -> Tensor | None:
+        """Choose the patches that others may attend to, bool (B, K); None = all."""
+        if not self.settings.masked:
+            return None
+        kept = part_of(self.count, 1 - self.settings.masked)
+        order = random_order(len(batch.values), self.count, generator, batch.values.device)
+        return order < kept
 
     def draw_boxes(self, values: Tensor, generator: torch.Generator | None) -> Boxes:
         """Draw the patches of a batch (B, K, N), on or off the grid."""
@@ -180,77 +284,63 @@ class Part(nn.Module):
             return Boxes(start, size, tiles.sides)
         if self.settings.focus == "energy":
             return focused_boxes(energy(values), self.count, patch, generator=generator)
-        options = {"scale": self.settings.scale, "generator": generator, "device": device}
-        return random_boxes(len(values), self.count, shape, patch, **options)  # type: ignore[arg-type]
+        return random_boxes(
+            len(values),
+            self.count,
+            shape,
+            patch,
+            scale=self.settings.scale,
+            sides=self.settings.sides,
+            generator=generator,
+            device=device,
+        )
 
-    def _draw_hints(self, values: Tensor, generator: torch.Generator | None) -> Tensor:
+    def _draw_hints(self, values: Tensor, generator: torch.Generator | None, hints: int) -> Tensor:
         """Choose the same number of hinted patches in every grid, bool (B, K)."""
         source = generator.device if generator is not None else values.device
         noise = torch.rand(len(values), self.count, generator=generator, device=source)
-        hints = round(self.settings.position_hint * self.count)
         return (noise.argsort(1).argsort(1) < hints).to(values.device)
 
     def _metrics(
-        self, predicted: Tensor, truth: Tensor, sizes: Tensor | None, drawn: "Drawn"
+        self,
+        predicted: Tensor,
+        truth: Tensor,
+        sizes: Tensor | None,
+        *,
+        drawn: "Drawn",
+        hints: int,
     ) -> dict[str, Tensor]:
         """Return the figures of a step from predicted (B, M, axes) and true translations, sizes."""
         n = len(self.axes)
-        moved = predicted[..., :n] * self.span
-        metrics = self._errors(moved, truth, overlap(drawn.reference, drawn.target))
-        hinted = take(drawn.hinted[..., None], drawn.pairs.flatten(1))
-        metrics |= self._by_hints(moved, truth, hinted)
-        chance_loss = (truth / self.span).square().mean()
-        if self.uniform:
-            chance_loss = (self.chance / self.span.square()).mean()
-        if sizes is not None:
-            size_chance = sizes.square().mean()
-            size_loss = (predicted[..., n:] - sizes).square().mean()
-            metrics["scale_r2"] = 1 - size_loss / size_chance
-            chance_loss = (chance_loss + size_chance) / 2
-        return metrics | {"chance_loss": chance_loss}
-
-    def _errors(self, moved: Tensor, truth: Tensor, overlapping: Tensor) -> dict[str, Tensor]:
-        """Return errors in patch sizes, R2 against chance and shares of correct signs."""
-        square = (moved - truth).square()
-        chance = self._chance(truth)
+        moved = self.target.decode(predicted[..., :n])
+        chance, square = self._chance(truth), (moved - truth).square()
         r2 = 1 - square.mean() / chance
-        share = round(self.settings.position_hint * self.count) / self.count
-        right = (moved.sign() == truth.sign()).float()
-        distance = square.sum(-1).sqrt()
-        apart, near = truth != 0, overlapping[..., None]
+        # On the grid no two patches overlap.
+        overlapping = overlap(drawn.reference, drawn.target)
         metrics = {
-            "error": distance.mean(),
-            "error_other": masked_mean(distance, ~overlapping),
-            "before_after_other": masked_mean(right, apart & ~near),
+            **{"mse": square.mean(), "chance_mse": chance},
+            **{"r2": r2, "r2_excess": r2 - hints / self.count},
+            **translation_errors(moved, truth, self.axes),
+            **errors_by_overlap(moved, truth, None if self.settings.on_grid else overlapping),
         }
-        if len(self.axes) > 1:
-            away = (moved - truth).abs().mean((0, 1))
-            metrics |= {f"error_axis_{axis}": away[n] for n, axis in enumerate(self.axes)}
-        if not self.settings.on_grid:  # on the grid no two patches overlap
-            metrics["error_overlapping"] = masked_mean(distance, overlapping)
-            metrics["before_after_overlapping"] = masked_mean(right, apart & near)
-        return {
-            "mse": square.mean(),
-            "chance_mse": chance,
-            "r2": r2,
-            "r2_excess": r2 - share,
-            **metrics,
-        }
-
-    def _by_hints(self, moved: Tensor, truth: Tensor, hinted: Tensor) -> dict[str, Tensor]:
-        """Return R2 by how many members of a pair have a hint; absent if no pair has."""
-        hints = round(self.settings.position_hint * self.count)
-        free = self.count - hints
-        possible = {0: free > 1, 1: hints > 0 and free > 0, 2: hints > 1}
-        if hints in (0, self.count):
-            return {}
+        hinted = take(drawn.hinted[..., None], drawn.pairs.flatten(1))
         members = hinted.reshape(*truth.shape[:2], 2).sum(-1)
-        square, chance = (moved - truth).square().mean(-1), self._chance(truth)
-        return {
-            f"r2_hinted_{n}": 1 - masked_mean(square, members == n) / chance
-            for n in (0, 1, 2)
-            if possible[n]
-        }
+        metrics |= r2_by_hints(square, chance, members, hints=hints, count=self.count)
+        if sizes is not None:
+            size_loss = (predicted[..., n:] - sizes).square().mean()
+            middle = 0.0 if self.settings.size_target == "log" else sizes.mean()
+            metrics["scale_r2"] = 1 - size_loss / (sizes - middle).square().mean()
+        return metrics | {"chance_loss": self._chance_loss(truth, sizes)}
+
+    def _chance_loss(self, truth: Tensor, sizes: Tensor | None) -> Tensor:
+        """Return the loss of predicting 0; exact where the chance of translations is."""
+        settings = self.settings
+        plain = (settings.target, settings.loss, settings.distance_weight)
+        if self.uniform and plain == ("linear", "mse", "none"):
+            exact: Tensor = (self.chance / self.span.square()).mean()
+            return exact
+        outputs = len(self.axes) * (1 if sizes is None else 2)
+        return self._loss(truth.new_zeros(*truth.shape[:-1], outputs), truth, sizes)
 
     def _chance(self, truth: Tensor) -> Tensor:
         """Return the error of predicting 0: exact for uniform draws of one size, else measured."""
@@ -276,56 +366,3 @@ class Drawn:
     target: Boxes
     pairs: Tensor
     hinted: Tensor
-
-
-def draw_pairs(
-    batch: int, count: int, pairs: int, generator: torch.Generator | None = None
-) -> Tensor:
-    """Draw index pairs of two different patches, uniform over all of them.
-
-    Parameters
-    ----------
-    batch, count, pairs : int
-        Grids B, patches K and pairs M of each grid.
-    generator : torch.Generator, optional
-        Source of randomness; the pairs are on its device.
-
-    Returns
-    -------
-    Tensor (B, M, 2), int64
-        Reference and target; a patch is not paired with itself (not stated in the paper).
-
-    Examples
-    --------
-    >>> pairs = draw_pairs(3, 4, 50, torch.Generator().manual_seed(0))
-    >>> pairs.shape, bool((pairs[..., 0] == pairs[..., 1]).any())
-    (torch.Size([3, 50, 2]), False)
-    """
-    device = generator.device if generator is not None else None
-    shape = (batch, pairs)
-    reference = torch.randint(count, shape, generator=generator, device=device)
-    step = torch.randint(1, count, shape, generator=generator, device=device)
-    return torch.stack([reference, (reference + step) % count], dim=-1)
-
-
-def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Return the mean of values where mask is true, NaN if it never is; no device sync.
-
-    Examples
-    --------
-    >>> masked_mean(torch.tensor([1.0, 3.0, 8.0]), torch.tensor([True, True, False])).item()
-    2.0
-    """
-    return (values * mask).sum() / mask.sum()
-
-
-def pick(boxes: Boxes, index: Tensor) -> Boxes:
-    """Select boxes (B, K, N) by index (B, M) -> (B, M, N)."""
-    return Boxes(take(boxes.start, index), take(boxes.size, index))
-
-
-def overlap(reference: Boxes, target: Boxes) -> Tensor:
-    """Tell which pairs of boxes share a sample, (..., N) -> bool (...)."""
-    first = torch.maximum(reference.start, target.start)
-    last = torch.minimum(reference.start + reference.size, target.start + target.size)
-    return (first < last).all(-1)

@@ -9,30 +9,94 @@ from biopart.settings import Strict
 
 
 class PartSettings(Strict):
-    """PART predicts where patches lie relative to each other; (?) = not stated in the paper."""
+    """PART predicts where patches lie relative to each other; (?) = not stated in the paper.
+
+    (c) = as an option in its released code (qczeck/msc_thesis, folder PART).
+    """
 
     name: Literal["part"] = Field("part", description="the objective")
     patches: int = Field(40, ge=2, description="patches K cut from each grid")
-    pairs: int = Field(160, ge=1, description="pairs M drawn from each grid (?)")
-    head: Head = Field("cross_attention", description="relative encoder")
+    pairs: int | None = Field(
+        160, ge=1, description="pairs M drawn from each grid (?); null = all of them"
+    )
+    replacement: bool = Field(
+        True, description="a pair may be drawn twice; false: M different pairs (c)"
+    )
+    self_pairs: bool = Field(False, description="pairs of a patch with itself among them (c)")
+    shared_pairs: bool = Field(False, description="the same pairs for a whole batch (c)")
+    near: float | None = Field(
+        None,
+        gt=0,
+        description="pairs whose centres lie at most this many patch sizes apart; null = any",
+    )
+    head: Head = Field(
+        "cross_attention",
+        description="relative encoder; attention, pairwise and joint are those of the released "
+        "code, the others have norms and hidden layers of our own",
+    )
     heads: int | None = Field(
-        None, ge=1, description="attention heads of the relative encoder; null = dim / 64 (?)"
+        None,
+        ge=1,
+        description="attention heads; null = 1 of attention (c), dim / 64 of cross_attention",
+    )
+    masked: float = Field(
+        0.0, ge=0, lt=1, description="share of patches that no other can attend to, as in MP3 (c)"
     )
     position_hint: float = Field(
         0.0, ge=0, le=1, description="share of patches that keep their true position"
+    )
+    hint_until: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="part of the training over which hints fall to none, linearly; null = they "
+        "stay",
     )
     on_grid: bool = Field(False, description="use all patches of the tiling (PART-grid)")
     scale: tuple[float, float] = Field(
         (1.0, 1.0), description="smallest and largest side, in patch sizes, drawn per axis"
     )
+    sides: Literal["log", "uniform"] = Field(
+        "log", description="log-uniform sides (?), or uniform start and end points (c)"
+    )
+    size_target: Literal["log", "ratio"] = Field(
+        "log", description="relative sizes as logarithms (?) or as ratios (c)"
+    )
     focus: Literal["none", "energy"] = Field(
         "none", description="draw patches uniformly, or in proportion to the energy they cover"
+    )
+    target: Literal["linear", "capped", "log"] = Field(
+        "linear",
+        description="translations as they are (paper), clamped to target_cap, or sign times log of "
+        "1 + size",
+    )
+    target_cap: float = Field(3.0, gt=0, description="limit of a capped target, in patch sizes")
+    loss: Literal["mse", "l1", "huber"] = Field(
+        "mse", description="mean squared error (paper), absolute (c), or Huber's with 1 patch (c)"
+    )
+    distance_weight: Literal["none", "linear"] = Field(
+        "none", description="weight of a pair: 1, or falling to 0 at the largest distance (c)"
+    )
+    symmetry: float = Field(
+        0.0, ge=0, description="weight of the squared sum of a pair's two predictions (c)"
     )
 
     @property
     def uses_positions(self) -> bool:
-        """Whether patches have their positions in pretraining."""
-        return self.position_hint > 0
+        """Whether patches have their positions at the end of pretraining."""
+        return self.position_hint > 0 and self.hint_until is None
+
+    def hints(self, count: int, progress: float = 1.0) -> int:
+        """Return how many of K patches keep their position at a point of the training.
+
+        Examples
+        --------
+        >>> settings = PartSettings(position_hint=0.8, hint_until=0.5)
+        >>> settings.hints(40, 0.0), settings.hints(40, 0.25), settings.hints(40, 0.5)
+        (32, 16, 0)
+        """
+        left = 1.0 if self.hint_until is None else max(0.0, 1 - progress / self.hint_until)
+        return round(self.position_hint * left * count)
 
     @model_validator(mode="after")
     def _check(self) -> "PartSettings":
@@ -46,7 +110,24 @@ class PartSettings(Strict):
                 f"focus {self.focus} draws patches of one size off the grid; keep on_grid false "
                 "and scale [1, 1]"
             )
+        if self.masked and self.head in ("joint", "joint_mlp"):
+            raise ValueError(
+                f"head {self.head} reads all patches at once, so masked must be 0; choose another "
+                "head to mask patches"
+            )
+        if self.hint_until is not None and not self.position_hint:
+            raise ValueError("hint_until needs hints to take away; set position_hint above 0")
+        self._check_pairs()
         return self
+
+    def _check_pairs(self) -> None:
+        """Refuse ways to draw pairs that contradict each other."""
+        drawn_freely = self.replacement and not self.self_pairs and not self.shared_pairs
+        if self.near is not None and (self.pairs is None or not drawn_freely):
+            raise ValueError(
+                "near draws different patches of each grid with replacement: give a number of "
+                "pairs, and leave out replacement, self_pairs and shared_pairs"
+            )
 
 
 class MaeSettings(Strict):

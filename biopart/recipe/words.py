@@ -11,8 +11,8 @@ Normalisation = Literal["window", "imagenet", "none"]
 Pool = Literal["cls", "mean"]
 """What is classified: [CLS], or the mean of the patch tokens."""
 
-Head = Literal["cross_attention", "pairwise_mlp", "joint_mlp"]
-"""The relative encoder of PART."""
+Head = Literal["attention", "pairwise", "joint", "cross_attention", "pairwise_mlp", "joint_mlp"]
+"""The relative encoder of PART: three of its released code, and three with norms of our own."""
 
 Method = Literal["part", "part-grid", "mae", "mp3", "droppos", "supervised", "supervised-nopos"]
 """The methods that a curve compares."""
