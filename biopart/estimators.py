@@ -4,6 +4,7 @@ Windows are (W, C, T), or (W, T) of one channel. Weights are float64 once they a
 what is said of a window does not depend on the windows beside it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,13 +24,16 @@ from torch import nn
 from biopart.compute import open_fabric
 from biopart.data.arrays import ArrayWindows
 from biopart.experiment import start_encoder
+from biopart.experiment.stored import method_of
 from biopart.nn import About, Model, build_encoder
 from biopart.objectives import Classify, Part
 from biopart.recipe import (
+    SUPERVISED,
     ClassifySettings,
     ComputeSettings,
     FinetuneSettings,
     Normalisation,
+    Optimisation,
     PartSettings,
     PretrainSettings,
 )
@@ -109,12 +113,16 @@ class _Windowed(BaseEstimator):
         self,
         objective: nn.Module,
         source: ArrayWindows,
-        settings: FinetuneSettings | PretrainSettings,
+        settings: Optimisation,
         normalise: Normalisation,
+        *,
+        fresh: Sequence[nn.Parameter] = (),
     ) -> None:
         """Run the one loop on the machine's device, in float32."""
         fabric = open_fabric(checked(ComputeSettings, {"precision": "float32"}, "estimator"))
-        fit(Training(objective, source, settings, normalise, self.random_state), fabric)
+        seed = self.random_state
+        task = Training(objective, source, settings, normalise, seed, fresh=tuple(fresh))
+        fit(task, fabric)
 
     @torch.no_grad()
     def _in_batches(self, net: Any, values: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -180,14 +188,21 @@ class SleepStager(ClassifierMixin, _Windowed):
             raise ValueError("a classifier needs two classes; y has only one class")
         with torch.random.fork_rng():
             start = self._start()
-            encoder = start.encoder
-            if self.run is not None:  # with new positions, as biopart finetune does
-                encoder = build_encoder(encoder.arguments)
-                start_encoder(str(self.run), encoder)
-            objective = Classify(encoder, ClassifySettings(classes=len(self.classes_)))
-            settings = FinetuneSettings(**self._pace())
+            encoder, method = start.encoder, None
+            if self.run is not None:
+                method = method_of(str(self.run))
+            protocol = SUPERVISED if method is None else method.protocol
+            settings = FinetuneSettings(**self._pace()).of_method(protocol)
+            if self.run is not None:  # as biopart finetune does
+                encoder = build_encoder({**encoder.arguments, "position": settings.position})
+                start_encoder(str(self.run), encoder, positions=settings.keep_positions)
+            head = ClassifySettings(
+                classes=len(self.classes_), pool=settings.pool, head_std=settings.head_std
+            )
             source = ArrayWindows(values, codes.astype(np.int64))
-            self._train(objective, source, settings, start.about.normalise)
+            objective = Classify(encoder, head)
+            fresh = () if settings.keep_positions else encoder.positions()
+            self._train(objective, source, settings.whole, start.about.normalise, fresh=fresh)
         names = tuple(str(name) for name in self.classes_)
         about = start.about.model_copy(update={"label_names": names, "positions": True})
         self.model_ = Model(objective.model.double(), about)
@@ -234,7 +249,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
             model = self._start()
             if self.run is None:
                 objective = Part(model.encoder, PartSettings())
-                settings = PretrainSettings(**self._pace())
+                settings = PretrainSettings(**self._pace()).whole
                 source = ArrayWindows(values, np.full(len(values), -1))
                 self._train(objective, source, settings, model.about.normalise)
                 uses_positions = PartSettings().uses_positions

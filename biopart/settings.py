@@ -1,8 +1,10 @@
 """Strict settings from YAML: one clear sentence for every mistake."""
 
 import difflib
+import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar, get_args, get_origin
 
@@ -219,6 +221,24 @@ def apply_change(values: dict[str, Any], change: str) -> None:
         values[last] = yaml.load(text, _Loader)
     except (yaml.YAMLError, ValueError) as error:
         raise ValueError(f"--set {change}: {text!r} is not a YAML value") from error
+
+
+def combinations(grid: Mapping[str, Sequence[Any]]) -> Iterator[tuple[dict[str, Any], list[str]]]:
+    """Yield every combination of the values of dotted keys, and as ``a.b=value`` settings.
+
+    Examples
+    --------
+    >>> list(combinations({"a.b": [1, 2]}))
+    [({'a.b': 1}, ['a.b=1']), ({'a.b': 2}, ['a.b=2'])]
+    """
+    for values in product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        yield chosen, changes_of(chosen)
+
+
+def changes_of(values: Mapping[str, Any]) -> list[str]:
+    """Return dotted keys and their values as ``a.b=value`` settings."""
+    return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
 
 
 def checked(model: type[Model], values: dict[str, Any], what: str) -> Model:

@@ -30,18 +30,49 @@ def swept(values, over):
     return settings_of(Recipe.model_validate({**values, "sweep": {"over": over}}))
 
 
-def test_methods_differ_in_objective_positions_or_layer_decay_alone(recipe):
+def test_methods_differ_in_objective_and_positions_alone(recipe):
     for variant in methods_of(recipe):
         left, right = (r.model_dump() for r in (recipe, variant.recipe))
         left["pretrain"].pop("objective")
         right["pretrain"].pop("objective")
-        expected = "none" if variant.name == "supervised-nopos" else "learned"
+        expected = "none" if variant.name == "supervised-nopos" else None
         assert right["finetune"].pop("position") == expected
         left["finetune"].pop("position")
-        decay = right["finetune"].pop("layer_decay")  # is for pretrained weights
-        kept = left["finetune"].pop("layer_decay")
-        assert decay == (1.0 if variant.kind == "scratch" else kept)
         assert left == right
+
+
+def test_what_a_recipe_leaves_open_is_as_the_authors_fine_tune(recipe):
+    tuned = {
+        v.name: v.recipe.finetune.of_method(v.recipe.pretrain.objective.protocol)
+        for v in methods_of(recipe)
+        if v.kind == "pretrained"
+    }
+    assert {name: s.pool for name, s in tuned.items()} == {
+        **{"part": "cls", "part-grid": "cls", "mp3": "cls"},
+        **{"mae": "mean", "droppos": "mean"},
+    }
+    for name, settings in tuned.items():
+        masked = name in ("mae", "droppos")
+        assert settings.betas == (0.9, 0.999)
+        assert settings.position == ("sincos" if masked else "learned")
+        assert settings.keep_positions is masked
+        assert settings.layer_decay == (0.75 if masked else 1.0)
+        assert settings.head_std == (2e-5 if masked else 0.01)
+
+
+def test_settings_of_one_method_and_a_search_reach_its_recipe(recipe):
+    curve = recipe.curve.model_copy(
+        update={
+            "search": {"finetune.lr": [1e-3, 3e-4]},
+            "changes": {"mp3": {"pretrain.drop_path": 0.1, "finetune.pool": "mean"}},
+        }
+    )
+    recipe = recipe.model_copy(update={"curve": curve})
+    by_name = {v.name: v.recipe for v in methods_of(recipe)}
+    assert by_name["mp3"].pretrain.drop_path == 0.1
+    assert by_name["mp3"].finetune.pool == "mean"
+    assert by_name["part"].pretrain.drop_path is None
+    assert all(r.finetune.search == {"lr": [1e-3, 3e-4]} for r in by_name.values())
 
 
 def test_each_method_has_its_objective(recipe):

@@ -189,10 +189,44 @@ def test_what_is_wrong_is_found_before_a_run_folder_is_made(small_recipe, tmp_pa
 def test_other_settings_make_another_finetuning(run):
     names = [
         finetune(run, changes=changes).path.name
-        for changes in ([], ["finetune.pool=mean"], ["finetune.pool=cls"], ["compute.threads=1"])
+        for changes in ([], ["finetune.pool=mean"], ["finetune.pool=null"], ["compute.threads=1"])
     ]
     assert names[0] == names[2] == names[3] == "s3-seed0"
     assert names[1].startswith("s3-seed0-")
+
+
+def test_a_search_keeps_what_is_best_on_validation_persons(run):
+    tuned = finetune(run, subjects=2, changes=["finetune.search={lr: [1e-9, 1e-3]}"])
+    result = tuned.result()
+    tried = {row["finetune.lr"]: row["validation_kappa"] for row in result["tried"]}
+    assert set(tried) == {1e-9, 1e-3}
+    kept = yaml.safe_load((tuned.path / "finetune.yaml").read_text())["finetune"]
+    assert tried[kept["lr"]] == max(tried.values())
+    assert (kept["pool"], kept["position"], kept["layer_decay"]) == ("cls", "learned", 1.0)
+    others = [path for path in tuned.path.parent.iterdir() if path.name.startswith("s2-")]
+    assert others == [tuned.path]
+    best = max(row["validation/kappa"] for row in tuned.metrics() if "validation/kappa" in row)
+    assert best == max(tried.values())
+
+
+def test_a_search_without_validation_persons_is_refused(run):
+    changes = ["finetune.search={lr: [1e-3, 1e-4]}", "split.validation_persons=0"]
+    with pytest.raises(ValueError, match=r"finetune\.search needs validation persons"):
+        finetune(run, subjects=2, changes=changes)
+
+
+@pytest.mark.parametrize(
+    ("search", "message"),
+    [
+        ("{subjects: [1, 2]}", "subjects cannot be searched"),
+        ("{rate: [1]}", "rate cannot be searched"),
+        ("{lr: []}", "lr has no values to try"),
+        ("{lr: [-1.0]}", r"finetune\.lr"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(run, search, message):
+    with pytest.raises(ValueError, match=message):
+        finetune(run, changes=[f"finetune.search={search}"])
 
 
 def test_an_encoder_of_another_kind_is_refused(run):

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from biopart.data import Augment, Cohort, Source, Split, open_cohort, split_persons
 from biopart.nn import About, Encoder, build_encoder
-from biopart.recipe import Position, Recipe, ViewSettings
+from biopart.recipe import AugmentSettings, Position, Recipe, ViewSettings
 from biopart.store import load_card
 from biopart.store.attributes import completed
 from biopart.store.image_card import is_image_card
@@ -55,6 +55,15 @@ class Experiment:
         )
 
     @property
+    def pretraining(self) -> "Experiment":
+        """The experiment with the windows of pretraining."""
+        settings, data = self.recipe.pretrain, self.recipe.data
+        if settings.window_s in (None, data.window_s):
+            return self
+        data = data.model_copy(update={"window_s": settings.window_s})
+        return replace(self, recipe=self.recipe.model_copy(update={"data": data}))
+
+    @property
     def prepared(self) -> dict[str, Any]:
         """How the store's values were made: what a model must find again elsewhere."""
         card = self.cohort.attributes["card"]
@@ -78,6 +87,8 @@ class Experiment:
     def augment(self, settings: ViewSettings, key: str) -> Augment | None:
         """Return what augments images; None where nothing does, ValueError for recordings."""
         augment = Augment(settings, len(self.cohort.label_names))
+        if len(self.shape) != 2 and isinstance(settings, AugmentSettings):  # the loss smooths
+            augment = Augment(settings.model_copy(update={"smoothing": 0.0}))
         if not augment.changes:
             return None
         if len(self.shape) != 2:

@@ -8,8 +8,9 @@ from functools import cached_property
 
 from biopart.data import Source
 from biopart.experiment.experiment import Experiment
+from biopart.experiment.stored import method_of
 from biopart.experiment.weights import Weights, read_run, read_weights
-from biopart.recipe import ComputeSettings, Recipe
+from biopart.recipe import SUPERVISED, ComputeSettings, FineTuning, Recipe
 from biopart.run import Run
 from biopart.store.seen import Seen
 
@@ -29,6 +30,21 @@ class Plan:
     def persons(self) -> tuple[str, ...]:
         """Persons whose labels are used."""
         return self.experiment.split.subset(self.subjects, self.seed)
+
+    @cached_property
+    def settings(self) -> FineTuning:
+        """The settings, with those of the pretraining's method where they are left open."""
+        protocol = SUPERVISED
+        if self.origin is not None:
+            where = self.experiment.recipe.finetune.weights
+            method = method_of(where) if where is not None else None
+            protocol = (method or self.experiment.recipe.pretrain.objective).protocol
+        return self.experiment.recipe.finetune.of_method(protocol)
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with settings of fine-tuning that are all decided."""
+        return self.experiment.recipe.model_copy(update={"finetune": self.settings})
 
     @cached_property
     def weights(self) -> Weights | None:

@@ -10,7 +10,7 @@ from biopart.nn import Encoder, Model
 from biopart.nn.weights import load_tensors
 from biopart.objectives import PRETRAINING, Part
 from biopart.recipe import Objective, Recipe, resolve
-from biopart.run import Run
+from biopart.run import Run, find_run
 from biopart.settings import read_yaml
 
 
@@ -31,6 +31,14 @@ def stored_recipe(
     if store is not None:
         values.setdefault("data", {})["store"] = str(store)
     return resolve(values, changes, f"recipe of {run.path}")
+
+
+def method_of(where: str) -> Objective | None:
+    """Return the objective of the run that weights come from; None of a file or a timm model."""
+    path = Path(where).expanduser()
+    if not path.is_dir() and path.name != "latest":
+        return None
+    return stored_recipe(find_run(path).pretrained()).pretrain.objective
 
 
 def build_objective(encoder: Encoder, settings: Objective) -> nn.Module:

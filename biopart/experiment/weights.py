@@ -59,12 +59,15 @@ class Weights:
                 f"{self.where}: the pretrained encoder and the new one differ: heads {own} and "
                 f"{new}"
             )
+        # Sines and cosines of a signal's patches go on beyond the pretrained window.
+        ours = self.built.get("position") == encoder.position == "sincos"
+        kept = positions and not (ours and len(encoder.patch) == 1)
         try:
-            take(self.state, encoder, positions=positions, counts=self.counts)
+            take(self.state, encoder, positions=kept, counts=self.counts)
         except ValueError as error:
             raise ValueError(f"{self.where}: {error}") from error
-        kept = " with its positions" if positions else ""
-        return "; ".join((f"{self.where}{kept}", *self.remarks))
+        taken = " with its positions" if positions else ""
+        return "; ".join((f"{self.where}{taken}", *self.remarks))
 
 
 def start_encoder(where: str, encoder: Encoder, *, positions: bool = False) -> str:

@@ -7,6 +7,8 @@ from biopart.nn.encoder import Encoder
 from biopart.nn.vit import ViT
 from biopart.recipe import Pool, Position
 
+HEAD_STD = 0.01  # of a linear layer's first weights; MAE's own is 2e-5
+
 
 class Classifier(nn.Module):
     """Classify windows; arguments and ``final_layer`` follow braindecode's models.
@@ -45,7 +47,9 @@ class Classifier(nn.Module):
         )
 
     @classmethod
-    def on(cls, encoder: Encoder, n_outputs: int, *, pool: Pool = "cls") -> "Classifier":
+    def on(
+        cls, encoder: Encoder, n_outputs: int, *, pool: Pool = "cls", head_std: float = HEAD_STD
+    ) -> "Classifier":
         """Put a new linear layer on an encoder with any number of axes.
 
         Parameters
@@ -56,17 +60,21 @@ class Classifier(nn.Module):
             Number of classes.
         pool : "cls" or "mean"
             Classify [CLS] or the mean of the patch tokens.
+        head_std : float
+            Deviation of the weights that the linear layer starts with.
         """
         classifier = cls.__new__(cls)
         nn.Module.__init__(classifier)
-        classifier._build(encoder, n_outputs, pool)
+        classifier._build(encoder, n_outputs, pool, head_std)
         return classifier
 
-    def _build(self, encoder: Encoder, n_outputs: int, pool: Pool = "cls") -> None:
-        """Set the encoder and a linear layer that starts near zero (as in MAE's fine-tuning)."""
+    def _build(
+        self, encoder: Encoder, n_outputs: int, pool: Pool = "cls", head_std: float = HEAD_STD
+    ) -> None:
+        """Set the encoder and a linear layer that starts near zero."""
         self.encoder, self.pool = encoder, pool
         self.final_layer = nn.Linear(encoder.dim, n_outputs)
-        nn.init.trunc_normal_(self.final_layer.weight, std=0.01)
+        nn.init.trunc_normal_(self.final_layer.weight, std=head_std)
         nn.init.zeros_(self.final_layer.bias)
 
     def embed(self, values: Tensor) -> Tensor:

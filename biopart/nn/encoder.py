@@ -50,6 +50,10 @@ class Encoder(nn.Module, ABC):
     def layers(self) -> list[list[nn.Parameter]]:
         """Return all parameters by layer, from the input to the output, for layer decay."""
 
+    def positions(self) -> list[nn.Parameter]:
+        """Return the trained positions: where they are new they are trained at the full rate."""
+        return []
+
     def not_decayed(self) -> list[nn.Parameter]:
         """Return the parameters besides biases and norms that weight decay leaves alone."""
         return []

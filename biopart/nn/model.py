@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from biopart.codes import MISSING
-from biopart.grid import patchify
+from biopart.grid import grid_boxes, patchify
 from biopart.nn.about import About
 from biopart.nn.building import build_encoder
 from biopart.nn.classifier import Classifier
@@ -158,12 +158,17 @@ class Model(nn.Module):
         values : Tensor (B, C, *S)
             Integers as stored, or floats in any scale, NaN = missing.
         positions : Tensor (B, K, N), optional
-            As of the encoder. By default patches are told theirs where they were in training.
+            As of the encoder. By default patches have theirs where they had them in training.
         """
-        patches = patchify(self.normalise(values), self.encoder.patch)
-        if positions is None and self.about.positions is False and self.encoder.position != "none":
-            shape = (*patches.shape[:2], len(self.encoder.patch))
-            positions = torch.full(shape, torch.nan, device=patches.device)
+        patch = self.encoder.patch
+        patches = patchify(self.normalise(values), patch)
+        if positions is None and self.encoder.position != "none":
+            if self.about.positions is False:
+                shape = (*patches.shape[:2], len(patch))
+                positions = torch.full(shape, torch.nan, device=patches.device)
+            elif patches.shape[1] != self.encoder.n_patches:  # a window of another length
+                positions = grid_boxes(values.shape[2:], patch).start.float().to(patches.device)
+                positions = positions.expand(len(patches), -1, -1)
         tokens: Tensor = self.encoder(patches, positions)
         return tokens
 

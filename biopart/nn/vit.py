@@ -117,6 +117,10 @@ class ViT(Encoder):
         known = {id(parameter) for part in above for parameter in part}
         return [[p for p in self.parameters() if id(p) not in known], *above]
 
+    def positions(self) -> list[nn.Parameter]:
+        """Return the table of learned positions, if there is one."""
+        return [self.pos_embed] if self.position == "learned" else []
+
     def not_decayed(self) -> list[nn.Parameter]:
         """Return [CLS] and the positions."""
         return [self.cls_token, *([] if self.position == "none" else [self.pos_embed])]

@@ -59,8 +59,10 @@ def take(
     encoder : Encoder
         Receives the weights.
     positions : bool
-        Load the positions too, if the encoder has learned ones, interpolated linearly if the
-        grids differ; else its own are kept.
+        Load the table of positions too, whether it was learned or is of sines and cosines (in the
+        order of axes of the code that made it); interpolated linearly if the grids differ. Else
+        the encoder's own stay. Of signals, whose patches keep their length, a shorter window takes
+        the first of the table.
     counts : sequence of int, optional
         Patches per axis of the grid of the weights; by default a square.
 
@@ -98,7 +100,12 @@ def take(
     ]
     if shaped:
         raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(shaped[:3])}")
-    if positions and encoder.position == "learned":
+    if positions:
+        if encoder.position == "none":
+            raise ValueError(
+                "an encoder without positions keeps none; set position to learned or sincos, or "
+                "keep_positions to false"
+            )
         if "pos_embed" not in state:
             raise ValueError("the weights have no positions to keep; set keep_positions to false")
         weights["pos_embed"] = moved_positions(state["pos_embed"], encoder, counts)
@@ -136,6 +143,13 @@ def moved_positions(table: Tensor, encoder: Encoder, counts: Sequence[int] | Non
         )
     if tuple(counts) == encoder.counts:
         return table
+    if axes == 1:
+        if encoder.n_patches > n_positions:
+            raise ValueError(
+                f"the weights have {n_positions} positions, fewer than the {encoder.n_patches} "
+                "patches of a window; set keep_positions to false or take shorter windows"
+            )
+        return table[:, : 1 + encoder.n_patches]
     ratio = torch.tensor(counts) / torch.tensor(encoder.counts)
     coordinates = (row_major(encoder.counts) + 0.5) * ratio - 0.5
     moved = interpolate(table[0, 1:], coordinates[None], counts)

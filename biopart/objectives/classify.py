@@ -32,7 +32,9 @@ class Classify(nn.Module):
                 f"{len(weights)} class weights for {settings.classes} classes; give one each"
             )
         self.settings = settings
-        self.model = Classifier.on(encoder, settings.classes, pool=settings.pool)
+        self.model = Classifier.on(
+            encoder, settings.classes, pool=settings.pool, head_std=settings.head_std
+        )
         weight = None if weights is None else torch.tensor(weights)
         self.register_buffer("weight", weight, persistent=False)
 
@@ -47,7 +49,14 @@ class Classify(nn.Module):
         """Classify normalised values (B, C, *S); mixed images by their shares of classes."""
         logits: Tensor = self.model(batch.values).float()
         if batch.soft is None:
-            loss = F.cross_entropy(logits, batch.label, weight=self.weight, ignore_index=-1)
+            smoothing = self.settings.smoothing if self.training else 0.0
+            loss = F.cross_entropy(
+                logits,
+                batch.label,
+                weight=self.weight,
+                ignore_index=-1,
+                label_smoothing=smoothing,
+            )
         else:
             loss = F.cross_entropy(logits, batch.soft, weight=self.weight)
         logits = logits.detach()

@@ -10,16 +10,13 @@ from biopart.recipe.objectives import (
     PartSettings,
     SequenceSettings,
 )
+from biopart.recipe.protocol import MASKED, SUPERVISED, Protocol
 from biopart.recipe.schema import (
     ComputeSettings,
-    ContextSettings,
     CurveSettings,
     DataSettings,
     DetectionSettings,
     EncoderSettings,
-    FinetuneSettings,
-    Optimisation,
-    PretrainSettings,
     Recipe,
     ScenesSettings,
     SplitSettings,
@@ -28,10 +25,19 @@ from biopart.recipe.schema import (
     load_recipe,
     resolve,
 )
+from biopart.recipe.training import (
+    ContextSettings,
+    FinetuneSettings,
+    FineTuning,
+    Optimisation,
+    PretrainSettings,
+)
 from biopart.recipe.views import AugmentSettings, ViewSettings
 from biopart.recipe.words import Head, Method, Normalisation, Pool, Position
 
 __all__ = [
+    "MASKED",
+    "SUPERVISED",
     "AugmentSettings",
     "ClassifySettings",
     "ComputeSettings",
@@ -42,6 +48,7 @@ __all__ = [
     "DetectionSettings",
     "DropPosSettings",
     "EncoderSettings",
+    "FineTuning",
     "FinetuneSettings",
     "Head",
     "MaeSettings",
@@ -54,6 +61,7 @@ __all__ = [
     "Pool",
     "Position",
     "PretrainSettings",
+    "Protocol",
     "Recipe",
     "ScenesSettings",
     "SequenceSettings",

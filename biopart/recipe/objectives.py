@@ -1,9 +1,10 @@
 """The settings of every objective, without torch; the objectives are in ``biopart.objectives``."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from biopart.recipe.protocol import MASKED, SUPERVISED, Protocol
 from biopart.recipe.words import Head, Pool
 from biopart.settings import Strict
 
@@ -13,6 +14,9 @@ class PartSettings(Strict):
 
     (c) = as an option in its released code (qczeck/msc_thesis, folder PART).
     """
+
+    protocol: ClassVar[Protocol] = SUPERVISED
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     name: Literal["part"] = Field("part", description="the objective")
     patches: int = Field(40, ge=2, description="patches K cut from each grid")
@@ -133,6 +137,9 @@ class PartSettings(Strict):
 class MaeSettings(Strict):
     """MAE reconstructs hidden patches; the defaults are the paper's."""
 
+    protocol: ClassVar[Protocol] = MASKED
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.95)
+
     name: Literal["mae"] = Field("mae", description="the objective")
     mask_ratio: float = Field(0.75, gt=0, lt=1, description="share of patches that are hidden")
     decoder_dim: int = Field(512, ge=2, description="width of the decoder")
@@ -154,6 +161,9 @@ class Mp3Settings(Strict):
     Of the paper's three kinds of positions in fine-tuning, ``finetune.position`` offers learned
     ones and none; a relative bias that starts at zero is not available.
     """
+
+    protocol: ClassVar[Protocol] = SUPERVISED
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     name: Literal["mp3"] = Field("mp3", description="the objective")
     masked: float = Field(
@@ -180,6 +190,9 @@ class DropPosSettings(Strict):
     in the paper with every epoch. Its clipping is set in the recipe: ``clip: 5.0``,
     ``clip_each: true``.
     """
+
+    protocol: ClassVar[Protocol] = MASKED
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.95)
 
     name: Literal["droppos"] = Field("droppos", description="the objective")
     mask_ratio: float = Field(0.75, ge=0, lt=1, description="share of patches that are hidden")
@@ -213,6 +226,12 @@ class ClassifySettings(Strict):
     pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
     class_weights: tuple[float, ...] | None = Field(
         None, description="weight of each class in the loss"
+    )
+    smoothing: float = Field(
+        0.0, ge=0, lt=1, description="share of a label spread over all classes"
+    )
+    head_std: float = Field(
+        0.01, gt=0, description="deviation of the weights that the linear layer starts with"
     )
 
 

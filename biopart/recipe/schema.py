@@ -10,9 +10,9 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, field_validator, model_validator
 
-from biopart.recipe.objectives import DetectSettings, Objective, PartSettings
-from biopart.recipe.views import AugmentSettings, ViewSettings
-from biopart.recipe.words import Method, Normalisation, Pool, Position
+from biopart.recipe.objectives import DetectSettings, Objective
+from biopart.recipe.training import FinetuneSettings, Optimisation, PretrainSettings, check_search
+from biopart.recipe.words import Method, Normalisation, Position
 from biopart.settings import (
     Strict,
     UserPath,
@@ -62,92 +62,6 @@ class EncoderSettings(Strict):
     heads: int = Field(8, ge=1, description="attention heads")
     position: Position = Field("sincos", description="positions in pretraining: sincos or learned")
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth at the last block")
-
-
-class Optimisation(Strict):
-    """AdamW with a linear warm-up and a cosine to 0."""
-
-    epochs: int = Field(100, ge=1, description="passes over the windows")
-    steps: int | None = Field(None, ge=1, description="steps instead of epochs")
-    batch: int = Field(256, ge=1, description="windows per step")
-    lr: float = Field(1e-3, gt=0, description="highest learning rate, as used")
-    warmup_epochs: float = Field(5.0, ge=0, description="epochs of linear warm-up")
-    weight_decay: float = Field(0.05, ge=0, description="not on biases, norms, positions, [CLS]")
-    betas: tuple[float, float] = Field(
-        (0.9, 0.95), description="AdamW's decay of the mean gradient and of its square"
-    )
-    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = none")
-    clip_each: bool = Field(
-        False, description="clip every tensor by itself, as DropPos does at 5.0"
-    )
-    layer_decay: float = Field(1.0, gt=0, le=1, description="factor of lr per layer from the top")
-    ema: float | None = Field(
-        None, gt=0, lt=1, description="decay of a moving average of the weights, which is kept"
-    )
-    repeats: int = Field(
-        1, ge=1, description="times an image comes in an epoch of the same length, augmented anew"
-    )
-    validate_every: int = Field(1, ge=1, description="epochs between looks at validation persons")
-
-
-class PretrainSettings(Optimisation):
-    """Pretraining."""
-
-    objective: Objective = Field(PartSettings(), description="what is learnt")
-    augment: ViewSettings = Field(
-        ViewSettings(), description="crops and mirror images; images only"
-    )
-    validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
-
-
-class ContextSettings(Optimisation):
-    """The transformer over neighbouring windows, trained after the classifier of one window."""
-
-    epochs: int = Field(20, ge=1, description="passes over the labelled windows")
-    batch: int = Field(32, ge=1, description="sequences per step")
-    lr: float = Field(5e-4, gt=0, description="highest learning rate, as used")
-    warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
-    frozen: bool = Field(True, description="train the transformer alone; false = the encoder too")
-    depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
-    heads: int = Field(4, ge=1, description="attention heads of it")
-    dropout: float = Field(0.1, ge=0, lt=1, description="of the windows' embeddings")
-    patience: int | None = Field(
-        5, ge=1, description="looks at validation persons without gain before stopping"
-    )
-
-
-class FinetuneSettings(Optimisation):
-    """Fine-tuning and the supervised baseline."""
-
-    subjects: int = Field(10, ge=1, description="labelled persons, or images per class")
-    context: int = Field(1, ge=1, description="windows that a decision looks at; 21 is usual")
-    sequence: ContextSettings = Field(
-        ContextSettings(), description="how neighbours are looked at where context is above 1"
-    )
-    position: Position = Field(
-        "learned", description="positions in fine-tuning: learned (new, random), sincos or none"
-    )
-    weights: str | None = Field(
-        None,
-        description="start from these in place of the run's encoder: another run, a file in timm's "
-        "names, or the name of a timm model",
-    )
-    keep_positions: bool = Field(
-        False, description="start from the pretrained positions, interpolated; needs learned ones"
-    )
-    pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
-    augment: AugmentSettings = Field(
-        AugmentSettings(), description="what is changed in images and labels; images only"
-    )
-    drop_path: float | None = Field(
-        None, ge=0, lt=1, description="stochastic depth at the last block; null = encoder.drop_path"
-    )
-    class_weights: bool = Field(False, description="weigh classes by their inverse frequency")
-    patience: int | None = Field(
-        20,
-        ge=1,
-        description="looks at validation persons without gain before stopping; null = none",
-    )
 
 
 class ScenesSettings(Strict):
@@ -213,11 +127,31 @@ class CurveSettings(Strict):
     objectives: list[Objective] = Field(
         [], description="settings of compared objectives that differ from their defaults"
     )
+    search: dict[str, list[Any]] = Field(
+        {},
+        description="values of finetune keys to try in every fine-tuning, e.g. {finetune.lr: "
+        "[1e-3, 3e-4]}; validation persons choose",
+    )
+    changes: dict[Method, dict[str, Any]] = Field(
+        {},
+        description="settings of single methods, e.g. {mp3: {pretrain.drop_path: 0.1}}, which "
+        "replace the recipe's",
+    )
     published: dict[str, dict[int, float]] = Field(
         {}, description="kappas of the paper by method and size, where the task is the paper's"
     )
 
     dropped = ("unit",)  # persons or images per class: the store decides
+
+    @field_validator("search")
+    @classmethod
+    def _searched(cls, values: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        for key in values:
+            if not key.startswith("finetune."):
+                raise ValueError(f"{key} cannot be searched; give keys such as finetune.lr")
+        keys = {key.removeprefix("finetune."): tried for key, tried in values.items()}
+        check_search(keys, FinetuneSettings.model_fields)
+        return values
 
     @field_validator("methods", "sizes")
     @classmethod

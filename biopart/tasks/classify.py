@@ -12,7 +12,7 @@ from biopart.compute import compiled, describe, settle
 from biopart.data import Source
 from biopart.evaluation.calibration import fit_temperature
 from biopart.evaluation.metrics import balanced_weights
-from biopart.experiment import Experiment, Plan
+from biopart.experiment import Plan
 from biopart.experiment.classes import check_classes, check_test
 from biopart.nn import Encoder, Model
 from biopart.objectives import Classify
@@ -27,8 +27,9 @@ from biopart.train import Row, Training, predict
 class Classification(Task):
     """The fine-tuning of single windows, or of images, on the labels of a plan's persons.
 
-    On-grid patches, new learned positions, a linear layer on [CLS], all weights train (PART,
-    arXiv 2506.03682). Weights are those of the best kappa on validation persons.
+    On-grid patches, a linear layer, all weights train; positions, pooling and rates by layer as
+    the authors of the pretraining's method have them. Weights are those of the best kappa on
+    validation persons.
 
     Raises
     ------
@@ -52,17 +53,17 @@ class Classification(Task):
             *check_classes(experiment, self.source),
             *check_test(experiment, self.test),
         ]
-        self.objective = build(experiment, self.source, plan.seed)
+        self.objective = build(plan, self.source)
         start(plan, self.objective.encoder)
         compiled(self.objective.encoder, plan.compute)
 
     def begin(self, run: Run) -> None:
         """Write the settings."""
-        make_folder(run, self.plan.experiment.recipe)
+        make_folder(run, self.plan.recipe)
 
     def training(self, fabric: Fabric) -> Training:
         """Return what is trained; validation persons choose the weights, if there are any."""
-        settings = self.plan.experiment.recipe.finetune
+        settings, encoder = self.plan.settings, self.objective.encoder
         self.chosen = settle(self.source, self.plan.compute, fabric)
 
         def validate() -> Row:
@@ -72,13 +73,14 @@ class Classification(Task):
         return Training(
             self.objective,
             self.chosen,
-            settings,
+            settings.whole,
             self.plan.experiment.recipe.data.normalise,
             self.plan.seed,
             validate=None if self.validation is None else validate,
             select=None if self.validation is None else "kappa",
             patience=settings.patience,
             augment=self.plan.experiment.augment(settings.augment, "finetune.augment"),
+            fresh=() if settings.keep_positions else tuple(encoder.positions()),
         )
 
     def logits(self, source: Source, fabric: Fabric) -> NDArray[np.float32]:
@@ -123,17 +125,24 @@ def start(plan: Plan, encoder: Encoder) -> None:
             f"the encoder was pretrained on {', '.join(channels)}; the recipe now wants "
             f"{', '.join(wanted)}"
         )
-    plan.weights.give(encoder, positions=plan.experiment.recipe.finetune.keep_positions)
+    plan.weights.give(encoder, positions=plan.settings.keep_positions)
 
 
-def build(experiment: Experiment, source: Source, seed: int) -> Classify:
+def build(plan: Plan, source: Source) -> Classify:
     """Build the classifier on a new encoder with new positions."""
-    settings = experiment.recipe.finetune
+    experiment, settings = plan.experiment, plan.settings
     classes = len(experiment.cohort.label_names)
     weights = None
     if settings.class_weights:
         weights = tuple(balanced_weights(source.labels, classes).tolist())
-    encoder = experiment.encoder(settings.position, seed, drop_path=settings.drop_path)
+    encoder = experiment.encoder(settings.position, plan.seed, drop_path=settings.drop_path)
     return Classify(
-        encoder, ClassifySettings(classes=classes, pool=settings.pool, class_weights=weights)
+        encoder,
+        ClassifySettings(
+            classes=classes,
+            pool=settings.pool,
+            class_weights=weights,
+            smoothing=settings.augment.smoothing,
+            head_std=settings.head_std,
+        ),
     )

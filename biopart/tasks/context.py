@@ -128,7 +128,7 @@ class ContextClassification(Task):
 
     def begin(self, run: Run) -> None:
         """Write the settings."""
-        make_folder(run, self.plan.experiment.recipe)
+        make_folder(run, self.plan.recipe)
 
     def training(self, fabric: Fabric) -> Training:
         """Return what is trained: on embeddings, where the encoder is frozen."""

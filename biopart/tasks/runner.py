@@ -1,8 +1,10 @@
 """The one way in which every downstream task is trained, saved and scored."""
 
+import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,15 +47,36 @@ class Task(ABC):
         """Score the test items, once; write what else belongs into the folder."""
 
 
-def run_task(
-    task: Task,
-    run: Run,
-    fabric: Fabric,
-    *,
-    dry_run: bool = False,
-    report: Callable[[Row], None] = lambda row: None,
-) -> None:
-    """Train a task in a run's folder, write model.safetensors, score it and write result.json.
+@dataclass(frozen=True)
+class Trained:
+    """A task that was trained and saved in a run's folder, and not yet scored."""
+
+    task: Task
+    run: Run
+    fabric: Fabric
+    rows: list[Row]
+    seconds: float
+
+    @property
+    def validation(self) -> float:
+        """Best value of what chose the weights; minus infinity where nothing did."""
+        scores = [row.get("validation/kappa") for row in self.rows]
+        return max((score for score in scores if score is not None), default=-math.inf)
+
+    def score(self, **more: Any) -> None:
+        """Score the test items and write result.json, with ``more`` in it."""
+        started = time.perf_counter()
+        steps = {"steps": self.rows[-1]["step"]} if self.rows else {}
+        with one_process(self.run):
+            result = {**steps, **self.task.score(self.run, self.fabric), **more}
+            result["seconds"] = self.seconds + time.perf_counter() - started
+            write_json(self.run.path / "result.json", result)
+
+
+def train_task(
+    task: Task, run: Run, fabric: Fabric, report: Callable[[Row], None] = lambda row: None
+) -> Trained:
+    """Train a task in a run's folder and write model.safetensors.
 
     Parameters
     ----------
@@ -63,8 +86,6 @@ def run_task(
         The folder, which no other process may work in.
     fabric : Fabric
         Device and precision.
-    dry_run : bool
-        Leave the scores out.
     report : callable
         Gets every logged row.
     """
@@ -84,8 +105,18 @@ def run_task(
             rows = fit(training, fabric, None, log)
         task.finish(fabric)
         task.save(run.model)
-        if dry_run:
-            return
-        steps = {"steps": rows[-1]["step"]} if rows else {}
-        result = {**steps, **task.score(run, fabric), "seconds": time.perf_counter() - started}
-        write_json(run.path / "result.json", result)
+    return Trained(task, run, fabric, rows, time.perf_counter() - started)
+
+
+def run_task(
+    task: Task,
+    run: Run,
+    fabric: Fabric,
+    *,
+    dry_run: bool = False,
+    report: Callable[[Row], None] = lambda row: None,
+) -> None:
+    """Train a task, save it, score it and write result.json; a dry run leaves the scores out."""
+    trained = train_task(task, run, fabric, report)
+    if not dry_run:
+        trained.score()

@@ -25,13 +25,14 @@ def learning_rate(task: Training, step: int) -> float:
 def parameter_groups(task: Training) -> list[dict[str, Any]]:
     """Group parameters by layer and weight decay.
 
-    Layers as the encoder has them, heads at the top. The learning rate of a group is
-    ``layer_decay ** (top - layer)`` times the whole one.
+    Layers as the encoder has them, heads and new positions at the top. The learning rate of a
+    group is ``layer_decay ** (top - layer)`` times the whole one.
     """
     encoder = cast(Encoder, task.objective.encoder)
     layers = encoder.layers()
     top = len(layers) - 1
     layer = {id(p): number for number, part in enumerate(layers) for p in part}
+    layer |= {id(p): top for p in task.fresh}
     special = {id(parameter) for parameter in encoder.not_decayed()}
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
     for parameter in task.objective.parameters():

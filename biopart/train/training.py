@@ -46,6 +46,9 @@ class Training:
         Validations without improvement before stopping.
     augment : Augment, optional
         Changes images before and after they are normalised.
+    fresh : tuple of nn.Parameter
+        Parameters of the encoder that were not pretrained: they have the whole rate, whatever
+        their layer.
     """
 
     objective: nn.Module
@@ -57,6 +60,7 @@ class Training:
     select: str | None = None
     patience: int | None = None
     augment: Augment | None = None
+    fresh: tuple[nn.Parameter, ...] = ()
 
     @property
     def steps(self) -> int:

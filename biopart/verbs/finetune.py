@@ -1,16 +1,24 @@
 """Fine-tune a pretrained encoder on the labels of a few persons, or train one from scratch."""
 
+import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
+
+from lightning_fabric import Fabric
 
 from biopart.compute import open_fabric
 from biopart.experiment import Plan, open_experiment, stored_recipe
 from biopart.experiment.plan import context_name, finetuning_name, own_compute
+from biopart.recipe import Recipe, resolve
 from biopart.run import Run, as_run
+from biopart.settings import combinations
 from biopart.tasks.classify import Classification
 from biopart.tasks.context import ContextClassification
-from biopart.tasks.runner import Task, run_task
+from biopart.tasks.runner import Trained, run_task, train_task
 from biopart.train import Row
 
 
@@ -29,6 +37,8 @@ def finetune(
 
     Where the recipe has ``finetune.context`` above 1, a transformer over neighbouring windows is
     trained on top of the classifier of single windows, whose own fine-tuning stands beside it.
+    Where it has ``finetune.search``, every combination of the values is tried; the best kappa on
+    validation persons decides, and that fine-tuning alone is kept and scored on the test persons.
 
     Parameters
     ----------
@@ -55,7 +65,7 @@ def finetune(
     Raises
     ------
     ValueError
-        If fewer than two classes remain.
+        If fewer than two classes remain, or a search has no validation persons.
     FileNotFoundError
         If the run has no weights.
     """
@@ -73,16 +83,60 @@ def finetune(
         dry_run,
     )
     before = stored_recipe(origin, store=store)
-    single_plan = plan.single_window(before)
     with tempfile.TemporaryDirectory() as folder:
         root = (Path(folder) if dry_run else origin.path) / "finetune"
-        target = Run(root / finetuning_name(single_plan, before))
-        if plan.context == 1 or not is_done(target, plan):
-            _run(plan, Classification(single_plan), target, report)
+        if recipe.finetune.search:
+            plan, target = best_of(plan, root, before, report)
+        else:
+            single = plan.single_window(before)
+            target = Run(root / finetuning_name(single, before))
+            if plan.context == 1 or not is_done(target, plan):
+                task = Classification(single)
+                run_task(task, target, fabric_of(plan), dry_run=dry_run, report=report)
         if plan.context > 1:
             single_run, target = target, Run(root / context_name(plan, target.path.name, before))
-            _run(plan, ContextClassification(plan, single_run), target, report)
+            context = ContextClassification(plan, single_run)
+            run_task(context, target, fabric_of(plan), dry_run=dry_run, report=report)
     return target
+
+
+def best_of(
+    plan: Plan, root: Path, before: Recipe, report: Callable[[Row], None]
+) -> tuple[Plan, Run]:
+    """Fine-tune by every plan of a search; keep and score the best on validation persons."""
+    if not plan.experiment.split.validation:
+        raise ValueError(
+            "finetune.search needs validation persons to choose by; set split.validation_persons "
+            "above 0"
+        )
+    tried: list[dict[str, Any]] = []
+    best: tuple[Plan, Trained] | None = None
+    for chosen, candidate in candidates(plan):
+        single = candidate.single_window(before)
+        target = Run(root / finetuning_name(single, before))
+        trained = train_task(Classification(single), target, fabric_of(candidate), report)
+        tried.append({**chosen, "validation_kappa": trained.validation})
+        if best is not None and trained.validation <= best[1].validation:
+            shutil.rmtree(target.path)
+            continue
+        if best is not None:
+            shutil.rmtree(best[1].run.path)
+        best = candidate, trained
+    assert best is not None
+    if not plan.dry_run:
+        best[1].score(tried=tried)
+    return best[0], best[1].run
+
+
+def candidates(plan: Plan) -> Iterator[tuple[dict[str, Any], Plan]]:
+    """Yield every combination of values of a search, and the plan that it makes."""
+    recipe = plan.experiment.recipe
+    values = recipe.model_dump(mode="json")
+    values["finetune"]["search"] = {}
+    search = {f"finetune.{key}": tried for key, tried in recipe.finetune.search.items()}
+    for chosen, changes in combinations(search):
+        changed = resolve(deepcopy(values), changes, "finetune.search")
+        yield chosen, replace(plan, experiment=replace(plan.experiment, recipe=changed))
 
 
 def is_done(target: Run, plan: Plan) -> bool:
@@ -92,8 +146,7 @@ def is_done(target: Run, plan: Plan) -> bool:
     return done and target.provenance()["store_sha256"] == fingerprint
 
 
-def _run(plan: Plan, task: Task, target: Run, report: Callable[[Row], None]) -> None:
-    """Choose device and precision, and run the task."""
-    position = plan.experiment.recipe.finetune.position
-    fabric = open_fabric(plan.compute, lambda: plan.experiment.encoder(position, 0))
-    run_task(task, target, fabric, dry_run=plan.dry_run, report=report)
+def fabric_of(plan: Plan) -> Fabric:
+    """Choose device and precision."""
+    position = plan.settings.position
+    return open_fabric(plan.compute, lambda: plan.experiment.encoder(position, 0))

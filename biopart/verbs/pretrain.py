@@ -120,6 +120,7 @@ def refuse_changes(run: Run, recipe: Recipe, before: Mapping[str, Any]) -> None:
 
 def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Training, Fabric]:
     """Build all that a pretraining needs; what is wrong is found before a folder is made."""
+    experiment = experiment.pretraining
     recipe = experiment.recipe
     objective = build(experiment)
     source = experiment.source(experiment.split.pretrain)
@@ -128,7 +129,7 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     training = Training(
         objective,
         settle(source, compute, fabric),
-        recipe.pretrain,
+        recipe.pretrain.whole,
         recipe.data.normalise,
         recipe.seed,
         validate=validator(experiment, objective, fabric),
@@ -177,7 +178,8 @@ def exported(objective: nn.Module) -> Encoder:
 def build(experiment: Experiment) -> nn.Module:
     """Build the recipe's objective on a new encoder."""
     recipe = experiment.recipe
-    encoder = experiment.encoder(recipe.encoder.position, recipe.seed)
+    drop_path = recipe.pretrain.drop_path
+    encoder = experiment.encoder(recipe.encoder.position, recipe.seed, drop_path=drop_path)
     return build_objective(encoder, recipe.pretrain.objective)
 
 

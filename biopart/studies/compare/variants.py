@@ -1,10 +1,8 @@
 """What a study compares: variants of one recipe, by method or by changed settings."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from typing import Any, Literal
 
 import yaml
@@ -12,6 +10,7 @@ from pydantic import TypeAdapter
 
 from biopart.files import flat
 from biopart.recipe import Method, Objective, PartSettings, Recipe, resolve
+from biopart.settings import changes_of, combinations
 
 Kind = Literal["pretrained", "scratch", "untrained_mean", "band_powers", "pixels"]
 """How a variant is trained: fine-tuned, from scratch, or a probe without training a network."""
@@ -59,20 +58,33 @@ def is_supervised(method: Method) -> bool:
 
 
 def method_recipe(recipe: Recipe, method: Method) -> Recipe:
-    """Return a recipe with the objective of a method, or with its settings of fine-tuning."""
+    """Return a recipe with the objective of a method and the settings of its own.
+
+    What its fine-tuning leaves open is decided by its authors' protocol, or, of a supervised
+    baseline, by DeiT's.
+    """
+    search = recipe.curve.search
+    if search:
+        keys = {key.removeprefix("finetune."): tried for key, tried in search.items()}
+        tuning = recipe.finetune.model_copy(update={"search": keys})
+        recipe = recipe.model_copy(update={"finetune": tuning})
     if is_supervised(method):
-        # Layer decay is for weights that were pretrained; it would hold back new ones.
-        changes: dict[str, object] = {"layer_decay": 1.0}
         if method == "supervised-nopos":
-            changes["position"] = "none"
-        tuning = recipe.finetune.model_copy(update=changes)
-        return recipe.model_copy(update={"finetune": tuning})
-    objective = objective_of(recipe, method.removesuffix("-grid"))
-    if method == "part-grid":
-        assert isinstance(objective, PartSettings)
-        objective = objective.model_copy(update={"on_grid": True, "scale": (1.0, 1.0)})
-    pretraining = recipe.pretrain.model_copy(update={"objective": objective})
-    return recipe.model_copy(update={"pretrain": pretraining})
+            tuning = recipe.finetune.model_copy(update={"position": "none"})
+            recipe = recipe.model_copy(update={"finetune": tuning})
+    else:
+        objective = objective_of(recipe, method.removesuffix("-grid"))
+        if method == "part-grid":
+            assert isinstance(objective, PartSettings)
+            changes = {"on_grid": True, "scale": (1.0, 1.0), "near": None}
+            objective = objective.model_copy(update=changes)
+        pretraining = recipe.pretrain.model_copy(update={"objective": objective})
+        recipe = recipe.model_copy(update={"pretrain": pretraining})
+    own = recipe.curve.changes.get(method, {})
+    if not own:
+        return recipe
+    values = recipe.model_dump(mode="json")
+    return resolve(values, changes_of(own), f"curve.changes of {method}")
 
 
 def objective_of(recipe: Recipe, name: str) -> Objective:
@@ -124,11 +136,7 @@ def settings_of(recipe: Recipe) -> tuple[Variant, ...]:
     if "finetune.subjects" in grid:
         raise ValueError("all variants of a sweep share persons; to vary their number, use a curve")
     variants = []
-    for values in product(*grid.values()):
-        chosen = dict(zip(grid, values, strict=True))
-        changes = [
-            f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in chosen.items()
-        ]
+    for chosen, changes in combinations(grid):
         changed = resolve(recipe.model_dump(mode="json"), changes, f"sweep of {recipe.name}")
         variants.append(Variant(variant_name(chosen, recipe), changed))
     return tuple(variants)

@@ -1,0 +1,200 @@
+"""The settings of trainings: pace and optimiser, pretraining, fine-tuning, context."""
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from biopart.recipe.objectives import Objective, PartSettings
+from biopart.recipe.protocol import Protocol
+from biopart.recipe.views import AugmentSettings, ViewSettings
+from biopart.recipe.words import Pool, Position
+from biopart.settings import Strict
+
+
+class Schedule(Strict):
+    """AdamW with a linear warm-up and a cosine to 0, without what depends on the method."""
+
+    epochs: int = Field(100, ge=1, description="passes over the windows")
+    steps: int | None = Field(None, ge=1, description="steps instead of epochs")
+    batch: int = Field(256, ge=1, description="windows per step")
+    lr: float = Field(1e-3, gt=0, description="highest learning rate, as used")
+    warmup_epochs: float = Field(5.0, ge=0, description="epochs of linear warm-up")
+    weight_decay: float = Field(0.05, ge=0, description="not on biases, norms, positions, [CLS]")
+    clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = none")
+    clip_each: bool = Field(
+        False, description="clip every tensor by itself, as DropPos does at 5.0"
+    )
+    ema: float | None = Field(
+        None, gt=0, lt=1, description="decay of a moving average of the weights, which is kept"
+    )
+    repeats: int = Field(
+        1, ge=1, description="times an image comes in an epoch of the same length, augmented anew"
+    )
+    validate_every: int = Field(1, ge=1, description="epochs between validations")
+
+    def optimisation(self, betas: tuple[float, float], layer_decay: float = 1.0) -> "Optimisation":
+        """Return what the loop is told, with what the method says."""
+        shared = {key: getattr(self, key) for key in Schedule.model_fields}
+        return Optimisation(**shared, betas=betas, layer_decay=layer_decay)
+
+
+class Optimisation(Schedule):
+    """AdamW with a linear warm-up and a cosine to 0."""
+
+    betas: tuple[float, float] = Field(
+        (0.9, 0.95), description="AdamW's decay of the mean gradient and of its square"
+    )
+    layer_decay: float = Field(1.0, gt=0, le=1, description="factor of lr per layer from the top")
+
+
+class PretrainSettings(Schedule):
+    """Pretraining."""
+
+    dropped = ("layer_decay",)
+
+    objective: Objective = Field(PartSettings(), description="what is learnt")
+    augment: ViewSettings = Field(
+        ViewSettings(), description="crops and mirror images; images only"
+    )
+    validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
+    betas: tuple[float, float] | None = Field(
+        None,
+        description="AdamW's decay of the mean gradient and of its square; null = the method's: "
+        "[0.9, 0.999] of part and mp3, [0.9, 0.95] of mae and droppos",
+    )
+    window_s: float | None = Field(
+        None, gt=0, description="window of pretraining in seconds; null = data.window_s"
+    )
+    drop_path: float | None = Field(
+        None, ge=0, lt=1, description="stochastic depth at the last block; null = encoder.drop_path"
+    )
+
+    @property
+    def whole(self) -> Optimisation:
+        """What the loop is told, with the method's betas where they are left open."""
+        return self.optimisation(self.betas or self.objective.betas)
+
+
+class ContextSettings(Optimisation):
+    """The transformer over neighbouring windows, trained after the classifier of one window."""
+
+    epochs: int = Field(20, ge=1, description="passes over the labelled windows")
+    batch: int = Field(32, ge=1, description="sequences per step")
+    lr: float = Field(5e-4, gt=0, description="highest learning rate, as used")
+    warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
+    frozen: bool = Field(True, description="train the transformer alone; false = the encoder too")
+    depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
+    heads: int = Field(4, ge=1, description="attention heads of it")
+    dropout: float = Field(0.1, ge=0, lt=1, description="of the windows' embeddings")
+    patience: int | None = Field(5, ge=1, description="validations without gain before stopping")
+
+
+class FinetuneSettings(Schedule):
+    """Fine-tuning and the supervised baseline.
+
+    Keys that are null are what the authors of the pretraining's method chose
+    (``biopart.recipe.protocol``); training from scratch takes DeiT's.
+    """
+
+    subjects: int = Field(10, ge=1, description="labelled persons, or images per class")
+    context: int = Field(1, ge=1, description="windows that a decision looks at; 21 is usual")
+    sequence: ContextSettings = Field(
+        ContextSettings(), description="how neighbours are looked at where context is above 1"
+    )
+    betas: tuple[float, float] | None = Field(
+        None,
+        description="AdamW's decay of the mean gradient and of its square; null = [0.9, 0.999]",
+    )
+    layer_decay: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="factor of lr per layer from the top; null = 0.75 of mae and droppos, else 1; "
+        "new positions always have the whole rate",
+    )
+    position: Position | None = Field(
+        None,
+        description="positions: learned, sincos or none; null = sincos of mae and droppos, else "
+        "learned",
+    )
+    search: dict[str, list[Any]] = Field(
+        {},
+        description="values of keys of this section to try, every combination, e.g. {lr: [1e-3, "
+        "3e-4]}; validation persons choose one, which alone is kept and scored",
+    )
+    weights: str | None = Field(
+        None,
+        description="start from these in place of the run's encoder: another run, a file in timm's "
+        "names, or the name of a timm model",
+    )
+    keep_positions: bool | None = Field(
+        None,
+        description="start from the pretrained positions, of images interpolated; null = of mae "
+        "and droppos",
+    )
+    pool: Pool | None = Field(
+        None,
+        description="classify [CLS] or the mean of the patch tokens; null = mean of mae and "
+        "droppos, else cls",
+    )
+    head_std: float | None = Field(
+        None,
+        gt=0,
+        description="deviation of the weights that the linear layer starts with; null = 2e-5 of "
+        "mae and droppos, else 0.01",
+    )
+    augment: AugmentSettings = Field(
+        AugmentSettings(), description="what is changed in images and labels; images only"
+    )
+    drop_path: float | None = Field(
+        None, ge=0, lt=1, description="stochastic depth at the last block; null = encoder.drop_path"
+    )
+    class_weights: bool = Field(False, description="weigh classes by their inverse frequency")
+    patience: int | None = Field(
+        20,
+        ge=1,
+        description="validations without gain before stopping; null = none",
+    )
+
+    @field_validator("search")
+    @classmethod
+    def _searched(cls, values: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        check_search(values, cls.model_fields)
+        return values
+
+    def of_method(self, protocol: Protocol) -> "FineTuning":
+        """Return the settings with those of a method where they are null."""
+        values = {key: getattr(self, key) for key in type(self).model_fields}
+        chosen = {k: v for k, v in asdict(protocol).items() if values[k] is None}
+        return FineTuning.model_construct(**(values | chosen))
+
+
+class FineTuning(FinetuneSettings):
+    """Settings of a fine-tuning that are all decided."""
+
+    betas: tuple[float, float]
+    layer_decay: float
+    position: Position
+    keep_positions: bool
+    pool: Pool
+    head_std: float
+
+    @property
+    def whole(self) -> Optimisation:
+        """What the loop is told."""
+        return self.optimisation(self.betas, self.layer_decay)
+
+
+def check_search(values: Mapping[str, Sequence[Any]], fields: Container[str]) -> None:
+    """Refuse keys that a search over fine-tunings cannot try; ValueError."""
+    for key, tried in values.items():
+        section = key.partition(".")[0]
+        if section not in fields or section in ("subjects", "context", "sequence", "search"):
+            raise ValueError(
+                f"{key} cannot be searched; give keys of finetune such as lr, but not subjects, "
+                "context or sequence"
+            )
+        if not tried:
+            raise ValueError(f"{key} has no values to try; give a list such as [1e-3, 3e-4]")
