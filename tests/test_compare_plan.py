@@ -81,7 +81,7 @@ def test_a_class_that_a_subset_lacks_is_named_with_the_persons_who_have_it(recip
     split = experiment.split
     assert "p8" not in {*split.test, *split.validation}
     seeds = [seed for seed in range(20) if "p8" not in split.subset(1, seed)][:2]
-    skipped, notes = check_subsets(experiment, (1,), seeds)
+    skipped, notes = check_subsets(dict.fromkeys(seeds, experiment), (1,))
     assert skipped == frozenset()
     subsets = ", ".join(f"s1-seed{seed}" for seed in seeds)
     assert f"no window of N2 in the subsets {subsets}; p8 has it" in notes
@@ -94,9 +94,26 @@ def test_a_subset_of_one_class_is_left_out(recipe, monkeypatch):
     others = [p for p in experiment.split.finetune if p != first]
     module = "biopart.studies.compare.plan.class_holders"
     monkeypatch.setattr(module, lambda source: holders | {"N1": others})
-    skipped, notes = check_subsets(experiment, (1, 4), (0,))
+    skipped, notes = check_subsets({0: experiment}, (1, 4))
     assert skipped == {(1, 0)}
     assert f"the subset s1-seed0 ({first}) has only W: left out" in notes
     monkeypatch.setattr(module, lambda source: holders)
     with pytest.raises(ValueError, match="no subset of persons has two classes"):
-        check_subsets(experiment, (1, 4), (0,))
+        check_subsets({0: experiment}, (1, 4))
+
+
+def test_every_seed_of_a_cross_validation_tests_the_next_fold(recipe):
+    split = recipe.split.model_copy(update={"folds": 4, "validation_persons": 1})
+    curve = recipe.curve.model_copy(update={"repeats": 2, "sizes": [1, 99]})
+    recipe = recipe.model_copy(update={"split": split, "curve": curve, "seed": 5})
+    plan, _ = lay_out("curve", recipe, open_experiment(recipe))
+    assert plan.seeds == tuple(range(5, 13))
+    assert plan.sizes == (1, 5)  # 9 persons: at most 3 in the test, 1 in the validation
+    tested = {}
+    for seed in plan.seeds:
+        seeded = plan.variants[0].seeded(seed)
+        assert seeded.seed == seed
+        tested[seed] = open_experiment(seeded).split.test
+    assert tested[5] == tested[9]
+    everybody = sorted(name for seed in range(5, 9) for name in tested[seed])
+    assert everybody == sorted(open_experiment(recipe).cohort.labelled)

@@ -2,11 +2,13 @@ import csv
 import json
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner
 
 from biopart.cli import main
+from biopart.evaluation.metrics import kappa_of
 from biopart.files import read_json
 from biopart.recipe import Recipe
 from biopart.studies.compare.folder import StudyFolder, identity
@@ -257,3 +259,19 @@ def test_lines_show_scores_and_what_failed():
     lines = lines_of({"table": [row], "failed": {"part-seed1": "ValueError: NaN"}})
     assert " ".join(lines[0].split()) == "part 5 kappa 0.612 [-, 0.700] probe - r2 0.250"
     assert lines[1] == "failed part-seed1: ValueError: NaN"
+
+
+def test_a_cross_validation_scores_every_person_once(values, tmp_path, here):
+    values["split"] = {"folds": 3, "validation_persons": 1}
+    values["curve"] |= {"sizes": [2]}
+    recipe = Recipe.model_validate(values)
+    found = run_study("curve", recipe, tmp_path, Workers(executor=here))
+    assert {row["seeds"] for row in found["summary"]} == {1}
+    cells = [read_json(tmp_path / f"cells/part-s2-seed{seed}.json") for seed in range(3)]
+    tested = [set(cell["result"]["confusion_by_person"]) for cell in cells]
+    assert {row["persons"] for row in found["summary"]} == {len(set.union(*tested))}
+    assert sum(map(len, tested)) == len(set.union(*tested)) == 8  # one of 9 has no known truth
+    counted = sum(np.array(cell["result"]["confusion"]) for cell in cells)
+    kappa = {row["method"]: row["kappa"] for row in found["summary"]}["part"]
+    assert kappa == pytest.approx(float(kappa_of(counted)))
+    assert "each person is in the test of one of 3 folds" in (tmp_path / "curve.html").read_text()

@@ -19,6 +19,7 @@ from biopart.data import (
     Source,
     Split,
     WindowSource,
+    fold_of,
     open_cohort,
     split_persons,
 )
@@ -440,3 +441,13 @@ def test_more_subjects_than_are_labelled_take_all_and_say_so() -> None:
     assert split.shortage(11) == []
     with pytest.raises(ValueError, match="subjects is 0; give at least 1"):
         split.subset(0, seed=0)
+
+
+def test_folds_divide_the_persons_and_differ_by_one_at_most():
+    names = [f"p{number}" for number in range(11)]
+    folds = [fold_of(names, 4, fold, seed=3) for fold in range(4)]
+    assert sorted(name for fold in folds for name in fold) == sorted(names)
+    assert sorted(map(len, folds)) == [2, 3, 3, 3]
+    assert folds != [fold_of(names, 4, fold, seed=4) for fold in range(4)]
+    with pytest.raises(ValueError, match="11 labelled persons cannot be divided into 12 folds"):
+        fold_of(names, 12, 0, seed=3)

@@ -13,6 +13,7 @@ from biopart.evaluation.metrics import (
     kappa_interval,
     kappa_of,
     mean_interval,
+    merged,
     score,
 )
 
@@ -189,3 +190,18 @@ def test_auc_is_the_share_of_pairs_in_the_right_order() -> None:
     ones, zeros = scores[mine & (truth == 1)], scores[mine & (truth == 0)]
     assert found["b"] == pytest.approx((ones[:, None] > zeros).mean())
     assert (list(found), found["c"]) == (["a", "b", "c"], None)
+
+
+def test_tests_of_different_persons_are_scored_as_one():
+    generator = np.random.default_rng(0)
+    truth, predicted = generator.integers(0, 3, (2, 600))
+    persons = [f"p{number % 6}" for number in range(600)]
+    names = ["a", "b", "c"]
+    whole = score(truth, predicted, persons, names)
+    parts = []
+    for part in (("p0", "p1"), ("p2", "p3", "p4", "p5")):
+        own = np.isin(persons, part)
+        parts.append(score(truth[own], predicted[own], np.array(persons)[own].tolist(), names))
+    assert merged(parts) == whole
+    with pytest.raises(ValueError, match="p0, p1 stand in several tests"):
+        merged([parts[0], *parts])

@@ -12,7 +12,7 @@ from biopart.data.images import ImageSource
 from biopart.data.sampler import Sampler
 from biopart.data.scenes import SceneBatch, SceneSource
 from biopart.data.source import Source
-from biopart.data.split import Split, split_persons
+from biopart.data.split import Split, fold_of, split_persons
 from biopart.data.windows import WindowSource
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "StepOutput",
     "WindowSource",
     "Windows",
+    "fold_of",
     "open_cohort",
     "split_persons",
 ]

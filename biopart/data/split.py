@@ -58,6 +58,24 @@ class Split:
         return [f"{count} {asked} requested, but {there} beside test and validation; all are used"]
 
 
+def fold_of(labelled: Sequence[str], folds: int, fold: int, seed: int) -> tuple[str, ...]:
+    """Return the persons of one of several folds, which differ by one person at most.
+
+    Raises ValueError if there are fewer persons than folds.
+
+    Examples
+    --------
+    >>> [fold_of("abcde", 2, fold, seed=0) for fold in (0, 1)]
+    [('c', 'b', 'e'), ('d', 'a')]
+    """
+    if folds > len(labelled):
+        raise ValueError(
+            f"{len(labelled)} labelled persons cannot be divided into {folds} folds; lower "
+            "split.folds"
+        )
+    return tuple(_shuffled(labelled, [seed])[fold::folds])
+
+
 def split_persons(
     everyone: Sequence[str],
     labelled: Sequence[str],

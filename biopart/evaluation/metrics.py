@@ -5,7 +5,7 @@ resamples persons. scikit-learn is imported where it is used: it takes longer th
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -263,6 +263,36 @@ def score(
         "n_windows": int(known.sum()),
         "n_test_persons": len(by_name),
     }
+
+
+def merged(scores: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Score several tests of different persons as one, as the folds of a cross-validation.
+
+    Parameters
+    ----------
+    scores
+        As ``score`` returns them, of the same classes.
+
+    Returns
+    -------
+    dict
+        As ``score`` returns it, of all persons.
+
+    Raises
+    ------
+    ValueError
+        If a person is in two of the tests.
+    """
+    tables = [(name, counts) for s in scores for name, counts in s["confusion_by_person"].items()]
+    names = [name for name, _ in tables]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} stand in several tests; each person may be in one")
+    label_names = list(scores[0]["f1"])
+    counts = np.stack([np.asarray(table).ravel() for _, table in tables])
+    codes = np.tile(np.indices((len(label_names),) * 2).reshape(2, -1), len(tables))
+    truth, predicted = np.repeat(codes, counts.ravel(), axis=1)
+    return score(truth, predicted, np.repeat(names, counts.sum(1)).tolist(), label_names)
 
 
 def class_scores(

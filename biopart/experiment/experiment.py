@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from biopart.data import Augment, Cohort, Source, Split, open_cohort, split_persons
+from biopart.data import Augment, Cohort, Source, Split, fold_of, open_cohort, split_persons
 from biopart.nn import About, Encoder, build_encoder
-from biopart.recipe import AugmentSettings, Position, Recipe, ViewSettings
+from biopart.recipe import AugmentSettings, Position, Recipe, SplitSettings, ViewSettings
 from biopart.store import load_card
 from biopart.store.attributes import completed
 from biopart.store.image_card import is_image_card
@@ -161,11 +161,11 @@ def open_experiment(recipe: Recipe) -> Experiment:
     if doubts:
         raise ValueError(f"{data.store}: {'; '.join(doubts)}")
     check_arrays(cohort)
-    settings, part = recipe.split, recipe.split.test_part
+    settings = recipe.split
     split = split_persons(
         sorted({person for people in cohort.people.values() for person in people}),
         cohort.labelled,
-        test=settings.test_persons if part is None else cohort.part(part),
+        test=tested(settings, cohort),
         validation=settings.validation_persons,
         pretrain=settings.pretrain_persons,
         finetune=settings.finetune_persons,
@@ -173,6 +173,20 @@ def open_experiment(recipe: Recipe) -> Experiment:
         classes=cohort.classes_of_units(),
     )
     return Experiment(recipe, cohort, split)
+
+
+def tested(settings: SplitSettings, cohort: Cohort) -> int | tuple[str, ...]:
+    """Return the test persons: their number, or the names of a part or a fold."""
+    if settings.test_part is not None:
+        return cohort.part(settings.test_part)
+    if settings.folds is None:
+        return settings.test_persons
+    if cohort.kind.one_label:
+        raise ValueError(
+            "split.folds divides persons; images are tested on split.test_part, or on "
+            "split.test_persons of them"
+        )
+    return fold_of(cohort.labelled, settings.folds, settings.fold, settings.seed)
 
 
 def card_notes(cohort: Cohort) -> list[str]:

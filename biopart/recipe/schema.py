@@ -47,10 +47,25 @@ class SplitSettings(Strict):
     test_part: str | None = Field(
         None, description="part of a store of images that is the whole test; null = drawn"
     )
+    folds: int | None = Field(
+        None,
+        ge=2,
+        description="cross-validation: labelled persons in so many folds, each of which is the "
+        "test once; a curve and a sweep train on all of them; null = test_persons",
+    )
+    fold: int = Field(0, ge=0, description="the fold that is the test, from 0")
     validation_persons: int = Field(100, ge=0, description="labelled persons for early stopping")
     pretrain_persons: int | None = Field(None, ge=1, description="null = all that are left")
     finetune_persons: int | None = Field(None, ge=1, description="null = all labelled ones left")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="seed of the split")
+
+    @model_validator(mode="after")
+    def _check(self) -> "SplitSettings":
+        if self.folds is not None and self.fold >= self.folds:
+            raise ValueError(f"fold is {self.fold}; {self.folds} folds are 0 to {self.folds - 1}")
+        if self.folds is not None and self.test_part is not None:
+            raise ValueError("folds and test_part are two ways to choose the test; give one")
+        return self
 
 
 class EncoderSettings(Strict):

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from biopart.experiment.classes import check_test, class_holders, holders_text
-from biopart.experiment.experiment import Experiment
+from biopart.experiment.experiment import Experiment, open_experiment
 from biopart.recipe import Recipe
 from biopart.studies.compare.variants import Variant, baselines_of, methods_of, settings_of
 
@@ -120,31 +120,47 @@ def lay_out(kind: StudyKind, recipe: Recipe, experiment: Experiment) -> tuple[Pl
     else:
         variants = settings_of(recipe)
         sizes, repeats = [recipe.finetune.subjects], recipe.sweep.repeats
-    split = experiment.split
-    test = experiment.source(split.test, labelled=True, keep_bad=True)
-    notes = [*experiment.notes, *check_test(experiment, test)]
-    notes += [note for size in sizes for note in split.shortage(size)]
-    taken = tuple(dict.fromkeys(min(size, split.most) for size in sizes))
-    seeds = tuple(range(recipe.seed, recipe.seed + repeats))
-    skipped, lacking = check_subsets(experiment, taken, seeds)
-    return Plan(variants, taken, seeds, skipped), notes + lacking
+    seeds = range(recipe.seed, recipe.seed + repeats * (recipe.split.folds or 1))
+    folds = folds_of(recipe, experiment)
+    notes = list(experiment.notes)
+    for fold in folds:
+        test = fold.source(fold.split.test, labelled=True, keep_bad=True)
+        notes += check_test(fold, test)
+    notes += [note for size in sizes for note in experiment.split.shortage(size)]
+    most = min(fold.split.most for fold in folds)
+    taken = tuple(dict.fromkeys(min(size, most) for size in sizes))
+    experiments = {seed: folds[place % len(folds)] for place, seed in enumerate(seeds)}
+    skipped, lacking = check_subsets(experiments, taken)
+    return Plan(variants, taken, tuple(seeds), skipped), list(dict.fromkeys(notes + lacking))
+
+
+def folds_of(recipe: Recipe, experiment: Experiment) -> list[Experiment]:
+    """Return the experiment of every fold of a cross-validation, or the only one."""
+    if recipe.split.folds is None:
+        return [experiment]
+    variant = Variant(recipe.name, recipe)
+    seeds = range(recipe.seed, recipe.seed + recipe.split.folds)
+    return [open_experiment(variant.seeded(seed)) for seed in seeds]
 
 
 def check_subsets(
-    experiment: Experiment, sizes: Sequence[int], seeds: Sequence[int]
+    experiments: Mapping[int, Experiment], sizes: Sequence[int]
 ) -> tuple[frozenset[tuple[int, int]], list[str]]:
-    """Find the classes that subsets of persons lack.
+    """Find the classes that subsets of persons lack, of the experiment of every seed.
 
     Returns the (size, seed) whose persons have fewer than two classes, and notes that name the
     classes lacking elsewhere with the persons who have them. ValueError where no subset has two
     classes.
     """
-    split = experiment.split
-    holders = class_holders(experiment.source(split.finetune, labelled=True))
-    lacking: dict[str, list[str]] = {name: [] for name in holders}
+    lacking: dict[str, list[str]] = {}
     skipped, notes = set(), []
-    for size in sizes:
-        for seed in seeds:
+    all_holders: dict[str, list[str]] = {}
+    for seed, experiment in experiments.items():
+        split = experiment.split
+        holders = class_holders(experiment.source(split.finetune, labelled=True))
+        for name, persons in holders.items():
+            all_holders[name] = sorted({*all_holders.get(name, ()), *persons})
+        for size in sizes:
             drawn, subset = split.subset(size, seed), f"s{size}-seed{seed}"
             absent = [name for name, persons in holders.items() if not set(drawn) & set(persons)]
             if len(holders) - len(absent) < 2:
@@ -153,15 +169,15 @@ def check_subsets(
                 notes.append(f"the subset {subset} ({', '.join(drawn)}) has only {only}: left out")
                 continue
             for name in absent:
-                lacking[name].append(subset)
-    if len(skipped) == len(sizes) * len(seeds):
+                lacking.setdefault(name, []).append(subset)
+    if len(skipped) == len(sizes) * len(experiments):
         raise ValueError(
             "no subset of persons has two classes; draw more persons (--sizes of a curve, "
             "finetune.subjects of a sweep) or choose another split.seed"
         )
     notes += [
-        f"no window of {name} in the subsets {', '.join(subsets)}; {holders_text(holders[name])}"
+        f"no window of {name} in the subsets {', '.join(subsets)}; "
+        f"{holders_text(all_holders[name])}"
         for name, subsets in lacking.items()
-        if subsets
     ]
     return frozenset(skipped), notes

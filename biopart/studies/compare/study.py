@@ -15,7 +15,7 @@ from biopart.studies.compare.estimate import duration_text, estimate, overview
 from biopart.studies.compare.folder import StudyFolder, pretrained_by
 from biopart.studies.compare.page import publish_curve, publish_sweep
 from biopart.studies.compare.plan import Outcomes, Plan, StudyKind, lay_out
-from biopart.studies.compare.table import Comparison, Scored
+from biopart.studies.compare.table import Comparison, Scored, joined_folds
 from biopart.studies.compare.work import Standing, Workers, train_all
 
 SHOWN = (
@@ -194,6 +194,9 @@ def gather(study: Study, outcomes: Outcomes) -> Comparison:
         and "result" in outcome
         and (study.kind == "curve" or training in plan.trainings)
     ]
+    folds = recipe.split.folds or 1
+    if folds > 1:
+        scored = joined_folds(scored, folds, recipe.seed)
     last = len(order)
     scored.sort(key=lambda t: (order.get(t.method, last), t.method, t.size, t.seed))
     return Comparison(
@@ -207,6 +210,7 @@ def gather(study: Study, outcomes: Outcomes) -> Comparison:
         published=recipe.curve.published,
         settings=recipe.model_dump(mode="json"),
         provenance=origins(),
+        folds=folds,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from biopart.evaluation.metrics import merged
 from biopart.evaluation.paired import adjusted, curve_interval, paired_difference
 from biopart.files import write_text
 from biopart.studies.compare.words import WORDS, Words
@@ -44,7 +45,8 @@ Scores = Mapping[int, Mapping[str, Any]]
 class Scored:
     """A finished training: the score of a fine-tuning or baseline, and of the probe beside it.
 
-    ``result`` and ``probe`` are as result.json; a baseline has no probe.
+    ``result`` and ``probe`` are as result.json; a baseline has no probe. Of a cross-validation the
+    trainings of all folds count as one, and ``parts`` has their seeds.
     """
 
     method: str
@@ -52,6 +54,44 @@ class Scored:
     seed: int
     result: Mapping[str, Any]
     probe: Mapping[str, Any] | None = None
+    parts: tuple[int, ...] = ()
+
+
+def joined_folds(trainings: Sequence[Scored], folds: int, first: int) -> list[Scored]:
+    """Join the trainings of the folds of a cross-validation, each round of them into one.
+
+    Parameters
+    ----------
+    trainings : sequence of Scored
+        One per seed; the seeds of a round follow each other.
+    folds, first : int
+        Folds of a round, and the seed of the first one.
+
+    Returns
+    -------
+    list of Scored
+        One per complete round, under the number of the round; its result and its probe are of the
+        test persons of all folds.
+    """
+    rounds: dict[tuple[str, int, int], list[Scored]] = {}
+    for training in trainings:
+        key = (training.method, training.size, first + (training.seed - first) // folds)
+        rounds.setdefault(key, []).append(training)
+    return [joined(key, parts) for key, parts in rounds.items() if len(parts) == folds]
+
+
+def joined(key: tuple[str, int, int], parts: Sequence[Scored]) -> Scored:
+    """Join the trainings of one round, of a method, a size and a number."""
+    method, size, number = key
+    result = merged([part.result for part in parts])
+    persons = sorted({name for part in parts for name in part.result.get("train_persons", ())})
+    warnings = [text for part in parts for text in part.result.get("warnings", ())]
+    seconds = [part.result.get("seconds") for part in parts]
+    result |= {"train_persons": persons, "warnings": list(dict.fromkeys(warnings))}
+    result["seconds"] = None if None in seconds else sum(s for s in seconds if s is not None)
+    probes = [part.probe for part in parts if part.probe is not None]
+    probe = merged(probes) if len(probes) == len(parts) else None
+    return Scored(method, size, number, result, probe, tuple(part.seed for part in parts))
 
 
 @dataclass(frozen=True)
@@ -76,6 +116,8 @@ class Comparison:
         A paper's kappas by method and size.
     settings, provenance : mapping
         The recipe; versions, commit, machine.
+    folds : int
+        Folds of a cross-validation, which a seed of the tables has trained on all; 1 = none.
     """
 
     title: str
@@ -88,6 +130,7 @@ class Comparison:
     published: Mapping[str, Mapping[int, float]]
     settings: Mapping[str, Any]
     provenance: Mapping[str, Any]
+    folds: int = 1
 
     @property
     def methods(self) -> list[str]:
@@ -112,6 +155,10 @@ class Comparison:
     def results(self, method: str, size: int) -> Scores:
         """Return the results of a method and size by seed."""
         return {t.seed: t.result for t in self._of(method, size)}
+
+    def seeds(self, method: str, size: int) -> list[int]:
+        """Return the seeds of the trainings of a method and size, of all folds."""
+        return [seed for t in self._of(method, size) for seed in (t.parts or (t.seed,))]
 
     def probes(self, method: str, size: int) -> Scores:
         """Return the scores of linear probes on a method's encoders by seed."""

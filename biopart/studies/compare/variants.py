@@ -30,8 +30,13 @@ class Variant:
     kind: Kind = "pretrained"
 
     def seeded(self, seed: int) -> Recipe:
-        """Return the recipe of one repeat."""
-        return self.recipe.model_copy(update={"seed": seed})
+        """Return the recipe of one repeat; of a cross-validation every seed has the next fold."""
+        changes: dict[str, object] = {"seed": seed}
+        folds = self.recipe.split.folds
+        if folds is not None:
+            fold = (seed - self.recipe.seed) % folds
+            changes["split"] = self.recipe.split.model_copy(update={"fold": fold})
+        return self.recipe.model_copy(update=changes)
 
 
 def methods_of(recipe: Recipe) -> tuple[Variant, ...]:
