@@ -59,7 +59,7 @@ class Augment:
             mirrored = uniform(count, generator) < self.views.flip
             where = mirrored.to(values.device)[:, None, None, None]
             values = torch.where(where, values.flip(-1), values)
-        if self.labels.randaugment is not None:
+        if self.views.randaugment is not None:
             with seeded(generator):
                 values = self._recolour(values)
         return values
@@ -109,7 +109,7 @@ class Augment:
             )
         fill = tuple(round(255 * mean) for mean in IMAGENET[0])
         across = {"translate_const": int(0.45 * min(values.shape[2:])), "img_mean": fill}
-        policy = rand_augment_transform(self.labels.randaugment, across)
+        policy = rand_augment_transform(self.views.randaugment, across)
         for operation in policy.ops:
             if operation.aug_fn is posterize:
                 operation.aug_fn = posterize_visibly

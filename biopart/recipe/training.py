@@ -14,12 +14,13 @@ from biopart.settings import Strict
 
 
 class Schedule(Strict):
-    """AdamW with a linear warm-up and a cosine to 0, without what depends on the method."""
+    """AdamW with a linear warm-up and a cosine, without what depends on the method."""
 
     epochs: int = Field(100, ge=1, description="passes over the windows")
     steps: int | None = Field(None, ge=1, description="steps instead of epochs")
     batch: int = Field(256, ge=1, description="windows per step")
     lr: float = Field(1e-3, gt=0, description="highest learning rate, as used")
+    final_lr: float = Field(0.0, ge=0, description="learning rate at the end of the cosine")
     warmup_epochs: float = Field(5.0, ge=0, description="epochs of linear warm-up")
     weight_decay: float = Field(0.05, ge=0, description="not on biases, norms, positions, [CLS]")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = none")
@@ -41,7 +42,7 @@ class Schedule(Strict):
 
 
 class Optimisation(Schedule):
-    """AdamW with a linear warm-up and a cosine to 0."""
+    """AdamW with a linear warm-up and a cosine."""
 
     betas: tuple[float, float] = Field(
         (0.9, 0.95), description="AdamW's decay of the mean gradient and of its square"

@@ -17,6 +17,12 @@ class ViewSettings(Strict):
     pad: int = Field(0, ge=0, description="width of a black border before a crop of the old size")
     flip: float = Field(0.0, ge=0, le=1, description="probability of a mirror image, left to right")
 
+    randaugment: str | None = Field(
+        None,
+        pattern=r"^rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*$",
+        description="timm's name of a policy, DeiT's is rand-m9-mstd0.5-inc1; colours only",
+    )
+
     @model_validator(mode="after")
     def _check(self) -> "ViewSettings":
         (low, high), (narrow, wide) = self.crop, self.ratio
@@ -32,11 +38,6 @@ class ViewSettings(Strict):
 class AugmentSettings(ViewSettings):
     """How images and their labels are changed while a classifier trains."""
 
-    randaugment: str | None = Field(
-        None,
-        pattern=r"^rand(-(m|n|p|mstd|mmax|inc)\d+(\.\d+)?)*$",
-        description="timm's name of a policy, DeiT's is rand-m9-mstd0.5-inc1; colours only",
-    )
     erase: float = Field(0.0, ge=0, le=1, description="probability that a rectangle becomes noise")
     mixup: float = Field(0.0, ge=0, description="alpha of mixup; 0 = none")
     cutmix: float = Field(0.0, ge=0, description="alpha of cutmix; 0 = none; alternates with mixup")

@@ -11,15 +11,17 @@ from biopart.train.training import Training
 
 
 def learning_rate(task: Training, step: int) -> float:
-    """Return the learning rate of a step: linear warm-up, then a cosine to 0.
+    """Return the learning rate of a step: linear warm-up, then a cosine to the final rate.
 
-    ``lr * (step + 1) / warm-up`` at first, then ``lr * (1 + cos(pi t)) / 2`` with t from 0 to 1.
+    ``lr * (step + 1) / warm-up`` at first, then ``final + (lr - final) * (1 + cos(pi t)) / 2`` with
+    t from 0 to 1.
     """
     warmup = min(round(task.settings.warmup_epochs * len(task.sampler)), task.steps)
     if step < warmup:
         return task.settings.lr * (step + 1) / warmup
     through = (step - warmup) / max(task.steps - warmup, 1)
-    return task.settings.lr * (1 + math.cos(math.pi * through)) / 2
+    final = task.settings.final_lr
+    return final + (task.settings.lr - final) * (1 + math.cos(math.pi * through)) / 2
 
 
 def parameter_groups(task: Training) -> list[dict[str, Any]]:
