@@ -98,6 +98,15 @@ class PretrainSettings(Optimisation):
         ViewSettings(), description="crops and mirror images; images only"
     )
     validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
+    probe_every: int | None = Field(
+        None,
+        ge=1,
+        description="epochs between linear probes of the encoder, scored on validation persons, "
+        "with the effective rank and the spread of its features; null = none",
+    )
+    probe_windows: int = Field(
+        2048, ge=2, description="labelled windows that a probe is fitted on, and scored on, at most"
+    )
 
 
 class ContextSettings(Optimisation):
@@ -249,6 +258,11 @@ class ComputeSettings(Strict):
     compile: bool = Field(False, description="torch.compile the encoder")
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="CPU threads; auto = all cores"
+    )
+    loggers: list[Literal["tensorboard", "mlflow"]] = Field(
+        [],
+        description="where logged values go beside metrics.jsonl: tensorboard (the run's folder), "
+        "mlflow (MLFLOW_TRACKING_URI)",
     )
 
 

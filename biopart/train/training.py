@@ -46,6 +46,9 @@ class Training:
         Validations without improvement before stopping.
     augment : Augment, optional
         Changes images before and after they are normalised.
+    probe : callable, optional
+        Rates the encoder, without changing it, before the first step, every ``probe_every`` epochs
+        and at the end.
     """
 
     objective: nn.Module
@@ -57,6 +60,8 @@ class Training:
     select: str | None = None
     patience: int | None = None
     augment: Augment | None = None
+    probe: Callable[[], Row] | None = None
+    probe_every: int = 1
 
     @property
     def steps(self) -> int:

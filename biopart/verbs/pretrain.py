@@ -13,6 +13,7 @@ from biopart.experiment import Experiment, build_objective, open_experiment, sto
 from biopart.files import flat, write_json, write_text
 from biopart.nn import Encoder, Model
 from biopart.nn.weights import save_tensors
+from biopart.probing.online import online_probe
 from biopart.recipe import ComputeSettings, Recipe, as_recipe, resolve
 from biopart.run import Run, find_run, new_run, one_process, origins
 from biopart.train import Row, Training, fit, measure
@@ -125,6 +126,7 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     source = experiment.source(experiment.split.pretrain)
     fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
     compiled(cast(Encoder, objective.encoder), compute)
+    every = recipe.pretrain.probe_every
     training = Training(
         objective,
         settle(source, compute, fabric),
@@ -133,6 +135,8 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
         recipe.seed,
         validate=validator(experiment, objective, fabric),
         augment=experiment.augment(recipe.pretrain.augment, "pretrain.augment"),
+        probe=None if every is None else online_probe(experiment, exported(objective), compute),
+        probe_every=every or 1,
     )
     return training, fabric
 
