@@ -11,7 +11,7 @@ from biopart.run import Run, as_run
 from biopart.tasks.classify import Classification
 from biopart.tasks.context import ContextClassification
 from biopart.tasks.runner import Task, run_task
-from biopart.train import Row
+from biopart.train import Row, check_loggers, logging_to
 
 
 def finetune(
@@ -61,9 +61,11 @@ def finetune(
     """
     origin = as_run(run).pretrained()
     recipe = stored_recipe(origin, changes, store)
+    check_loggers(recipe)
     if dry_run:
         short = recipe.finetune.model_copy(update={"steps": 1})
-        recipe = recipe.model_copy(update={"finetune": short})
+        unlogged = recipe.compute.model_copy(update={"loggers": []})
+        recipe = recipe.model_copy(update={"finetune": short, "compute": unlogged})
     plan = Plan(
         open_experiment(recipe),
         None if from_scratch else origin,
@@ -94,6 +96,10 @@ def is_done(target: Run, plan: Plan) -> bool:
 
 def _run(plan: Plan, task: Task, target: Run, report: Callable[[Row], None]) -> None:
     """Choose device and precision, and run the task."""
-    position = plan.experiment.recipe.finetune.position
+    recipe = plan.experiment.recipe
+    position = recipe.finetune.position
     fabric = open_fabric(plan.compute, lambda: plan.experiment.encoder(position, 0))
-    run_task(task, target, fabric, dry_run=plan.dry_run, report=report)
+    settings = recipe.finetune.model_copy(update={"subjects": plan.subjects})
+    drawn = recipe.model_copy(update={"finetune": settings, "seed": plan.seed})
+    with logging_to(drawn, target, report) as log:
+        run_task(task, target, fabric, dry_run=plan.dry_run, report=log)

@@ -16,7 +16,7 @@ from biopart.nn.weights import save_tensors
 from biopart.probing.online import online_probe
 from biopart.recipe import ComputeSettings, Recipe, as_recipe, resolve
 from biopart.run import Run, find_run, new_run, one_process, origins
-from biopart.train import Row, Training, fit, measure
+from biopart.train import Row, Training, check_loggers, fit, logging_to, measure
 
 
 def pretrain(
@@ -48,9 +48,11 @@ def pretrain(
         With encoder.safetensors and objective.safetensors.
     """
     recipe = as_recipe(recipe)
+    check_loggers(recipe)
     if dry_run:
         short = recipe.pretrain.model_copy(update={"steps": 1, "validation_windows": 8})
-        recipe = recipe.model_copy(update={"pretrain": short})
+        unlogged = recipe.compute.model_copy(update={"loggers": []})
+        recipe = recipe.model_copy(update={"pretrain": short, "compute": unlogged})
     experiment = open_experiment(recipe)
     training, fabric = make_training(experiment, recipe.compute)
     with tempfile.TemporaryDirectory() as folder:
@@ -92,6 +94,7 @@ def resume(
     wanted = stored_recipe(run) if recipe is None else recipe
     refuse_changes(run, wanted, before.get("recipe") or stored_recipe(run).model_dump(mode="json"))
     experiment = open_experiment(stored_recipe(run, store=store))
+    check_loggers(experiment.recipe)
     if experiment.cohort.fingerprint != before["store_sha256"]:
         raise ValueError(
             f"{experiment.cohort.path} has changed since {run.path} was begun; start a new run"
@@ -162,7 +165,8 @@ def _train(
     *,
     report: Callable[[Row], None],
 ) -> None:
-    fit(training, fabric, run, report)
+    with logging_to(experiment.recipe, run, report) as log:
+        fit(training, fabric, run, log)
     uses_positions = experiment.recipe.pretrain.objective.uses_positions
     seen = experiment.seen(experiment.split.pretrain)
     model = Model(exported(training.objective), experiment.about(seen, positions=uses_positions))
