@@ -114,6 +114,7 @@ def fit(
             if progress.step == task.steps:
                 break
         checks.settle()
+        # Before the validation, whose row is the last one of a training: studies read it there.
         if task.probe is not None and is_due(task, progress, epoch, task.probe_every):
             with average.shown():
                 probe(task, progress, run, report)
