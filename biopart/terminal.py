@@ -17,7 +17,9 @@ SHOWN = (
     "train/accuracy",
     "validation/r2",
     "validation/kappa",
+    "probe/kappa",
 )
+KEPT = ("probe/kappa",)  # shown until there is a newer one
 
 
 @dataclass(frozen=True)
@@ -64,11 +66,15 @@ class Output:
         )
         with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
             task = bar.add_task(title, total=None, note="")
+            kept: dict[str, Any] = {}
 
             def report(row: Mapping[str, Any]) -> None:
+                has_scores = any(key.startswith(("validation/", "probe/")) for key in row)
+                kept.update({key: row[key] for key in KEPT if key in row})
+                row = {**kept, **row}
                 note = "  ".join(f"{k} {row[k]:.3f}" for k in SHOWN if _is_number(row.get(k)))
                 bar.update(task, completed=row["step"], total=row.get("steps"), note=note)
-                if not console.is_terminal and any(key.startswith("validation/") for key in row):
+                if not console.is_terminal and has_scores:
                     self.say(f"{title} step {row['step']}: {note}")
 
             yield report

@@ -8,6 +8,7 @@ from biopart.studies.compare.estimate import (
     overview,
     pretraining_s,
     timed,
+    training_alone,
     tuning_s,
 )
 from biopart.studies.compare.plan import Plan, Training
@@ -65,6 +66,21 @@ def test_the_time_of_a_pretraining_by_hand(small_recipe):
     # 60 steps of 16 windows; they are 6 epochs, hence 3 looks and the last one at 30 windows.
     assert pretraining_s(recipe, row, validated=True) == pytest.approx((960 + 4 * 30 / 3) / 4)
     assert pretraining_s(recipe, row, validated=False) == pytest.approx(240)
+    small_recipe["pretrain"] |= {"probe_every": 3, "probe_windows": 45}
+    probed = Recipe.model_validate(small_recipe)
+    # Two probes on the way, one before and one at the end, of 45 windows to fit and 45 to score.
+    assert pretraining_s(probed, row, validated=False) == pytest.approx((960 + 4 * 90 / 3) / 4)
+    assert pretraining_s(training_alone(probed), row, validated=False) == pytest.approx(240)
+
+
+def test_what_is_timed_is_neither_probed_nor_logged(small_recipe):
+    small_recipe["pretrain"]["probe_every"] = 3
+    small_recipe["compute"]["loggers"] = ["mlflow"]
+    recipe = Recipe.model_validate(small_recipe)
+    alone = training_alone(recipe)
+    assert (alone.pretrain.probe_every, alone.compute.loggers) == (None, [])
+    assert (recipe.pretrain.probe_every, recipe.compute.loggers) == (3, ["mlflow"])
+    assert alone.pretrain.objective == recipe.pretrain.objective
 
 
 @pytest.mark.parametrize(("speed", "steps", "last"), [(100.0, 50, 10), (100.0, 4, 4), (1.0, 50, 1)])

@@ -70,6 +70,16 @@ def test_the_test_part_is_the_test_and_subsets_count_images_per_class(store: Pat
     assert said.startswith(f"99 images per class requested, but the rarest class has {rarest} ")
 
 
+def test_an_encoder_of_images_is_probed_while_it_is_trained(store: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(store)
+    probed = recipe.pretrain.model_copy(update={"probe_every": 1})
+    run = pretrain(recipe.model_copy(update={"pretrain": probed}), out=tmp_path / "R", latest=False)
+    rows = [row for row in run.metrics() if "probe/kappa" in row]
+    assert [row["step"] for row in rows] == [0, 3]
+    assert [row["probe/kappa"] for row in rows] == [1, 1]  # a colour is seen by any encoder
+    assert all(1 < row["probe/rank"] <= 6 and 0 < row["probe/std"] < 1 for row in rows)
+
+
 def test_a_part_that_is_not_there_is_refused_with_those_that_are(store: Path) -> None:
     with pytest.raises(ValueError, match="has no part 'val'; its parts: test, train"):
         open_experiment(recipe_of(store, split={"test_part": "val"}))

@@ -10,7 +10,7 @@ import yaml
 
 from biopart.recipe import resolve
 from biopart.run import Run
-from biopart.studies.report.page import UNUSED, Curves, comparable, side_by_side
+from biopart.studies.report.page import UNUSED, Curves, comparable, curves_of, side_by_side
 from biopart.studies.report.report import distinguishing, find_entries, report
 from biopart.studies.report.runs import Entry
 from biopart.verbs.finetune import finetune
@@ -343,6 +343,29 @@ def test_every_run_is_drawn_with_its_chance_and_keeps_its_look():
     assert figure.get_label().startswith("loss, held-out persons over steps; at last r0 1, r1 1")
     assert figure.get_label().endswith("and 1 more")
     assert curves.draw("t/nothing") is None
+
+
+def test_probes_while_training_are_drawn_over_steps_where_a_run_has_them(tmp_path):
+    about = {"steps": 20, "simulated": False}
+    rows = [
+        {"step": 0, "probe/kappa": 0.1, "probe/rank": 9.5, "probe/std": 0.3},
+        {"step": 10, "train/loss": 0.5},
+        {"step": 20, "probe/kappa": 0.4, "probe/rank": 4.5, "probe/std": 0.2},
+    ]
+    probed = write_run(tmp_path / "probed", rows=rows, about=about)
+    plain = write_run(tmp_path / "plain", rows=rows[1:2], about=about)
+    (curves,) = curves_of(find_entries([probed, plain]))
+    assert curves.names == ["train/loss", "probe/kappa", "probe/rank", "probe/std"]
+    (line,) = curves.draw("probe/kappa").axes[0].lines
+    assert line.get_xydata().tolist() == [[0, 0.1], [20, 0.4]]
+    main = {caption: is_main for caption, is_main, _ in curves.pictures()}
+    assert main == {
+        "training loss": True,
+        "Cohen's kappa of a linear probe, held-out persons": True,
+        "effective rank (RankMe), held-out persons": False,
+        "spread of features (1 = even, 0 = collapsed), held-out persons": False,
+    }
+    assert "Cohen&#39;s kappa of a linear probe" in page_of([probed, plain], tmp_path)
 
 
 def test_a_run_of_another_version_is_shown_as_far_as_it_goes(real, tmp_path):

@@ -101,6 +101,11 @@ class Source(ABC):
         picked = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
         return self.of_table(self._table[:, picked])
 
+    def drawn(self, count: int, seed: int) -> "Source":
+        """Return a source of some of the items, drawn by a seed, in their order; all if fewer."""
+        order = np.random.default_rng([seed, 3]).permutation(len(self))
+        return self.of_table(self._table[:, np.sort(order[:count])])
+
     @abstractmethod
     def keys(self, indices: Sequence[int]) -> list[str]:
         """Name items."""

@@ -1,5 +1,6 @@
 """Scores: arrays in, numbers out, with intervals over persons."""
 
+from biopart.evaluation.collapse import feature_std, rankme
 from biopart.evaluation.leak import patch_features, position_leak
 from biopart.evaluation.metrics import (
     auc_by_person,
@@ -33,6 +34,7 @@ __all__ = [
     "balanced_weights",
     "band_powers",
     "curve_interval",
+    "feature_std",
     "fit_linear_probe",
     "kappa_interval",
     "kappa_of",
@@ -41,6 +43,7 @@ __all__ = [
     "paired_difference",
     "patch_features",
     "position_leak",
+    "rankme",
     "score",
     "signed_rank",
     "smallest_p",

@@ -96,7 +96,8 @@ class Plan:
 
 def own_compute(recipe: Recipe, origin: Run, changes: Sequence[str]) -> ComputeSettings:
     """Return the machine's settings: the pretraining's choices unless they are set anew."""
-    if any(change.startswith("compute") for change in changes):
+    of_machine = [change for change in changes if not change.startswith("compute.loggers")]
+    if any(change.startswith("compute") for change in of_machine):
         return recipe.compute
     try:
         chosen = origin.provenance()["chosen"]

@@ -32,6 +32,8 @@ QUANTITIES = {
     "accuracy_context": "accuracy of context patches",
     "accuracy_other": "accuracy of patches outside the context",
     "kappa": "Cohen's kappa",
+    "rank": "effective rank (RankMe)",
+    "std": "spread of features (1 = even, 0 = collapsed)",
 }
 """Words for what trainings log."""
 
@@ -63,6 +65,8 @@ def spelled(name: str) -> str:
     """
     part, _, quantity = name.rpartition("/")
     words = QUANTITIES.get(quantity, quantity)
+    if name == "probe/kappa":
+        words = f"{words} of a linear probe"
     return f"training {words}" if part == "train" else f"{words}, held-out persons"
 
 

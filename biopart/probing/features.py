@@ -13,7 +13,7 @@ from biopart.data import Source, WindowSource
 from biopart.evaluation.probes import card_features
 from biopart.experiment import Experiment
 from biopart.nn import Model
-from biopart.recipe import Pool, Recipe
+from biopart.recipe import ComputeSettings, Pool
 from biopart.run import Run
 from biopart.store.seen import Seen
 from biopart.train import predict
@@ -42,17 +42,16 @@ def feature_function(name: Features, experiment: Experiment, origin: Run, seed: 
     if name == "untrained_mean":
         encoder = experiment.encoder(recipe.encoder.position, seed)
         uses_positions = recipe.pretrain.objective.uses_positions
-        return embeddings(
-            Model(encoder, experiment.about(Seen(), positions=uses_positions)), recipe, "mean"
-        )
+        about = experiment.about(Seen(), positions=uses_positions)
+        return embeddings(Model(encoder, about), recipe.compute, "mean")
     model = Model.load(origin)
     experiment.refuse_seen(experiment.split.test, model.about.seen)
-    return embeddings(model, recipe, "cls" if name == "pretrained_cls" else "mean")
+    return embeddings(model, recipe.compute, "cls" if name == "pretrained_cls" else "mean")
 
 
-def embeddings(model: Model, recipe: Recipe, pool: Pool) -> Feature:
+def embeddings(model: Model, compute: ComputeSettings, pool: Pool) -> Feature:
     """Return a function from a source to embeddings (W, D) of a frozen encoder, in float32."""
-    fabric = open_fabric(recipe.compute.model_copy(update={"precision": "float32"}))
+    fabric = open_fabric(compute.model_copy(update={"precision": "float32"}))
     model = model.to(fabric.device).eval()
     return lambda source: predict(lambda values: model.embed(values, pool), source, fabric)
 

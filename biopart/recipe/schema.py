@@ -199,6 +199,11 @@ class ComputeSettings(Strict):
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
         "auto", description="CPU threads; auto = all cores"
     )
+    loggers: list[Literal["tensorboard", "mlflow"]] = Field(
+        [],
+        description="where logged values go beside metrics.jsonl: tensorboard (the run's folder), "
+        "mlflow (MLFLOW_TRACKING_URI)",
+    )
 
 
 class Recipe(Strict):

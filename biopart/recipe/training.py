@@ -60,6 +60,15 @@ class PretrainSettings(Schedule):
         ViewSettings(), description="crops and mirror images; images only"
     )
     validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
+    probe_every: int | None = Field(
+        None,
+        ge=1,
+        description="epochs between linear probes of the encoder, scored on validation persons, "
+        "with the effective rank and the spread of its features; null = none",
+    )
+    probe_windows: int = Field(
+        2048, ge=2, description="labelled windows that a probe is fitted on, and scored on, at most"
+    )
     betas: tuple[float, float] | None = Field(
         None,
         description="AdamW's decay of the mean gradient and of its square; null = the method's: "

@@ -1,5 +1,6 @@
 """What a fine-tuning says of persons that it has not seen: scores, predictions, whom it saw."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from biopart.run import Run, origins
 
 def make_folder(target: Run, recipe: Recipe) -> None:
     """Write the settings of a fine-tuning into its folder, without what an earlier one left."""
-    for stale in ("metrics.jsonl", "result.json", "predictions.safetensors"):
+    for stale in ("metrics.jsonl", "result.json", "predictions.safetensors", "mlflow.json"):
         (target.path / stale).unlink(missing_ok=True)
+    if (target.path / "tensorboard").is_dir():
+        shutil.rmtree(target.path / "tensorboard")
     write_text(target.path / "finetune.yaml", recipe.to_yaml())
 
 

@@ -1,16 +1,20 @@
 """The training loop: pretraining, fine-tuning, detection and probes all run through ``fit``."""
 
+from biopart.train.loggers import Logger, check_loggers, logging_to
 from biopart.train.loop import fit
 from biopart.train.measuring import measure, predict
 from biopart.train.schedule import clip, learning_rate, parameter_groups
 from biopart.train.training import Row, Training
 
 __all__ = [
+    "Logger",
     "Row",
     "Training",
+    "check_loggers",
     "clip",
     "fit",
     "learning_rate",
+    "logging_to",
     "measure",
     "parameter_groups",
     "predict",

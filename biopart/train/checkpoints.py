@@ -25,7 +25,7 @@ def restore(run: Run | None, average: Average, optimiser: torch.optim.Optimizer)
     """Load the checkpoint of a run, if there is one, and return its step."""
     if run is None or not run.checkpoint.is_file():
         if run is not None:
-            run.cut_back(0)
+            run.cut_back(-1)
         return 0
     tensors, about = load_tensors(run.checkpoint)
     weights: dict[str, dict[str, Tensor]] = {"objective": {}, "average": {}}
@@ -42,5 +42,5 @@ def restore(run: Run | None, average: Average, optimiser: torch.optim.Optimizer)
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": states, "param_groups": groups})
     step = int(about["step"])
-    run.cut_back(step)
+    run.cut_back(step or -1)  # what stands before the first step is logged anew
     return step

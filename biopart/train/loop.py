@@ -80,6 +80,8 @@ def fit(
     generator = torch.Generator(device=fabric.device)
     length = len(task.sampler)
     model.train()
+    if task.probe is not None and progress.step == 0:
+        probe(task, progress, run, report)
     while progress.step < task.steps:
         epoch, done = divmod(progress.step, length)
         task.source.start_epoch(task.seed, epoch)
@@ -111,9 +113,13 @@ def fit(
                 log(row, progress, run, report)
             if progress.step == task.steps:
                 break
-        ended = progress.step == task.steps or (epoch + 1) % task.settings.validate_every == 0
         checks.settle()
-        if task.validate is not None and ended:
+        # Before the validation, whose row is the last one of a training: studies read it there.
+        if task.probe is not None and is_due(task, progress, epoch, task.probe_every):
+            with average.shown():
+                probe(task, progress, run, report)
+        every = task.settings.validate_every
+        if task.validate is not None and is_due(task, progress, epoch, every):
             with average.shown():
                 enough = validate(task, progress, run, report)
             if enough:
@@ -124,6 +130,22 @@ def fit(
         task.objective.load_state_dict(progress.best_state)
     task.objective.eval()
     return progress.rows
+
+
+def is_due(task: Training, progress: Progress, epoch: int, every: int) -> bool:
+    """Tell whether what is done every so many epochs is due after an epoch, or at the end."""
+    return progress.step == task.steps or (epoch + 1) % every == 0
+
+
+def probe(
+    task: Training, progress: Progress, run: Run | None, report: Callable[[Row], None]
+) -> None:
+    """Rate the encoder as it stands."""
+    assert task.probe is not None
+    task.objective.eval()
+    row = {"step": progress.step, "epoch": progress.step / len(task.sampler), **task.probe()}
+    task.objective.train()
+    log(row, progress, run, report)
 
 
 def validate(

@@ -49,6 +49,9 @@ class Training:
     fresh : tuple of nn.Parameter
         Parameters of the encoder that were not pretrained: they have the whole rate, whatever
         their layer.
+    probe : callable, optional
+        Rates the encoder, without changing it, before the first step, every ``probe_every`` epochs
+        and at the end.
     """
 
     objective: nn.Module
@@ -61,6 +64,8 @@ class Training:
     patience: int | None = None
     augment: Augment | None = None
     fresh: tuple[nn.Parameter, ...] = ()
+    probe: Callable[[], Row] | None = None
+    probe_every: int = 1
 
     @property
     def steps(self) -> int:

@@ -11,7 +11,7 @@ from biopart.recipe import Recipe
 from biopart.run import Run, new_run
 from biopart.tasks.detect import Detection
 from biopart.tasks.runner import run_task
-from biopart.train import Row
+from biopart.train import Row, check_loggers, logging_to
 
 
 def detect(
@@ -54,13 +54,17 @@ def detect(
         if out is None:
             raise ValueError("resume goes on with a run; give its folder by --out")
         recipe = stored_recipe(Run(out), kind="detection")
+    check_loggers(recipe)
     if dry_run:
-        recipe = recipe.model_copy(update={"detect": recipe.detect.model_copy(update={"steps": 1})})
+        unlogged = recipe.compute.model_copy(update={"loggers": []})
+        short = recipe.detect.model_copy(update={"steps": 1})
+        recipe = recipe.model_copy(update={"detect": short, "compute": unlogged})
     task, fabric = Detection(recipe, resumed=resume), open_fabric(recipe.compute)
     with tempfile.TemporaryDirectory() as folder:
         if dry_run:
             run = Run(Path(folder))
         else:
             run = Run(out) if resume and out is not None else new_run(recipe.name, out)
-        run_task(task, run, fabric, dry_run=dry_run, report=report)
+        with logging_to(recipe, run, report) as log:
+            run_task(task, run, fabric, dry_run=dry_run, report=log)
     return run

@@ -8,8 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lightning_fabric import Fabric
-
 from biopart.compute import open_fabric
 from biopart.experiment import Plan, open_experiment, stored_recipe
 from biopart.experiment.plan import context_name, finetuning_name, own_compute
@@ -18,8 +16,8 @@ from biopart.run import Run, as_run
 from biopart.settings import combinations
 from biopart.tasks.classify import Classification
 from biopart.tasks.context import ContextClassification
-from biopart.tasks.runner import Trained, run_task, train_task
-from biopart.train import Row
+from biopart.tasks.runner import Task, Trained, train_task
+from biopart.train import Row, check_loggers, logging_to
 
 
 def finetune(
@@ -71,9 +69,11 @@ def finetune(
     """
     origin = as_run(run).pretrained()
     recipe = stored_recipe(origin, changes, store)
+    check_loggers(recipe)
     if dry_run:
         short = recipe.finetune.model_copy(update={"steps": 1})
-        recipe = recipe.model_copy(update={"finetune": short})
+        unlogged = recipe.compute.model_copy(update={"loggers": []})
+        recipe = recipe.model_copy(update={"finetune": short, "compute": unlogged})
     plan = Plan(
         open_experiment(recipe),
         None if from_scratch else origin,
@@ -91,12 +91,10 @@ def finetune(
             single = plan.single_window(before)
             target = Run(root / finetuning_name(single, before))
             if plan.context == 1 or not is_done(target, plan):
-                task = Classification(single)
-                run_task(task, target, fabric_of(plan), dry_run=dry_run, report=report)
+                run_plan(plan, Classification(single), target, report)
         if plan.context > 1:
             single_run, target = target, Run(root / context_name(plan, target.path.name, before))
-            context = ContextClassification(plan, single_run)
-            run_task(context, target, fabric_of(plan), dry_run=dry_run, report=report)
+            run_plan(plan, ContextClassification(plan, single_run), target, report)
     return target
 
 
@@ -114,7 +112,7 @@ def best_of(
     for chosen, candidate in candidates(plan):
         single = candidate.single_window(before)
         target = Run(root / finetuning_name(single, before))
-        trained = train_task(Classification(single), target, fabric_of(candidate), report)
+        trained = train_plan(candidate, Classification(single), target, report)
         tried.append({**chosen, "validation_kappa": trained.validation})
         if best is not None and trained.validation <= best[1].validation:
             shutil.rmtree(target.path)
@@ -146,7 +144,18 @@ def is_done(target: Run, plan: Plan) -> bool:
     return done and target.provenance()["store_sha256"] == fingerprint
 
 
-def fabric_of(plan: Plan) -> Fabric:
-    """Choose device and precision."""
+def train_plan(plan: Plan, task: Task, target: Run, report: Callable[[Row], None]) -> Trained:
+    """Choose device and precision, and train a task in its folder."""
+    settings = plan.settings.model_copy(update={"subjects": plan.subjects})
+    drawn = plan.recipe.model_copy(update={"finetune": settings, "seed": plan.seed})
     position = plan.settings.position
-    return open_fabric(plan.compute, lambda: plan.experiment.encoder(position, 0))
+    fabric = open_fabric(plan.compute, lambda: plan.experiment.encoder(position, 0))
+    with logging_to(drawn, target, report) as log:
+        return train_task(task, target, fabric, log)
+
+
+def run_plan(plan: Plan, task: Task, target: Run, report: Callable[[Row], None]) -> None:
+    """Train a task and, but in a dry run, score it."""
+    trained = train_plan(plan, task, target, report)
+    if not plan.dry_run:
+        trained.score()

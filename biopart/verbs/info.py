@@ -84,6 +84,7 @@ def run_info(run: Run) -> dict[str, Any]:
     if origin.kind == "detection":
         return detection_info(origin, train[-1]["step"] if train else 0)
     validated = [row for row in rows if "validation/r2" in row]
+    probed = [row for row in rows if "probe/kappa" in row]
     return {
         "run": str(origin.path),
         "recipe": load_recipe(origin.path / "recipe.yaml").name,
@@ -96,6 +97,7 @@ def run_info(run: Run) -> dict[str, Any]:
         "train/r2": train[-1].get("train/r2") if train else None,
         "validation/r2": validated[-1]["validation/r2"] if validated else None,
         "validation/r2_excess": validated[-1].get("validation/r2_excess") if validated else None,
+        **{key: probed[-1][key] for key in ("probe/kappa", "probe/rank", "probe/std") if probed},
         "kappa": {t.path.name: t.result()["kappa"] for t in origin.finetunings()},
     }
 

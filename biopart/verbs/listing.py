@@ -54,8 +54,9 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``run`` (its folder), ``recipe``, ``step`` and ``steps``, ``kappa`` of the newest
-        fine-tuning (None without one), ``damaged`` (its result.json cannot be read) and ``age_s``,
+        ``run`` (its folder), ``recipe``, ``step`` and ``steps``, ``probe_kappa`` of the newest
+        probe while training, ``kappa`` of the newest fine-tuning (None without one), ``damaged``
+        (its result.json cannot be read) and ``age_s``,
         seconds since the run last changed.
 
     Raises
@@ -83,12 +84,14 @@ def _row(run: Run) -> dict[str, Any]:
         kappa = tuned[-1].result()["kappa"] if tuned else None
     except (json.JSONDecodeError, KeyError):
         damaged = True
+    probes = [row["probe/kappa"] for row in rows if "probe/kappa" in row]
     steps = [row["steps"] for row in rows if "steps" in row]
     return {
         "run": str(run.path),
         "recipe": read_yaml(run.path / "recipe.yaml").get("name"),
         "step": rows[-1]["step"] if rows else 0,
         "steps": steps[-1] if steps else None,
+        "probe_kappa": probes[-1] if probes else None,
         "kappa": kappa,
         "damaged": damaged,
         "age_s": time.time() - changed,
@@ -96,20 +99,35 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def lines_of(rows: list[dict[str, Any]]) -> list[str]:
-    """Return runs as the lines of a table.
+    """Return runs as the lines of a table; the column probe only where a run was probed.
 
     Examples
     --------
     >>> row = {"run": "runs/a", "recipe": "demo", "step": 5, "steps": 9, "kappa": None}
-    >>> lines_of([row | {"damaged": False, "age_s": 7200.0}])
+    >>> row |= {"probe_kappa": None, "damaged": False, "age_s": 7200.0}
+    >>> lines_of([row])
     ['run     recipe  steps  kappa  age', 'runs/a  demo    5/9    -      2 h']
+    >>> lines_of([row | {"probe_kappa": 0.5}])
+    ['run     recipe  steps  probe  kappa  age', 'runs/a  demo    5/9    0.500  -      2 h']
     """
-    table = [["run", "recipe", "steps", "kappa", "age"]]
+    has_probes = any(row["probe_kappa"] is not None for row in rows)
+    table = [["run", "recipe", "steps", *(["probe"] if has_probes else []), "kappa", "age"]]
     for row in rows:
-        kappa = "-" if row["kappa"] is None else f"{row['kappa']:.3f}"
+        probe, kappa = (
+            "-" if row[key] is None else f"{row[key]:.3f}" for key in ("probe_kappa", "kappa")
+        )
         kappa = "damaged" if row["damaged"] else kappa
         done = f"{row['step']}/{'?' if row['steps'] is None else row['steps']}"
-        table.append([row["run"], str(row["recipe"]), done, kappa, age_text(row["age_s"])])
+        table.append(
+            [
+                row["run"],
+                str(row["recipe"]),
+                done,
+                *([probe] if has_probes else []),
+                kappa,
+                age_text(row["age_s"]),
+            ]
+        )
     widths = [max(len(line[column]) for line in table) for column in range(len(table[0]))]
     pairs = [zip(line, widths, strict=True) for line in table]
     return ["  ".join(f"{text:{width}}" for text, width in pair).rstrip() for pair in pairs]

@@ -13,9 +13,10 @@ from biopart.experiment import Experiment, build_objective, open_experiment, sto
 from biopart.files import flat, write_json, write_text
 from biopart.nn import Encoder, Model
 from biopart.nn.weights import save_tensors
+from biopart.probing.online import online_probe
 from biopart.recipe import ComputeSettings, Recipe, as_recipe, resolve
 from biopart.run import Run, find_run, new_run, one_process, origins
-from biopart.train import Row, Training, fit, measure
+from biopart.train import Row, Training, check_loggers, fit, logging_to, measure
 
 
 def pretrain(
@@ -47,9 +48,11 @@ def pretrain(
         With encoder.safetensors and objective.safetensors.
     """
     recipe = as_recipe(recipe)
+    check_loggers(recipe)
     if dry_run:
         short = recipe.pretrain.model_copy(update={"steps": 1, "validation_windows": 8})
-        recipe = recipe.model_copy(update={"pretrain": short})
+        unlogged = recipe.compute.model_copy(update={"loggers": []})
+        recipe = recipe.model_copy(update={"pretrain": short, "compute": unlogged})
     experiment = open_experiment(recipe)
     training, fabric = make_training(experiment, recipe.compute)
     with tempfile.TemporaryDirectory() as folder:
@@ -91,6 +94,7 @@ def resume(
     wanted = stored_recipe(run) if recipe is None else recipe
     refuse_changes(run, wanted, before.get("recipe") or stored_recipe(run).model_dump(mode="json"))
     experiment = open_experiment(stored_recipe(run, store=store))
+    check_loggers(experiment.recipe)
     if experiment.cohort.fingerprint != before["store_sha256"]:
         raise ValueError(
             f"{experiment.cohort.path} has changed since {run.path} was begun; start a new run"
@@ -126,6 +130,7 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     source = experiment.source(experiment.split.pretrain)
     fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
     compiled(cast(Encoder, objective.encoder), compute)
+    every = recipe.pretrain.probe_every
     training = Training(
         objective,
         settle(source, compute, fabric),
@@ -134,6 +139,8 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
         recipe.seed,
         validate=validator(experiment, objective, fabric),
         augment=experiment.augment(recipe.pretrain.augment, "pretrain.augment"),
+        probe=None if every is None else online_probe(experiment, exported(objective), compute),
+        probe_every=every or 1,
     )
     return training, fabric
 
@@ -159,7 +166,8 @@ def _train(
     *,
     report: Callable[[Row], None],
 ) -> None:
-    fit(training, fabric, run, report)
+    with logging_to(experiment.recipe, run, report) as log:
+        fit(training, fabric, run, log)
     uses_positions = experiment.recipe.pretrain.objective.uses_positions
     seen = experiment.seen(experiment.split.pretrain)
     model = Model(exported(training.objective), experiment.about(seen, positions=uses_positions))

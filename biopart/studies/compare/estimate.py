@@ -67,7 +67,7 @@ def estimate(
 
 def timed_variant(variant: Variant, trainings: Sequence[Training]) -> dict[Training, float]:
     """Return the seconds of trainings of a variant, after a few steps in a temporary folder."""
-    recipe, experiment = variant.recipe, open_experiment(variant.recipe)
+    recipe, experiment = training_alone(variant.recipe), open_experiment(variant.recipe)
     split = experiment.split
     sizes = [training.size for training in trainings if training.size is not None]
     windows = Counter(
@@ -81,7 +81,7 @@ def timed_variant(variant: Variant, trainings: Sequence[Training]) -> dict[Train
                 lambda report: pretrain(recipe, out=out, latest=False, report=report),
                 recipe.pretrain.batch,
             )
-            pretraining_seconds = pretraining_s(recipe, row, validated=validated)
+            pretraining_seconds = pretraining_s(variant.recipe, row, validated=validated)
         if sizes:
             speed = tuning_speed(recipe, min(sizes), Path(folder) / "tuned")
     seconds: dict[Training, float] = {}
@@ -94,6 +94,13 @@ def timed_variant(variant: Variant, trainings: Sequence[Training]) -> dict[Train
             counts = {part: sum(windows[p] for p in people) for part, people in parts.items()}
             seconds[training] = tuning_s(variant, speed, **counts)
     return seconds
+
+
+def training_alone(recipe: Recipe) -> Recipe:
+    """Return a recipe without what goes along with a training: its probes and loggers."""
+    pretraining = recipe.pretrain.model_copy(update={"probe_every": None})
+    compute = recipe.compute.model_copy(update={"loggers": []})
+    return recipe.model_copy(update={"pretrain": pretraining, "compute": compute})
 
 
 def tuning_speed(recipe: Recipe, size: int, folder: Path) -> float:
@@ -113,6 +120,8 @@ def pretraining_s(recipe: Recipe, row: Row, *, validated: bool) -> float:
     epochs = row["steps"] * row["epoch"] / row["step"]
     validations = (epochs / settings.validate_every + 1) * validated
     windows = row["steps"] * settings.batch + validations * FORWARD * settings.validation_windows
+    if settings.probe_every is not None:  # its two parts, also before the first step and at the end
+        windows += (epochs / settings.probe_every + 2) * FORWARD * 2 * settings.probe_windows
     return float(windows / row["windows_per_second"])
 
 

@@ -98,7 +98,7 @@ class Curves:
     def names(self) -> list[str]:
         """What is drawn: the training loss and all that was measured on held-out persons."""
         logged = dict.fromkeys(key for rows in self.lines.values() for row in rows for key in row)
-        wanted = [key for key in logged if key.startswith("validation/")]
+        wanted = [key for key in logged if key.startswith(("validation/", "probe/"))]
         names = [key for key in wanted if not key.startswith("validation/chance_")]
         return ["train/loss", *names] if "train/loss" in logged else names
 
