@@ -54,7 +54,7 @@ def test_what_a_recipe_leaves_open_is_as_the_authors_fine_tune(recipe):
     for name, settings in tuned.items():
         masked = name in ("mae", "droppos")
         assert settings.betas == (0.9, 0.999)
-        assert settings.position == ("sincos" if masked else "learned")
+        assert settings.position == "learned"
         assert settings.keep_positions is masked
         assert settings.layer_decay == (0.75 if masked else 1.0)
         assert settings.head_std == (2e-5 if masked else 0.01)

@@ -10,7 +10,15 @@ from biopart.data import Batch, Metrics, StepOutput, open_cohort
 from biopart.grid import patchify
 from biopart.nn import ViT
 from biopart.objectives import Classify, Part
-from biopart.recipe import ClassifySettings, ComputeSettings, Optimisation, PartSettings
+from biopart.recipe import (
+    ClassifySettings,
+    ComputeSettings,
+    FinetuneSettings,
+    MaeSettings,
+    Optimisation,
+    PartSettings,
+    PretrainSettings,
+)
 from biopart.run import Run
 from biopart.train import (
     Training,
@@ -48,6 +56,59 @@ def weights(objective):
 
 def same(one, two):
     return all(torch.equal(one[name], two[name]) for name in one)
+
+
+class Sampled(list):
+    """A source of which only the length is asked for."""
+
+    def __init__(self, count):
+        super().__init__(range(count))
+
+
+def mae_layer(name, blocks):
+    """The layer of a parameter by MAE's rule: 0 below the blocks, then i + 1, then the top."""
+    if name in ("cls_token", "pos_embed") or name.startswith("patch_embed"):
+        return 0
+    return int(name.split(".")[1]) + 1 if name.startswith("blocks") else blocks + 1
+
+
+def test_all_152_layers_of_a_base_vit_are_those_of_mae():
+    encoder = ViT((224, 224), (16, 16), 3, 24, 12, 12, position="learned")  # narrow: same names
+    objective = Classify(encoder, ClassifySettings(classes=1000, pool="mean"))
+    settings = FinetuneSettings().of_method(MaeSettings().protocol)
+    training = Training(objective, Sampled(100), settings.whole, "none", 0)
+    names = {id(p): n for n, p in objective.model.named_parameters()}
+    scales = {
+        names[id(p)].removeprefix("encoder."): (group["scale"], group["weight_decay"])
+        for group in parameter_groups(training)
+        for p in group["params"]
+    }
+    assert len(scales) == 152
+    shapes = {n.removeprefix("encoder."): p.ndim for n, p in objective.model.named_parameters()}
+    for name, (scale, decay) in scales.items():
+        assert scale == pytest.approx(0.75 ** (13 - mae_layer(name, 12)))
+        decays = shapes[name] > 1 and name not in ("cls_token", "pos_embed")
+        assert decay == (0.05 if decays else 0.0)
+
+
+def test_new_positions_are_trained_at_the_whole_rate():
+    encoder = ViT((30,), (6,), 2, 24, 2, 4, position="learned")
+    objective = Classify(encoder, ClassifySettings(classes=2))
+    settings = FinetuneSettings(layer_decay=0.5).of_method(PartSettings().protocol)
+    fresh = tuple(encoder.positions())
+    training = Training(objective, Sampled(10), settings.whole, "none", 0, fresh=fresh)
+    scale = {id(p): g["scale"] for g in parameter_groups(training) for p in g["params"]}
+    assert scale[id(encoder.pos_embed)] == 1.0
+    assert scale[id(encoder.patch_embed.proj.weight)] == 0.125
+
+
+def test_the_cosine_ends_at_the_final_rate():
+    settings = PretrainSettings(steps=10, lr=1e-3, final_lr=1e-5, warmup_epochs=0).whole
+    encoder = ViT((30,), (6,), 2, 24, 1, 4)
+    training = Training(Part(encoder, PartSettings(patches=4)), Sampled(10), settings, "none", 0)
+    assert learning_rate(training, 0) == pytest.approx(1e-3)
+    assert learning_rate(training, 5) == pytest.approx((1e-3 + 1e-5) / 2)
+    assert learning_rate(training, 10) == pytest.approx(1e-5)
 
 
 def test_learning_rate_by_hand(small_store):

@@ -199,3 +199,22 @@ def test_a_full_disk_is_one_sentence(tmp_path, monkeypatch):
     monkeypatch.setattr("biopart.nn.weights.save_file", full)
     with pytest.raises(OSError, match=r"w\.safetensors cannot be written .*free some disk space"):
         save_tensors(tmp_path / "w.safetensors", {}, {})
+
+
+@pytest.mark.parametrize("position", ["learned", "sincos"])
+def test_a_kept_table_is_the_one_of_the_file(position, tmp_path):
+    """MAE's code puts the last axis first in its sines and cosines; ours keep the grid's order."""
+    state = encoder((8, 8)).state_dict()
+    half = state["pos_embed"].shape[-1] // 2
+    state["pos_embed"] = torch.randn(1, 17, 2 * half)
+    save_tensors(tmp_path / "w.safetensors", state, {})
+    target = ViT((8, 8), (2, 2), 3, 16, 2, 2, position=position)
+    start_encoder(str(tmp_path / "w.safetensors"), target, positions=True)
+    assert torch.equal(target.pos_embed, state["pos_embed"])
+
+
+def test_an_encoder_without_positions_keeps_none(tmp_path):
+    save_tensors(tmp_path / "w.safetensors", encoder((8, 8)).state_dict(), {})
+    target = ViT((8, 8), (2, 2), 3, 16, 2, 2, position="none")
+    with pytest.raises(ValueError, match="an encoder without positions keeps none"):
+        start_encoder(str(tmp_path / "w.safetensors"), target, positions=True)

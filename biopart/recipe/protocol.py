@@ -39,6 +39,9 @@ SUPERVISED = Protocol()
 """Training from scratch, as DeiT (arXiv 2012.12877)."""
 
 MASKED = Protocol(
-    position="sincos", keep_positions=True, pool="mean", layer_decay=0.75, head_std=2e-5
+    position="learned", keep_positions=True, pool="mean", layer_decay=0.75, head_std=2e-5
 )
-"""MAE's fine-tuning (facebookresearch/mae, ``main_finetune.py``), which DropPos takes over."""
+"""MAE's fine-tuning (facebookresearch/mae, ``main_finetune.py``), which DropPos takes over.
+
+The table of sines and cosines is where its positions start from; they are trained like all weights.
+"""

@@ -126,8 +126,7 @@ class FinetuneSettings(Schedule):
     )
     position: Position | None = Field(
         None,
-        description="positions: learned, sincos or none; null = sincos of mae and droppos, else "
-        "learned",
+        description="positions: learned, sincos or none; null = learned",
     )
     search: dict[str, list[Any]] = Field(
         {},

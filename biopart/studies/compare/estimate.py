@@ -137,7 +137,10 @@ def tuning_s(variant: Variant, speed: float, *, train: int, validation: int, tes
     epoch = max(-(-train // settings.batch), 1)
     epochs = settings.epochs if settings.steps is None else settings.steps / epoch
     validations = epochs / settings.validate_every + 1
-    tuning = (epochs * train + FORWARD * (validations * validation + test)) / speed
+    tried = math.prod(len(values) for values in settings.search.values())
+    tuning = (
+        tried * (epochs * train + FORWARD * validations * validation) + FORWARD * test
+    ) / speed
     return tuning + (probing if variant.kind == "pretrained" else 0.0)
 
 
