@@ -3,7 +3,7 @@ import torch
 
 from biopart.grid import patchify
 from biopart.nn import ViT
-from biopart.nn.pyramid import Pyramid, Trunk, into_windows, out_of_windows
+from biopart.nn.pyramid import Pyramid, Trunk, in_windows, into_windows, out_of_windows
 
 
 def encoder(shape=(24, 40), patch=(4, 4), depth=4):
@@ -29,14 +29,26 @@ def test_windows_by_hand():
     assert windows.tolist() == [[0, 1, 3, 4], [2, 0, 5, 0]]
 
 
-def test_a_trunk_that_looks_at_all_is_the_encoder_without_its_cls_token():
+def test_a_trunk_that_looks_at_all_is_the_encoder_without_cls_token_and_norm():
     plain, values = encoder(), canvases()
     tokens = plain.patch_embed(patchify(values, plain.patch)) + plain.pos_embed[:, 1:]
     for block in plain.blocks:
         tokens = block(tokens)
-    expected = plain.norm(tokens).transpose(1, 2).reshape(2, 16, 6, 10)
+    expected = tokens.transpose(1, 2).reshape(2, 16, 6, 10)
     everywhere = Trunk(plain, global_blocks=range(4))
     assert torch.equal(everywhere(values), expected)
+
+
+def test_what_fills_up_a_window_is_zero_to_the_attention():
+    """A patch alone in its window attends to itself and to three zeros, whose logits are 0."""
+    block = encoder().blocks[0]
+    torch.nn.init.normal_(block.norm1.bias)
+    torch.nn.init.normal_(block.attn.qkv.bias)
+    tokens = torch.randn(1, 9, 16)
+    found = in_windows(block, tokens, (3, 3), window=2)[:, 8]
+    normed = torch.cat([block.norm1(tokens[:, 8:]), torch.zeros(1, 3, 16)], 1)
+    corner = tokens[:, 8] + block.attn(normed)[:, 0]
+    torch.testing.assert_close(found, corner + block.mlp(block.norm2(corner)))
 
 
 def test_a_patch_outside_a_window_changes_nothing_in_it():

@@ -102,6 +102,15 @@ def test_new_positions_are_trained_at_the_whole_rate():
     assert scale[id(encoder.patch_embed.proj.weight)] == 0.125
 
 
+def test_the_rate_falls_in_steps_where_they_are_given():
+    pace = {"steps": 20, "lr": 1e-3, "warmup_epochs": 0, "decay_at": [0.5, 0.9]}
+    encoder = ViT((30,), (6,), 2, 24, 1, 4)
+    objective = Part(encoder, PartSettings(patches=4))
+    training = Training(objective, Sampled(10), Optimisation(**pace), "none", 0)
+    rates = [learning_rate(training, step) for step in (0, 9, 10, 17, 18, 19)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-4, 1e-4, 1e-5, 1e-5])
+
+
 def test_the_cosine_ends_at_the_final_rate():
     settings = PretrainSettings(steps=10, lr=1e-3, final_lr=1e-5, warmup_epochs=0).whole
     encoder = ViT((30,), (6,), 2, 24, 1, 4)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.grid import patchify
+from biopart.nn.block import Block
 from biopart.nn.encoder import Encoder
 from biopart.nn.vit import ViT
 
@@ -37,7 +38,8 @@ class Trunk(nn.Module):
     Parameters
     ----------
     encoder : Encoder
-        A ViT on two axes; used directly, not copied. Its [CLS] is not used.
+        A ViT on two axes; used directly, not copied. Its [CLS] and its final norm are not used:
+        detectron2's ViT has no norm between the last block and the pyramid.
     window : int
         Side of a window in patches.
     global_blocks : sequence of int
@@ -66,6 +68,7 @@ class Trunk(nn.Module):
             raise ValueError(f"global_blocks {list(chosen)} must be among 0 to {depth - 1}")
         self.encoder, self.window, self.global_blocks = encoder, window, frozenset(chosen)
         encoder.cls_token.requires_grad_(False)
+        encoder.norm.requires_grad_(False)
 
     def forward(self, values: Tensor) -> Tensor:
         """Encode normalised canvases (B, C, *S) -> (B, D, y, x), one position per patch."""
@@ -75,13 +78,25 @@ class Trunk(nn.Module):
             tokens = tokens + encoder.pos_embed[:, 1:]
         counts = encoder.counts
         for number, block in enumerate(encoder.blocks):
+            assert isinstance(block, Block)
             if number in self.global_blocks:
                 tokens = block(tokens)
             else:
-                windows = into_windows(tokens, counts, self.window)
-                tokens = out_of_windows(block(windows), counts, self.window)
-        normed: Tensor = encoder.norm(tokens)
-        return normed.transpose(1, 2).reshape(len(values), encoder.dim, *counts)
+                tokens = in_windows(block, tokens, counts, window=self.window)
+        found: Tensor = tokens.transpose(1, 2).reshape(len(values), encoder.dim, *counts)
+        return found
+
+
+def in_windows(block: Block, tokens: Tensor, counts: Sequence[int], *, window: int) -> Tensor:
+    """Let a block attend within windows only, tokens (B, K, D) -> (B, K, D).
+
+    Windows are filled up with zeros after the block's first norm, so that what fills them up is 0
+    to the attention (detectron2, ``modeling/backbone/vit.py``).
+    """
+    attended = block.attn(into_windows(block.norm1(tokens), counts, window))
+    tokens = tokens + block.drop_path1(out_of_windows(attended, counts, window))
+    changed: Tensor = tokens + block.drop_path2(block.mlp(block.norm2(tokens)))
+    return changed
 
 
 def into_windows(tokens: Tensor, counts: Sequence[int], window: int) -> Tensor:

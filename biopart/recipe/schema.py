@@ -114,8 +114,10 @@ class DetectionSettings(Optimisation):
         description="encoder to start from: a run, a file in timm's names, or the name of a timm "
         "model; null = a new one",
     )
-    keep_positions: bool = Field(
-        False, description="start from the pretrained positions, interpolated"
+    keep_positions: bool | None = Field(
+        None,
+        description="start from the pretrained positions, interpolated; null = where there are "
+        "any, but of part and mp3, which are pretrained without",
     )
     model: DetectSettings = Field(DetectSettings(), description="the detector")
 

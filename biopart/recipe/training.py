@@ -2,7 +2,7 @@
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
@@ -21,6 +21,9 @@ class Schedule(Strict):
     batch: int = Field(256, ge=1, description="windows per step")
     lr: float = Field(1e-3, gt=0, description="highest learning rate, as used")
     final_lr: float = Field(0.0, ge=0, description="learning rate at the end of the cosine")
+    decay_at: list[Annotated[float, Field(gt=0, lt=1)]] = Field(
+        [], description="shares of the training from which lr is a tenth, instead of the cosine"
+    )
     warmup_epochs: float = Field(5.0, ge=0, description="epochs of linear warm-up")
     weight_decay: float = Field(0.05, ge=0, description="not on biases, norms, positions, [CLS]")
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = none")

@@ -14,7 +14,8 @@ from biopart.compute import cores, describe
 from biopart.data import SceneSource
 from biopart.data.scenes import Jitter, draw
 from biopart.evaluation.detection import score_detections
-from biopart.experiment import start_encoder
+from biopart.experiment import read_weights
+from biopart.experiment.stored import method_of
 from biopart.files import write_json, write_text
 from biopart.images.annotations import reasons, total
 from biopart.images.coco import Coco, Scene, read_coco
@@ -159,7 +160,13 @@ def build(recipe: Recipe, classes: int) -> tuple[Detect, str]:
     )
     started_from, where = "a new encoder", recipe.detect.weights
     if where is not None:
-        started_from = start_encoder(where, encoder, positions=recipe.detect.keep_positions)
+        weights = read_weights(where)
+        keep = recipe.detect.keep_positions
+        if keep is None:
+            method = method_of(where)
+            trained = True if method is None else method.protocol.keep_positions
+            keep = trained and "pos_embed" in weights.state
+        started_from = weights.give(encoder, positions=keep)
     model = recipe.detect.model.model_copy(update={"classes": classes})
     return Detect(encoder, model), started_from
 

@@ -14,11 +14,14 @@ def learning_rate(task: Training, step: int) -> float:
     """Return the learning rate of a step: linear warm-up, then a cosine to the final rate.
 
     ``lr * (step + 1) / warm-up`` at first, then ``final + (lr - final) * (1 + cos(pi t)) / 2`` with
-    t from 0 to 1.
+    t from 0 to 1. With ``decay_at`` a tenth of the rate from each of these shares of the steps on.
     """
     warmup = min(round(task.settings.warmup_epochs * len(task.sampler)), task.steps)
     if step < warmup:
         return task.settings.lr * (step + 1) / warmup
+    if task.settings.decay_at:
+        passed = sum(step >= share * task.steps for share in task.settings.decay_at)
+        return task.settings.lr * 0.1**passed
     through = (step - warmup) / max(task.steps - warmup, 1)
     final = task.settings.final_lr
     return final + (task.settings.lr - final) * (1 + math.cos(math.pi * through)) / 2
