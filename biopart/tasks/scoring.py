@@ -70,9 +70,28 @@ def write_results(
     return {
         **kind.named("test", experiment.split.test),
         **test.score(logits.argmax(1)),
+        **top_accuracy(logits, test.labels),
         **kind.named("train", plan.persons),
         "simulated": experiment.simulated,
     }
+
+
+def top_accuracy(
+    logits: NDArray[np.float32], truth: NDArray[np.int64], best: int = 5
+) -> dict[str, float]:
+    """Return the share of items whose class is among the best five, of more than five classes.
+
+    Examples
+    --------
+    >>> logits = np.eye(6, dtype=np.float32)[[0, 0]]
+    >>> logits[1, 5] = -1
+    >>> top_accuracy(logits, np.array([1, 5]))
+    {'top5_accuracy': 0.5}
+    """
+    if logits.shape[1] <= best:
+        return {}
+    order = np.argsort(-logits, axis=1, kind="stable")[:, :best]
+    return {"top5_accuracy": float((order == truth[:, None]).any(1).mean())}
 
 
 def save_predictions(path: Path, test: Source, logits: NDArray[np.float32]) -> None:
