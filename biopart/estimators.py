@@ -1,7 +1,7 @@
 """biopart for scikit-learn: clone, pipelines, cross-validation by persons.
 
 Windows are (W, C, T), or (W, T) of one channel. Weights are float64 once they are trained, so that
-what is said of a window does not depend on the windows beside it.
+the prediction for a window does not depend on the windows beside it.
 """
 
 from collections.abc import Sequence

@@ -143,7 +143,7 @@ def test_every_view_is_drawn_onto_one_page(signal_run, image_run, tmp_path: Path
     page = Path(images["page"]).read_text()
     assert page.count('class="drawing') == len(names)
     assert "6 held-out images" in page
-    assert lines_of(signals)[0].endswith("50% of the positions told")
+    assert lines_of(signals)[0].endswith("50% of the positions given")
 
 
 def test_what_cannot_be_shown_is_refused(signal_run):

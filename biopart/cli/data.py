@@ -240,7 +240,7 @@ def _check_store(path: Path, leak: bool, raw: Path | None) -> dict[str, Any]:
     if leak_result is not None:
         values["leak"] = leak_result
         if leak_result["leaks"]:
-            values["problems"].append("the edges of windows can be told from their middle")
+            values["problems"].append("the edges of windows can be distinguished from their middle")
     return values
 
 

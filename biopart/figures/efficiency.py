@@ -13,7 +13,7 @@ from biopart.figures.drawing import DPI, GREY, PALETTE, WIDTH_IN, listed, plain
 
 Points = Mapping[str, Sequence[tuple[float, float, float | None, float | None]]]
 Published = Mapping[str, Mapping[int, float]]
-_FEW = 3  # so many bands may lie over each other and still be told apart
+_FEW = 3  # so many bands may overlap and still be distinguished
 _MARKERS = "osD^vPX*"
 _BASELINE = "#777777"
 _SPREAD = 0.62  # share of the gap between two sizes that many methods take together

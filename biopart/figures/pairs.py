@@ -60,7 +60,7 @@ def scattered(
     spread
         Of each patch (K,), in patch sizes.
     hinted
-        Patches (K,), bool, whose position was told; drawn pale.
+        Patches (K,), bool, whose position was given; drawn pale.
     sfreq_hz
         Sampling rate.
     """
@@ -69,11 +69,11 @@ def scattered(
     below = figure.add_subplot(2, 1, 2, sharex=above)
     above.plot(np.arange(len(window)) / sfreq_hz, window, color=GREY, linewidth=0.6)
     above.set(yticks=[], ylabel="signal")
-    for told, colour, name in ((True, PALE, "position told"), (False, PALETTE[0], "not told")):
-        mine = hinted == told
-        if mine.any():
-            left, right = starts[mine] / sfreq_hz, (starts[mine] + size) / sfreq_hz
-            below.hlines(spread[mine], left, right, color=colour, linewidth=2, label=name)
+    for given, colour, name in ((True, PALE, "position given"), (False, PALETTE[0], "not given")):
+        own = hinted == given
+        if own.any():
+            left, right = starts[own] / sfreq_hz, (starts[own] + size) / sfreq_hz
+            below.hlines(spread[own], left, right, color=colour, linewidth=2, label=name)
     if hinted.any():
         below.legend(frameon=False, fontsize=8)
     below.set(xlabel="time (s)", ylabel="spread (patch sizes)", ylim=(0, None))

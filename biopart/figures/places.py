@@ -83,14 +83,14 @@ def pasted_together(
     names = ("patches of both images", "those of the first", "those of the second")
     for number, name in enumerate(names):
         axis = figure.add_subplot(1, 3, number + 1)
-        for piece, corner, mine in zip(pieces, placed, owner, strict=True):
-            if number == 0 or mine == number - 1:
+        for piece, corner, image in zip(pieces, placed, owner, strict=True):
+            if number == 0 or image == number - 1:
                 _show(axis, piece, corner)
         if number == 0:
             sizes = np.array([piece.shape[:2] for piece in pieces])
             for image in (0, 1):
-                mine = owner == image
-                axis.add_collection(_outlines(placed[mine], sizes[mine], PALETTE[image]))
+                own = owner == image
+                axis.add_collection(_outlines(placed[own], sizes[own], PALETTE[image]))
         _frame(axis, shape, _margin(shape, placed))
         axis.set_title(name, fontsize=9)
     figure.suptitle(title, fontsize=10, color=GREY)

@@ -150,8 +150,8 @@ def _stage_steps(
     hours = np.arange(len(stages) + 1) * epoch_s / 3600
     axis.step(hours, np.append(rows, rows[-1:]), where="post", color=GREY, linewidth=0.8)
     for index, colour in enumerate(_colours(names)):
-        mine = np.where(stages == index, row_of[index], np.nan)
-        lines = np.stack([mine, mine, np.full(len(mine), np.nan)], axis=1).ravel()
+        rows = np.where(stages == index, row_of[index], np.nan)
+        lines = np.stack([rows, rows, np.full(len(rows), np.nan)], axis=1).ravel()
         times = np.stack([hours[:-1], hours[1:], hours[1:]], axis=1).ravel()
         axis.plot(times, lines, color=colour, linewidth=4, solid_capstyle="butt")
     axis.set_yticks(range(len(names)), [names[index] for index in order])

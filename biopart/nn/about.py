@@ -36,7 +36,7 @@ class About(BaseModel):
     temperature : float
         Logits are divided by it before they become probabilities (Guo et al., 2017).
     positions : bool, optional
-        Whether patches are told their positions; not stated in older files.
+        Whether patches are given their positions; None in older files.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore", arbitrary_types_allowed=True)

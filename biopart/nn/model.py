@@ -69,8 +69,8 @@ class Model(nn.Module):
         model = cls._read(origin.encoder)
         if model.about.positions is None:  # a file of before; its recipe tells
             recipe = resolve(read_yaml(origin.path / "recipe.yaml"), [], f"{origin.path}")
-            told = recipe.pretrain.objective.uses_positions
-            model.about = model.about.model_copy(update={"positions": told})
+            given = recipe.pretrain.objective.uses_positions
+            model.about = model.about.model_copy(update={"positions": given})
         return model
 
     @classmethod

@@ -39,7 +39,7 @@ class Schedule(Strict):
     validate_every: int = Field(1, ge=1, description="epochs between validations")
 
     def optimisation(self, betas: tuple[float, float], layer_decay: float = 1.0) -> "Optimisation":
-        """Return what the loop is told, with what the method says."""
+        """Return the settings of the loop, with those of the method."""
         shared = {key: getattr(self, key) for key in Schedule.model_fields}
         return Optimisation(**shared, betas=betas, layer_decay=layer_decay)
 
@@ -86,7 +86,7 @@ class PretrainSettings(Schedule):
 
     @property
     def whole(self) -> Optimisation:
-        """What the loop is told, with the method's betas where they are left open."""
+        """The settings of the loop, with the method's betas where they are left open."""
         return self.optimisation(self.betas or self.objective.betas)
 
 
@@ -195,7 +195,7 @@ class FineTuning(FinetuneSettings):
 
     @property
     def whole(self) -> Optimisation:
-        """What the loop is told."""
+        """The settings of the loop."""
         return self.optimisation(self.betas, self.layer_decay)
 
 

@@ -63,7 +63,7 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
 
 
 def _write(to: Target, model: Model, out: Path) -> dict[str, Any]:
-    """Write an export, and return what is to be said of it."""
+    """Write an export, and return a summary of it."""
     if to == "timm":
         return _to_timm(model, out)
     if to == "safetensors":

@@ -1,8 +1,8 @@
 """Where a signal does not fit its surroundings, by what PART says of every patch of a night.
 
 Patches of a night are cut on the grid of consecutive windows and the relative encoder predicts all
-their relations (arXiv 2506.03682, section 5.1). A patch is never told its own position; of a run
-that was trained with hints the others are told theirs.
+their relations (arXiv 2506.03682, section 5.1). A patch is never given its own position; of a run
+that was trained with hints the others are given theirs.
 """
 
 from dataclasses import dataclass
@@ -107,8 +107,8 @@ class Quality:
     def turns(self) -> int:
         """In how many turns the patches of a window are asked for.
 
-        A run that was told the positions of a share of patches is told them here too: the patches
-        of a turn are those that it is not told, so that each is asked for once.
+        A run that was given the positions of a share of patches is given them here too: the
+        patches of a turn are those without, so that each is asked for once.
         """
         return max(1, round(1 / (1 - min(self.part.settings.position_hint, 0.95))))
 

@@ -36,7 +36,7 @@ class Relations:
     boxes : Boxes (W, K, N)
         The patches.
     hinted : Tensor (W, K), bool
-        Patches whose position the encoder was told.
+        Patches whose position the encoder was given.
     moved, sizes : Tensor (W, K, K, N)
         Predicted translations in sizes of the reference, and logs of relative sizes, if any.
     patch : tuple of int
@@ -145,7 +145,7 @@ class PartRun:
     def mixed(self, items: tuple[int, int]) -> Relations:
         """Predict the relations of patches of two items: the first half of one, then the other's.
 
-        None is told its position. ``boxes`` are those that each patch has in its own item.
+        None is given its position. ``boxes`` are those that each patch has in its own item.
         """
         batch = self.source.__getitems__(items)
         values = Normalise(self.experiment.recipe.data.normalise)(batch.values)
@@ -202,10 +202,10 @@ def measure_relations(part_run: PartRun, count: int = MEASURED) -> dict[str, Any
     Returns
     -------
     dict
-        ``items``, ``hinted`` (share of patches whose position was told), and in patch sizes, of
-        patches whose position was not told: ``error_one_reference`` and ``error_least_squares``
+        ``items``, ``hinted`` (share of patches whose position was given), and in patch sizes, of
+        patches whose position was not given: ``error_one_reference`` and ``error_least_squares``
         (mean distance from the true place), ``error_chance`` (all in the middle of their item's
-        patches), ``error_blind`` (least squares where none is told), ``spread`` over references
+        patches), ``error_blind`` (least squares where none is given), ``spread`` over references
         and its rank correlation with the error, ``asymmetry`` (root mean square of
         ``R(i, j) + R(j, i)``) beside that of the true relations alone; with sizes
         ``size_factor``, by which a relative size is missed.

@@ -236,7 +236,7 @@ def facts_of(entries: Sequence[Entry]) -> list[Values]:
 
 
 def classes_of(result: Mapping[str, Any]) -> list[str]:
-    """Return the names of a confusion matrix's rows; numbers where they are not told."""
+    """Return the names of a confusion matrix's rows; numbers where they are not stored."""
     names = list(result.get("f1", ()))
     counts = result["confusion"]
     return names if len(names) == len(counts) else [str(n) for n in range(len(counts))]

@@ -52,7 +52,7 @@ def serve(
             "this machine alone"
         )
     require_stager(load(run))
-    with listening_socket(host, port) as listening:  # so that the address that is told is ours
+    with listening_socket(host, port) as listening:  # so that the address that is printed is ours
         jobs = Jobs(run, keep_s=60.0 * keep_min)
         hosts = LOCAL if local else ("*",)
         app = make_app(jobs, limit_bytes=limit_mb * 10**6, token=token, hosts=hosts)

@@ -74,7 +74,7 @@ def _ring(
     *,
     placed: NDArray[np.float64],
 ) -> None:
-    """Ring the patches whose position was told."""
+    """Ring the patches whose position was given."""
     hinted, sfreq_hz = relations.hinted[row].numpy(), part_run.experiment.cohort.sfreq_hz
     true = relations.boxes.start[row, :, 0].numpy()[hinted] / sfreq_hz
     axis = figure.axes[1]

@@ -113,6 +113,6 @@ def drawn(part_run: PartRun, view: View, items: int) -> Iterator[tuple[str, Figu
 def lines_of(result: Mapping[str, Any]) -> list[str]:
     """Return what was measured as lines for a reader."""
     measures = result["measured"]
-    lines = [f"{measures['items']} held-out items, {measures['hinted']:.0%} of the positions told"]
+    lines = [f"{measures['items']} held-out items, {measures['hinted']:.0%} of the positions given"]
     lines += [f"{measures[key]:8.3f}  {name}" for key, name in NAMES.items() if key in measures]
     return [*lines, f"page: {result['page']}"]

@@ -1,4 +1,4 @@
-"""Nights from files to folders: staged, compared with an expert where there is one, told."""
+"""Nights from files to folders: staged, compared with an expert where there is one, and written."""
 
 import hashlib
 import tempfile
@@ -184,7 +184,7 @@ def _write(
     model: Mapping[str, Any],
     seconds: Quality | None = None,
 ) -> dict[str, Any]:
-    """Write the files of a night into its folder, all or none; return what is said of it."""
+    """Write the files of a night into its folder, all or none; return its summary."""
     staged = night.staged
     summary = summarise(staged, night.expert_stages, options.lights, model)
     summary |= {"source_sha256": night.source_sha256}

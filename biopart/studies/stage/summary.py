@@ -1,4 +1,4 @@
-"""What is said of a staged night: statistics, agreement with an expert, lights, the model."""
+"""The summary of a staged night: statistics, agreement with an expert, lights, the model."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -115,7 +115,7 @@ def lights_of(
 ) -> tuple[dict[str, str | None], tuple[int, int], list[str]]:
     """Return lights off and on as clock times and as epochs, and what there is to say of them.
 
-    A clock time outside the recording is taken for its start or its end, and that is said.
+    A clock time outside the recording is taken for its start or its end, with a warning.
 
     Raises
     ------
@@ -167,7 +167,7 @@ def summarise(
     lights: tuple[str | None, str | None],
     model: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return what is said of a night: statistics, agreement, what was done and left out."""
+    """Return the summary of a night: statistics, agreement, what was done and left out."""
     night = staged.dataset
     clocks, span, warnings = lights_of(lights, staged)
     start = read_start(night.attrs["start"])
