@@ -235,6 +235,7 @@ def test_an_even_context_has_one_more_window_after_than_before(cohort: Cohort) -
         ({"window_s": 0.25}, "window_s 0.25 at 10 Hz is not a whole number of samples"),
         ({"window_s": 0.0}, "window_s 0.0 at 10 Hz is not a whole number of samples"),
         ({"window_s": -1.0}, "window_s -1.0 at 10 Hz"),
+        ({"window_s": 1e4}, "a window of 10000 s is longer than every recording .*at most"),
         ({"context": 0}, "context is 0; give 1 or the number"),
         ({"persons": ["a", "z"]}, "has no records of z"),
         ({"persons": ["d"], "labelled": True}, "has no usable labelled windows"),

@@ -56,7 +56,8 @@ class WindowSource(Source):
     ) -> "WindowSource":
         """Make a source of windows; those that touch a bad segment are left out by default.
 
-        Raises ValueError if a window is not a whole number of samples or the context is below 1.
+        Raises ValueError if a window is not a whole number of samples or longer than every
+        recording, or the context is below 1.
         """
         exact = cohort.epoch_samples if window_s is None else window_s * cohort.sfreq_hz
         size = round(exact)
@@ -68,7 +69,18 @@ class WindowSource(Source):
         if context < 1:
             raise ValueError(f"context is {context}; give 1 or the number of windows around each")
         source = cls(cohort, picked, size, context=context, table=table)
-        return source if keep_bad else source.of_table(table[:, ~source.bad])
+        if keep_bad:
+            return source
+        usable = source.of_table(table[:, ~source.bad])
+        if len(source) and not len(usable):
+            lengths = [source.signal(number).shape[1] for number in np.unique(table[0]).tolist()]
+            if size > max(lengths):
+                raise ValueError(
+                    f"a window of {size / cohort.sfreq_hz:g} s is longer than every recording that "
+                    f"it is taken from, at most {max(lengths) / cohort.sfreq_hz:g} s; shorten "
+                    "window_s"
+                )
+        return usable
 
     @property
     def shape(self) -> tuple[int, ...]:
