@@ -27,6 +27,7 @@ from biopart.verbs.finetune import finetune
 from biopart.verbs.info import run_info
 from biopart.verbs.pretrain import pretrain, resume
 from biopart.verbs.probe import probe
+from biopart.verbs.show import open_part_run
 
 
 @pytest.fixture
@@ -237,6 +238,32 @@ def test_an_encoder_of_another_kind_is_refused(run):
     ):
         with pytest.raises(ValueError, match=message):
             finetune(run, changes=[change])
+
+
+@pytest.mark.parametrize("method", ["part", "mae"])
+def test_pretraining_has_longer_windows_where_the_recipe_says_so(method, small_recipe, tmp_path):
+    """Its windows are twice as long; fine-tuning, probe and show take those that they should."""
+    changes = ["pretrain.window_s=6.0", "data.window_s=3.0", "finetune.epochs=1"]
+    if method == "mae":
+        small = "{name: mae, decoder_dim: 16, decoder_depth: 1, decoder_heads: 2}"
+        changes.append(f"pretrain.objective={small}")
+    recipe = resolve(small_recipe, changes, "small")
+    run = pretrain(recipe, out=tmp_path / "R", latest=False)
+    experiment = open_experiment(recipe)
+    model = Model.load(run)
+    assert model.encoder.shape == (2 * experiment.shape[0],)
+    tuned = Model.load(finetune(run))
+    assert tuned.encoder.shape == experiment.shape
+    if method == "mae":  # its positions start as the first of the pretraining's table
+        kept = model.encoder.pos_embed[:, : tuned.encoder.pos_embed.shape[1]]
+        assert (tuned.encoder.pos_embed - kept).abs().max() < 0.05
+        assert (tuned.encoder.pos_embed - kept.roll(1, 1)).abs().max() > 0.5
+    scores = probe(run, features=["pretrained_mean"])
+    assert set(scores) == {"pretrained_mean"}
+    if method == "part":
+        assert open_part_run(run).source.shape == model.encoder.shape
+    with pytest.raises(ValueError, match=r"window of 60000 s is longer than every recording"):
+        pretrain(resolve(small_recipe, ["pretrain.window_s=60000.0"], "small"), out=tmp_path / "L")
 
 
 def test_longer_windows_than_in_pretraining_can_be_fine_tuned(small_recipe, tmp_path, monkeypatch):

@@ -109,7 +109,7 @@ class Part(nn.Module):
         """Cut, encode, relate and compare; values of the batch are normalised (B, C, *S)."""
         boxes = self.draw_boxes(batch.values, generator)
         pairs = self._draw_pairs(boxes, generator).to(batch.values.device)
-        hints = self.settings.hints(self.count, progress)
+        hints = round(self.settings.hint_share(progress) * self.count)
         hinted = self._draw_hints(batch.values, generator, hints)
         tokens = self.encode(batch.values, boxes, hinted, self._draw_context(batch, generator))
         predicted = self.head(tokens, pairs).float()

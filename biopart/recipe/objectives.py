@@ -90,17 +90,17 @@ class PartSettings(Strict):
         """Whether patches have their positions at the end of pretraining."""
         return self.position_hint > 0 and self.hint_until is None
 
-    def hints(self, count: int, progress: float = 1.0) -> int:
-        """Return how many of K patches keep their position at a point of the training.
+    def hint_share(self, progress: float = 1.0) -> float:
+        """Return the share of patches that keep their position at a point of the training.
 
         Examples
         --------
         >>> settings = PartSettings(position_hint=0.8, hint_until=0.5)
-        >>> settings.hints(40, 0.0), settings.hints(40, 0.25), settings.hints(40, 0.5)
-        (32, 16, 0)
+        >>> settings.hint_share(0.0), settings.hint_share(0.25), settings.hint_share()
+        (0.8, 0.4, 0.0)
         """
         left = 1.0 if self.hint_until is None else max(0.0, 1 - progress / self.hint_until)
-        return round(self.position_hint * left * count)
+        return self.position_hint * left
 
     @model_validator(mode="after")
     def _check(self) -> "PartSettings":

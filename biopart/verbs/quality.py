@@ -110,7 +110,7 @@ class Quality:
         A run that was given the positions of a share of patches is given them here too: the
         patches of a turn are those without, so that each is asked for once.
         """
-        return max(1, round(1 / (1 - min(self.part.settings.position_hint, 0.95))))
+        return max(1, round(1 / (1 - min(self.part.settings.hint_share(), 0.95))))
 
 
 def open_quality(run: Run) -> Quality:

@@ -135,7 +135,7 @@ class PartRun:
         generator = torch.Generator().manual_seed(0)
         boxes = self.part.draw_boxes(values, generator)
         order = torch.rand(len(values), self.part.count, generator=generator).argsort(1).argsort(1)
-        share = self.part.settings.position_hint if hints else 0.0
+        share = self.part.settings.hint_share() if hints else 0.0
         hinted = order < round(share * self.part.count)
         with torch.no_grad():
             moved, sizes = self.part.relate(self.part.encode(values, boxes, hinted))
@@ -181,7 +181,7 @@ def open_part_run(run: Run, store: Path | None = None) -> PartRun:
     """
     origin = run.pretrained()
     part = load_part(origin, "show looks at runs of part")
-    experiment = open_experiment(stored_recipe(origin, store=store))
+    experiment = open_experiment(stored_recipe(origin, store=store)).pretraining
     persons = experiment.split.validation or experiment.split.test
     return PartRun(origin, experiment, part, experiment.source(persons))
 
