@@ -224,7 +224,7 @@ def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
     names = (
         "audio_digits, cifar10, cifar100, cifar10_folders, eegmat, imagenet, mitdb, physionet2018, "
     )
-    names += "sleep_edf, ucddb_windows, wearable"
+    names += "sleep_edf, sleep_edf20, ucddb_windows, wearable"
     with pytest.raises(
         FileNotFoundError, match=f"sleep does not exist; the shipped datasets are {names}"
     ):

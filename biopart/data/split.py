@@ -66,7 +66,7 @@ def fold_of(labelled: Sequence[str], folds: int, fold: int, seed: int) -> tuple[
     Examples
     --------
     >>> [fold_of("abcde", 2, fold, seed=0) for fold in (0, 1)]
-    [('c', 'b', 'e'), ('d', 'a')]
+    [('c', 'd', 'b'), ('e', 'a')]
     """
     if folds > len(labelled):
         raise ValueError(
