@@ -275,3 +275,17 @@ def test_a_cross_validation_scores_every_person_once(values, tmp_path, here):
     kappa = {row["method"]: row["kappa"] for row in found["summary"]}["part"]
     assert kappa == pytest.approx(float(kappa_of(counted)))
     assert "each person is in the test of one of 3 folds" in (tmp_path / "curve.html").read_text()
+
+
+def test_what_a_search_tried_is_on_the_page(values, tmp_path, here):
+    values["curve"] |= {"search": {"finetune.lr": [1e-9, 3e-3]}}
+    found = run_study("curve", Recipe.model_validate(values), tmp_path, Workers(executor=here))
+    tried = {(row["method"], row["values"]): row["chosen"] for row in found["searched"]}
+    for method in ("part", "supervised"):
+        cell = read_json(tmp_path / f"cells/{method}-s3-seed0.json")["result"]["tried"]
+        best = max(cell, key=lambda row: row["validation_kappa"])["finetune.lr"]
+        assert {value: tried[method, f"finetune.lr {value}"] for value in (1e-9, 3e-3)} == {
+            value: int(value == best) for value in (1e-9, 3e-3)
+        }
+    assert "Values tried" in (tmp_path / "curve.html").read_text()
+    assert any("chosen in 1 of 1" in line for line in lines_of(found))

@@ -58,6 +58,7 @@ def publish_curve(folder: Path, study: Comparison) -> dict[str, Any]:
         n_persons=n_persons,
     )
     content = {"summary": study.summary, "differences": study.differences}
+    content["searched"] = study.searched
     return {**content, "verdict": verdict(study), "notes": list(study.notes), "files": files}
 
 

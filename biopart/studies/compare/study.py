@@ -246,6 +246,10 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
         keys = [key for key in SHOWN if row.get(key) is not None]
         shown += [f" {key.removeprefix('validation/')} {decimals(row[key])}" for key in keys]
         lines.append(" ".join(shown))
+    lines += [
+        f"{row['method']:20} {row['values']}: chosen in {row['chosen']} of {row['searches']}"
+        for row in result.get("searched", ())
+    ]
     lines += result.get("verdict", [])
     lines += [f"failed {name}: {why}" for name, why in result["failed"].items()]
     return lines + [f"{kind}: {path}" for kind, path in result.get("files", {}).items()]

@@ -56,6 +56,13 @@ class Scored:
     probe: Mapping[str, Any] | None = None
     parts: tuple[int, ...] = ()
 
+    @property
+    def searches(self) -> list[Sequence[Mapping[str, Any]]]:
+        """What the searches of its fine-tunings tried, with the kappa on validation persons."""
+        tried = self.result.get("tried")
+        found: list[Sequence[Mapping[str, Any]]] = self.result.get("searches", [])
+        return found if tried is None else [tried]
+
 
 def joined_folds(trainings: Sequence[Scored], folds: int, first: int) -> list[Scored]:
     """Join the trainings of the folds of a cross-validation, each round of them into one.
@@ -88,6 +95,7 @@ def joined(key: tuple[str, int, int], parts: Sequence[Scored]) -> Scored:
     warnings = [text for part in parts for text in part.result.get("warnings", ())]
     seconds = [part.result.get("seconds") for part in parts]
     result |= {"train_persons": persons, "warnings": list(dict.fromkeys(warnings))}
+    result["searches"] = [search for part in parts for search in part.searches]
     result["seconds"] = None if None in seconds else sum(s for s in seconds if s is not None)
     probes = [part.probe for part in parts if part.probe is not None]
     probe = merged(probes) if len(probes) == len(parts) else None
@@ -216,6 +224,23 @@ class Comparison:
             for method, size in self._lines
         )
 
+    @cached_property
+    def searched(self) -> list[Row]:
+        """Values that a search tried, with ``chosen`` of ``searches`` that took them, by method."""
+        table: list[Row] = []
+        for method in self.methods:
+            counts: dict[str, int] = {}
+            own = [s for t in self.trainings if t.method == method for s in t.searches]
+            for search in own:
+                best = max(search, key=lambda row: row["validation_kappa"])
+                for row in search:
+                    counts[values_text(row)] = counts.get(values_text(row), 0) + (row is best)
+            table += [
+                {"method": method, "values": values, "chosen": count, "searches": len(own)}
+                for values, count in counts.items()
+            ]
+        return table
+
     @property
     def _lines(self) -> list[tuple[str, int]]:
         return [(method, size) for method in self.methods for size in self.sizes]
@@ -223,6 +248,17 @@ class Comparison:
     def _of(self, method: str, size: int) -> list[Scored]:
         scored = [t for t in self.trainings if (t.method, t.size) == (method, size)]
         return sorted(scored, key=lambda training: training.seed)
+
+
+def values_text(row: Mapping[str, Any]) -> str:
+    """Return the values that a row of a search tried.
+
+    Examples
+    --------
+    >>> values_text({"finetune.lr": 0.001, "validation_kappa": 0.5})
+    'finetune.lr 0.001'
+    """
+    return ", ".join(f"{key} {value}" for key, value in row.items() if key != "validation_kappa")
 
 
 def rows(study: Comparison) -> list[Row]:
