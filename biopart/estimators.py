@@ -194,7 +194,9 @@ class SleepStager(ClassifierMixin, _Windowed):
             protocol = SUPERVISED if method is None else method.protocol
             settings = FinetuneSettings(**self._pace()).of_method(protocol)
             if self.run is not None:  # as biopart finetune does
-                encoder = build_encoder({**encoder.arguments, "position": settings.position})
+                torch.manual_seed(self.random_state)
+                own = {"position": settings.position, "drop_path": 0.0}
+                encoder = build_encoder(encoder.arguments | own)
                 start_encoder(str(self.run), encoder, positions=settings.keep_positions)
             head = ClassifySettings(
                 classes=len(self.classes_), pool=settings.pool, head_std=settings.head_std

@@ -107,13 +107,21 @@ def test_every_seed_of_a_cross_validation_tests_the_next_fold(recipe):
     curve = recipe.curve.model_copy(update={"repeats": 2, "sizes": [1, 99]})
     recipe = recipe.model_copy(update={"split": split, "curve": curve, "seed": 5})
     plan, _ = lay_out("curve", recipe, open_experiment(recipe))
-    assert plan.seeds == tuple(range(5, 13))
+    assert plan.seeds == tuple(range(20, 28))
     assert plan.sizes == (1, 5)  # 9 persons: at most 3 in the test, 1 in the validation
     tested = {}
     for seed in plan.seeds:
         seeded = plan.variants[0].seeded(seed)
         assert seeded.seed == seed
         tested[seed] = open_experiment(seeded).split.test
-    assert tested[5] == tested[9]
-    everybody = sorted(name for seed in range(5, 9) for name in tested[seed])
+    assert tested[20] == tested[24]
+    everybody = sorted(name for seed in range(20, 24) for name in tested[seed])
     assert everybody == sorted(open_experiment(recipe).cohort.labelled)
+
+
+def test_a_search_without_validation_persons_is_refused_before_any_training(recipe):
+    split = recipe.split.model_copy(update={"validation_persons": 0})
+    curve = recipe.curve.model_copy(update={"search": {"finetune.lr": [1e-3, 1e-4]}})
+    recipe = recipe.model_copy(update={"split": split, "curve": curve})
+    with pytest.raises(ValueError, match="a search needs validation persons to choose by"):
+        lay_out("curve", recipe, open_experiment(recipe))

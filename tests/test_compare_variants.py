@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from biopart.experiment.experiment import open_experiment
-from biopart.recipe import MaeSettings, PartSettings, Recipe, load_recipe, resolve
+from biopart.recipe import CurveSettings, MaeSettings, PartSettings, Recipe, load_recipe, resolve
 from biopart.studies.compare.variants import (
     file_name,
     method_recipe,
@@ -188,3 +188,11 @@ def test_values_of_a_list_count_once(small_recipe):
 def test_the_unit_of_an_earlier_recipe_is_left_out(small_recipe):
     small_recipe["curve"] = {"sizes": [5], "unit": "per_class"}
     assert "unit" not in Recipe.model_validate(small_recipe).curve.model_dump()
+
+
+@pytest.mark.parametrize(
+    "key", ["split.test_persons", "data.store", "seed", "finetune.subjects", "finetune.context"]
+)
+def test_what_all_methods_share_cannot_be_changed_for_one(key):
+    with pytest.raises(ValueError, match=f"{key} of mae cannot be changed: all methods share"):
+        CurveSettings(changes={"mae": {key: 5}})

@@ -18,6 +18,7 @@ from sklearn.metrics import cohen_kappa_score
 import biopart
 from biopart.experiment.experiment import open_experiment
 from biopart.nn import Model
+from biopart.nn.positions import sincos_table
 from biopart.nn.weights import load_tensors
 from biopart.recipe import resolve
 from biopart.run import Run
@@ -210,6 +211,28 @@ def test_a_search_keeps_what_is_best_on_validation_persons(run):
     assert best == max(tried.values())
 
 
+def test_a_search_leaves_other_fine_tunings_alone(run):
+    plain = finetune(run, subjects=2)
+    before = plain.model.read_bytes()
+    rate = yaml.safe_load((plain.path / "finetune.yaml").read_text())["finetune"]["lr"]
+    searched = finetune(run, subjects=2, changes=[f"finetune.search={{lr: [1e-9, {rate}]}}"])
+    assert searched.path != plain.path
+    assert plain.model.read_bytes() == before
+    again = finetune(run, subjects=2, changes=[f"finetune.search={{lr: [1e-9, {rate}]}}"])
+    assert again.path == searched.path
+    assert sorted(path.name for path in plain.path.parent.iterdir()) == sorted(
+        [plain.path.name, searched.path.name]
+    )
+
+
+def test_from_scratch_has_no_layer_decay_whatever_the_recipe_says(run):
+    changes = ["finetune.layer_decay=0.5", "finetune.epochs=1"]
+    for from_scratch, expected in ((True, 1.0), (False, 0.5)):
+        tuned = finetune(run, changes=changes, from_scratch=from_scratch)
+        written = yaml.safe_load((tuned.path / "finetune.yaml").read_text())["finetune"]
+        assert written["layer_decay"] == expected
+
+
 def test_a_search_without_validation_persons_is_refused(run):
     changes = ["finetune.search={lr: [1e-3, 1e-4]}", "split.validation_persons=0"]
     with pytest.raises(ValueError, match=r"finetune\.search needs validation persons"):
@@ -222,6 +245,7 @@ def test_a_search_without_validation_persons_is_refused(run):
         ("{subjects: [1, 2]}", "subjects cannot be searched"),
         ("{rate: [1]}", "rate cannot be searched"),
         ("{lr: []}", "lr has no values to try"),
+        ("{lr: [1e-3, 0.001]}", "lr has a value twice"),
         ("{lr: [-1.0]}", r"finetune\.lr"),
     ],
 )
@@ -264,6 +288,20 @@ def test_pretraining_has_longer_windows_where_the_recipe_says_so(method, small_r
         assert open_part_run(run).source.shape == model.encoder.shape
     with pytest.raises(ValueError, match=r"window of 60000 s is longer than every recording"):
         pretrain(resolve(small_recipe, ["pretrain.window_s=60000.0"], "small"), out=tmp_path / "L")
+
+
+@pytest.mark.parametrize("position", ["learned", "none"])
+def test_sines_and_cosines_go_on_where_fine_tuning_has_longer_windows(
+    position, small_recipe, tmp_path
+):
+    small = "{name: mae, decoder_dim: 16, decoder_depth: 1, decoder_heads: 2}"
+    changes = [f"pretrain.objective={small}", "pretrain.window_s=3.0", "data.window_s=6.0"]
+    changes += ["finetune.epochs=1", "finetune.lr=1e-9", f"finetune.position={position}"]
+    run = pretrain(resolve(small_recipe, changes, "small"), out=tmp_path / "R", latest=False)
+    encoder = Model.load(finetune(run)).encoder
+    if position == "learned":
+        table = sincos_table(encoder.counts, encoder.dim)
+        torch.testing.assert_close(encoder.pos_embed.detach(), table, rtol=0, atol=1e-6)
 
 
 def test_longer_windows_than_in_pretraining_can_be_fine_tuned(small_recipe, tmp_path, monkeypatch):

@@ -343,8 +343,9 @@ def test_symmetry_adds_the_squared_sum_of_both_predictions():
     assert loss_of(symmetric) - loss_of(plain) == pytest.approx(0.5 * (0.3 + 0.3) ** 2, rel=1e-4)
 
 
-def test_symmetry_of_sized_patches_is_in_samples():
-    objective = part(scale=(0.5, 2), symmetry=1.0)
+@pytest.mark.parametrize("form", ["linear", "log"])
+def test_symmetry_of_sized_patches_is_in_samples(form):
+    objective = part(scale=(0.5, 2), symmetry=1.0, target=form)
 
     class Truth(torch.nn.Module):
         def forward(self, tokens, pairs):
@@ -352,7 +353,7 @@ def test_symmetry_of_sized_patches_is_in_samples():
                 Boxes(boxes.start[rows, pairs[..., side]], boxes.size[rows, pairs[..., side]])
                 for side in (0, 1)
             )
-            moved = translation(reference, target) / objective.span
+            moved = objective.target.encode(translation(reference, target))
             return torch.cat([moved, torch.zeros_like(moved)], -1)
 
     drawn = {}
@@ -431,6 +432,10 @@ def test_hints_that_end_are_gone_in_validation():
         ({"hint_until": 0.5}, "hint_until needs hints to take away"),
         ({"near": 2.0, "pairs": None}, "near draws different patches"),
         ({"near": 2.0, "self_pairs": True}, "near draws different patches"),
+        (
+            {"symmetry": 1.0, "target": "capped", "scale": (0.5, 2)},
+            "patches of several sizes with a capped target",
+        ),
         ({"pairs": 57, "replacement": False}, "8 patches have 56 pairs, fewer than 57"),
     ],
 )

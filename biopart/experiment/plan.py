@@ -33,13 +33,17 @@ class Plan:
 
     @cached_property
     def settings(self) -> FineTuning:
-        """The settings, with those of the pretraining's method where they are left open."""
-        protocol = SUPERVISED
-        if self.origin is not None:
-            where = self.experiment.recipe.finetune.weights
-            method = method_of(where) if where is not None else None
-            protocol = (method or self.experiment.recipe.pretrain.objective).protocol
-        return self.experiment.recipe.finetune.of_method(protocol)
+        """The settings, with those of the pretraining's method where they are left open.
+
+        Weights that are not of a run, whose method is not known, are taken for the recipe's.
+        """
+        recipe = self.experiment.recipe
+        if self.origin is None:  # layer decay would hold back new weights
+            fixed = {"layer_decay": 1.0, "keep_positions": False}
+            return recipe.finetune.of_method(SUPERVISED).model_copy(update=fixed)
+        where = recipe.finetune.weights
+        method = method_of(where) if where is not None else None
+        return recipe.finetune.of_method((method or recipe.pretrain.objective).protocol)
 
     @property
     def recipe(self) -> Recipe:

@@ -75,4 +75,9 @@ def load_part(run: Run, why: str) -> Part:
         )
     part = load_objective(origin)
     assert isinstance(part, Part)
+    if part.settings.target == "capped":
+        raise ValueError(
+            f"{origin.path} was trained on capped targets: it does not say how far apart patches "
+            f"are beyond {part.settings.target_cap:g} patch sizes; {why} with another target"
+        )
     return part

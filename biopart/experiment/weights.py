@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from biopart.nn import About, Encoder, from_timm
+from biopart.nn.positions import longer_axes, sincos_table
 from biopart.nn.weights import load_tensors, take
 from biopart.run import Run, find_run
 
@@ -60,12 +61,16 @@ class Weights:
                 f"{new}"
             )
         # Sines and cosines of a signal's patches go on beyond the pretrained window.
-        ours = self.built.get("position") == encoder.position == "sincos"
-        kept = positions and not (ours and len(encoder.patch) == 1)
+        signal = len(longer_axes(encoder.counts)) == 1 and encoder.position != "none"
+        go_on = positions and signal and self.built.get("position") == "sincos"
         try:
-            take(self.state, encoder, positions=kept, counts=self.counts)
+            take(self.state, encoder, positions=positions and not go_on, counts=self.counts)
         except ValueError as error:
             raise ValueError(f"{self.where}: {error}") from error
+        if go_on:
+            with torch.no_grad():
+                for table in encoder.positions():
+                    table.copy_(sincos_table(encoder.counts, encoder.dim))
         taken = " with its positions" if positions else ""
         return "; ".join((f"{self.where}{taken}", *self.remarks))
 

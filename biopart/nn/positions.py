@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 def row_major(counts: Sequence[int]) -> Tensor:
@@ -68,6 +69,18 @@ def sincos(coordinates: Tensor, dim: int) -> Tensor:
     steps = torch.arange(half, dtype=torch.float64, device=coordinates.device)
     angle = coordinates[..., None].double() * 10000.0 ** (-steps / half)
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2).float()
+
+
+def sincos_table(counts: Sequence[int], dim: int) -> Tensor:
+    """Return the table of a grid, [CLS] with position zero first: (1, 1 + K, D).
+
+    Examples
+    --------
+    >>> sincos_table((2,), 2)[0].round(decimals=2).tolist()
+    [[0.0, 0.0], [0.0, 1.0], [0.8399999737739563, 0.5400000214576721]]
+    """
+    places = row_major(counts)[:, longer_axes(counts)]
+    return F.pad(sincos(places, dim), (0, 0, 1, 0))[None]
 
 
 def interpolate(table: Tensor, coordinates: Tensor, counts: Sequence[int]) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from biopart.grid import constant, on_axes
 from biopart.nn.block import Block, transformer_norm
 from biopart.nn.encoder import Encoder
-from biopart.nn.positions import interpolate, longer_axes, row_major, sincos
+from biopart.nn.positions import interpolate, longer_axes, sincos, sincos_table
 from biopart.recipe import Position
 
 
@@ -179,8 +179,7 @@ class ViT(Encoder):
         """Return the initial position table (1, 1 + K, D); [CLS] has position zero."""
         if self.position == "learned":
             return nn.init.trunc_normal_(torch.empty(1, 1 + self.n_patches, self.dim), std=0.02)
-        places = row_major(self.counts)[:, longer_axes(self.counts)]
-        return F.pad(sincos(places, self.dim), (0, 0, 1, 0))[None]
+        return sincos_table(self.counts, self.dim)
 
     def _initialise(self) -> None:
         """Initialise as MAE does: Xavier-uniform matrices, zero biases, [CLS] N(0, 0.02)."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from biopart.files import whole
 from biopart.nn.encoder import Encoder
-from biopart.nn.positions import interpolate, row_major
+from biopart.nn.positions import interpolate, longer_axes, row_major
 
 _KERNEL = "patch_embed.proj.weight"  # a vision transformer has it under this name
 
@@ -143,7 +143,7 @@ def moved_positions(table: Tensor, encoder: Encoder, counts: Sequence[int] | Non
         )
     if tuple(counts) == encoder.counts:
         return table
-    if axes == 1:
+    if len(longer_axes(encoder.counts)) == 1:
         if encoder.n_patches > n_positions:
             raise ValueError(
                 f"the weights have {n_positions} positions, fewer than the {encoder.n_patches} "

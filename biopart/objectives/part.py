@@ -82,7 +82,7 @@ class Part(nn.Module):
             )
         self.sized = settings.scale[0] != settings.scale[1]
         self.uniform = not (self.sized or settings.self_pairs) and settings.near is None
-        self.uniform &= settings.focus == "none"
+        self.uniform &= settings.focus == "none" and settings.target != "capped"
         if settings.pairs is not None and not settings.replacement:
             check_pairs(self.count, settings.pairs, self_pairs=settings.self_pairs)
         self.head = relative_encoder(
@@ -152,7 +152,8 @@ class Part(nn.Module):
         loss = self._weighted(pointwise(error, kind, delta), truth)
         if sizes is None:
             return loss
-        of_sizes = pointwise(predicted[..., n:] - sizes, kind, delta)
+        one = torch.full_like(delta, 1 / self.size_unit)
+        of_sizes = pointwise(predicted[..., n:] - sizes, kind, one)
         return (loss + self._weighted(of_sizes, truth)) / 2
 
     def _weighted(self, losses: Tensor, truth: Tensor) -> Tensor:
@@ -164,19 +165,16 @@ class Part(nn.Module):
         return (weight * losses).sum() / (weight > 0).sum() / losses.shape[-1]
 
     def _asymmetry(self, predicted: Tensor, back: Tensor, drawn: "Drawn") -> Tensor:
-        """Return the mean square of what a pair's two predictions sum to, 0 where they agree.
+        """Return the mean square of what a pair's two translations sum to, 0 where they agree.
 
-        A translation is in sizes of its reference, so that of the way back is taken times
-        s_t / s_r. Of a translation back in another form than linear the form is odd, too.
+        A translation is in sizes of its reference, so the way back is multiplied by s_t / s_r. The
+        sum is in the form and the scale of the target.
         """
         n = len(self.axes)
-        total = predicted[..., :n]
+        there, back = (self.target.decode(x[..., :n]) for x in (predicted, back))
         if self.sized:
-            ratio = on_axes(drawn.target.size / drawn.reference.size, self.axes)
-            total = total + back[..., :n] * ratio
-        else:
-            total = total + back[..., :n]
-        return total.square().mean()
+            back = back * on_axes(drawn.target.size / drawn.reference.size, self.axes)
+        return self.target.encode(there + back).square().mean()
 
     @torch.no_grad()
     def relations(self, values: Tensor, boxes: Boxes, hinted: Tensor | None = None) -> Tensor:
@@ -242,7 +240,7 @@ class Part(nn.Module):
         return math.log(self.largest_ratio)
 
     def _relative_size(self, reference: Boxes, target: Boxes) -> Tensor:
-        """Return scaled relative sizes (B, M, N): logarithms, or ratios less 1, which is equal."""
+        """Return scaled relative sizes (B, M, N): logarithms, or ratios minus 1."""
         logs = log_scale(reference, target)
         if self.settings.size_target == "ratio":
             logs = logs.exp() - 1
@@ -313,6 +311,8 @@ class Part(nn.Module):
         """Return the figures of a step from predicted (B, M, axes) and true translations, sizes."""
         n = len(self.axes)
         moved = self.target.decode(predicted[..., :n])
+        if self.settings.target == "capped":  # what lies beyond the cap is not asked for
+            truth = self.target.decode(self.target.encode(truth))
         chance, square = self._chance(truth), (moved - truth).square()
         r2 = 1 - square.mean() / chance
         # On the grid no two patches overlap.

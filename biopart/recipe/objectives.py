@@ -76,7 +76,9 @@ class PartSettings(Strict):
     )
     target_cap: float = Field(3.0, gt=0, description="limit of a capped target, in patch sizes")
     loss: Literal["mse", "l1", "huber"] = Field(
-        "mse", description="mean squared error (paper), absolute (c), or Huber's with 1 patch (c)"
+        "mse",
+        description="mean squared error (paper), absolute (c), or Huber's, which bends at 1 unit "
+        "of the target (c)",
     )
     distance_weight: Literal["none", "linear"] = Field(
         "none", description="weight of a pair: 1, or falling to 0 at the largest distance (c)"
@@ -121,6 +123,11 @@ class PartSettings(Strict):
             )
         if self.hint_until is not None and not self.position_hint:
             raise ValueError("hint_until needs hints to take away; set position_hint above 0")
+        if self.symmetry and self.target == "capped" and low != high:
+            raise ValueError(
+                "patches of several sizes with a capped target contradict each other on the way "
+                "back; set symmetry to 0 or choose another target"
+            )
         self._check_pairs()
         return self
 

@@ -9,7 +9,7 @@ from biopart.recipe.words import Pool, Position
 class Protocol:
     """Settings of fine-tuning that belong to a method; the defaults are those of DeiT.
 
-    A comparison in one protocol for all takes from some methods what they rely on.
+    One protocol for all methods would take away what some of them rely on.
 
     Attributes
     ----------

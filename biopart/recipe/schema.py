@@ -50,8 +50,8 @@ class SplitSettings(Strict):
     folds: int | None = Field(
         None,
         ge=2,
-        description="cross-validation: labelled persons in so many folds, each of which is the "
-        "test once; a curve and a sweep train on all of them; null = test_persons",
+        description="folds of a cross-validation over the labelled persons; each fold is the "
+        "test once, a curve or a sweep runs them all; null = a fixed test of test_persons",
     )
     fold: int = Field(0, ge=0, description="the fold that is the test, from 0")
     validation_persons: int = Field(100, ge=0, description="labelled persons for early stopping")
@@ -93,6 +93,9 @@ class ScenesSettings(Strict):
 class DetectionSettings(Optimisation):
     """Mask R-CNN on the encoder."""
 
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="AdamW's decay of the mean gradient and of its square"
+    )
     root: UserPath = Field(Path("data/coco"), description="folder that the files below lie in")
     train: ScenesSettings = Field(ScenesSettings(), description="what is learnt from")
     test: ScenesSettings = Field(
@@ -168,6 +171,20 @@ class CurveSettings(Strict):
                 raise ValueError(f"{key} cannot be searched; give keys such as finetune.lr")
         keys = {key.removeprefix("finetune."): tried for key, tried in values.items()}
         check_search(keys, FinetuneSettings.model_fields)
+        return values
+
+    @field_validator("changes")
+    @classmethod
+    def _own(cls, values: dict[Method, dict[str, Any]]) -> dict[Method, dict[str, Any]]:
+        for method, changes in values.items():
+            for key in changes:
+                section, _, rest = key.partition(".")
+                shared = key in ("finetune.subjects", "finetune.context")
+                if section not in ("encoder", "pretrain", "finetune") or not rest or shared:
+                    raise ValueError(
+                        f"{key} of {method} cannot be changed: all methods share persons and "
+                        "windows; change keys under encoder, pretrain or finetune"
+                    )
         return values
 
     @field_validator("methods", "sizes")

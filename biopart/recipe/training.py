@@ -60,7 +60,7 @@ class PretrainSettings(Schedule):
 
     objective: Objective = Field(PartSettings(), description="what is learnt")
     augment: ViewSettings = Field(
-        ViewSettings(), description="crops and mirror images; images only"
+        ViewSettings(), description="crops, mirror images and RandAugment; images only"
     )
     validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
     probe_every: int | None = Field(
@@ -97,6 +97,9 @@ class ContextSettings(Optimisation):
     batch: int = Field(32, ge=1, description="sequences per step")
     lr: float = Field(5e-4, gt=0, description="highest learning rate, as used")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
+    betas: tuple[float, float] = Field(
+        (0.9, 0.999), description="AdamW's decay of the mean gradient and of its square"
+    )
     frozen: bool = Field(True, description="train the transformer alone; false = the encoder too")
     depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
     heads: int = Field(4, ge=1, description="attention heads of it")
@@ -158,7 +161,8 @@ class FinetuneSettings(Schedule):
         "mae and droppos, else 0.01",
     )
     augment: AugmentSettings = Field(
-        AugmentSettings(), description="what is changed in images and labels; images only"
+        AugmentSettings(),
+        description="changes of images and labels; recordings take smoothing alone",
     )
     drop_path: float | None = Field(
         None, ge=0, lt=1, description="stochastic depth at the last block; null = encoder.drop_path"
@@ -180,6 +184,8 @@ class FinetuneSettings(Schedule):
         """Return the settings with those of a method where they are null."""
         values = {key: getattr(self, key) for key in type(self).model_fields}
         chosen = {k: v for k, v in asdict(protocol).items() if values[k] is None}
+        if self.position == "none" and self.keep_positions is None:
+            chosen["keep_positions"] = False
         return FineTuning.model_construct(**(values | chosen))
 
 
@@ -208,5 +214,7 @@ def check_search(values: Mapping[str, Sequence[Any]], fields: Container[str]) ->
                 f"{key} cannot be searched; give keys of finetune such as lr, but not subjects, "
                 "context or sequence"
             )
+        if len({str(value) for value in tried}) < len(tried):
+            raise ValueError(f"{key} has a value twice; name each value to try once")
         if not tried:
             raise ValueError(f"{key} has no values to try; give a list such as [1e-3, 3e-4]")

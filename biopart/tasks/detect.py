@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from biopart.compute import cores, describe
 from biopart.data import SceneSource
@@ -60,7 +60,8 @@ class Detection(Task):
         self.test = open_scenes(self.recipe, settings.test)
         if self.train.classes != self.test.classes:
             raise ValueError("the scenes of detect.train and detect.test have different classes")
-        self.objective, self.started_from = build(self.recipe, len(self.train.classes))
+        built = build(self.recipe, len(self.train.classes))
+        self.objective, self.started_from, self.fresh = built
 
     def training(self, fabric: Fabric) -> Training:
         """Return what is trained on the scenes."""
@@ -73,7 +74,9 @@ class Detection(Task):
             threads=cores(),
         )
         normalise, seed = self.recipe.data.normalise, self.recipe.seed
-        training = Training(self.objective, source, settings, normalise, seed)
+        training = Training(
+            self.objective, source, settings, normalise, seed, fresh=tuple(self.fresh)
+        )
         self.provenance = {
             "kind": "detection",
             "weights": self.started_from,
@@ -144,8 +147,11 @@ def fault_of(scene: Scene) -> str:
     return ""
 
 
-def build(recipe: Recipe, classes: int) -> tuple[Detect, str]:
-    """Build the detector on a new or a pretrained encoder; say which."""
+def build(recipe: Recipe, classes: int) -> tuple[Detect, str, list[nn.Parameter]]:
+    """Build the detector on a new or a pretrained encoder.
+
+    Returns it, what it started from, and the positions if they are new.
+    """
     settings, side = recipe.encoder, recipe.detect.canvas
     if len(settings.patch) != 2:
         raise ValueError(
@@ -158,17 +164,18 @@ def build(recipe: Recipe, classes: int) -> tuple[Detect, str]:
             **{"shape": (side, side), "channels": 3, "position": "learned"},
         }
     )
-    started_from, where = "a new encoder", recipe.detect.weights
+    started_from, where, keep = "a new encoder", recipe.detect.weights, recipe.detect.keep_positions
     if where is not None:
         weights = read_weights(where)
-        keep = recipe.detect.keep_positions
         if keep is None:
             method = method_of(where)
-            trained = True if method is None else method.protocol.keep_positions
-            keep = trained and "pos_embed" in weights.state
+            trained = method is None or method.protocol.keep_positions
+            used = weights.about.positions is not False and "pos_embed" in weights.state
+            keep = trained and used
         started_from = weights.give(encoder, positions=keep)
     model = recipe.detect.model.model_copy(update={"classes": classes})
-    return Detect(encoder, model), started_from
+    fresh = [] if where is not None and keep else encoder.positions()
+    return Detect(encoder, model), started_from, fresh
 
 
 def score_scenes(objective: Detect, scenes: Coco, recipe: Recipe, fabric: Fabric) -> dict[str, Any]:

@@ -94,7 +94,8 @@ def finetune(
                 run_plan(plan, Classification(single), target, report)
         if plan.context > 1:
             single_run, target = target, Run(root / context_name(plan, target.path.name, before))
-            run_plan(plan, ContextClassification(plan, single_run), target, report)
+            more = {} if dry_run else {k: v for k, v in single_run.result().items() if k == "tried"}
+            run_plan(plan, ContextClassification(plan, single_run), target, report, **more)
     return target
 
 
@@ -109,21 +110,22 @@ def best_of(
         )
     tried: list[dict[str, Any]] = []
     best: tuple[Plan, Trained] | None = None
-    for chosen, candidate in candidates(plan):
-        single = candidate.single_window(before)
-        target = Run(root / finetuning_name(single, before))
-        trained = train_plan(candidate, Classification(single), target, report)
-        tried.append({**chosen, "validation_kappa": trained.validation})
-        if best is not None and trained.validation <= best[1].validation:
+    target = Run(root / finetuning_name(plan.single_window(before), before))
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=f".{target.path.name}.") as beside:
+        for number, (chosen, candidate) in enumerate(candidates(plan)):
+            task = Classification(candidate.single_window(before))
+            trained = train_plan(candidate, task, Run(Path(beside) / str(number)), report)
+            tried.append({**chosen, "validation_kappa": trained.validation})
+            if best is None or trained.validation > best[1].validation:
+                best = candidate, trained
+        assert best is not None
+        if target.path.exists():
             shutil.rmtree(target.path)
-            continue
-        if best is not None:
-            shutil.rmtree(best[1].run.path)
-        best = candidate, trained
-    assert best is not None
+        best[1].run.path.rename(target.path)
     if not plan.dry_run:
-        best[1].score(tried=tried)
-    return best[0], best[1].run
+        replace(best[1], run=target).score(tried=tried)
+    return best[0], target
 
 
 def candidates(plan: Plan) -> Iterator[tuple[dict[str, Any], Plan]]:
@@ -154,8 +156,10 @@ def train_plan(plan: Plan, task: Task, target: Run, report: Callable[[Row], None
         return train_task(task, target, fabric, log)
 
 
-def run_plan(plan: Plan, task: Task, target: Run, report: Callable[[Row], None]) -> None:
-    """Train a task and, but in a dry run, score it."""
+def run_plan(
+    plan: Plan, task: Task, target: Run, report: Callable[[Row], None], **more: Any
+) -> None:
+    """Train a task and, except in a dry run, score it; ``more`` goes into its result."""
     trained = train_plan(plan, task, target, report)
     if not plan.dry_run:
-        trained.score()
+        trained.score(**more)

@@ -176,6 +176,20 @@ def learnt_otherwise(one: Recipe, two: Recipe) -> dict[str, tuple[Any, Any]]:
     """Return what differs where two recipes do not pretrain one encoder alike, by dotted key."""
     data = {"card", "channels", "window_s", "normalise"}
     wanted: Any = {"data": data, "split": True, "encoder": True, "pretrain": True, "seed": True}
-    return compared(
-        one.model_dump(mode="json", include=wanted), two.model_dump(mode="json", include=wanted)
-    )
+
+    def decided(recipe: Recipe) -> dict[str, Any]:
+        """Return what decides the weights, with what is left open filled in."""
+        values = recipe.model_dump(mode="json", include=wanted)
+        pretraining = recipe.pretrain
+        for key in ("probe_every", "probe_windows"):
+            del values["pretrain"][key]
+        values["pretrain"] |= {
+            "betas": list(pretraining.betas or pretraining.objective.betas),
+            "window_s": pretraining.window_s or recipe.data.window_s,
+            "drop_path": recipe.encoder.drop_path
+            if pretraining.drop_path is None
+            else pretraining.drop_path,
+        }
+        return values
+
+    return compared(decided(one), decided(two))

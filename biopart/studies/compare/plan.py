@@ -120,7 +120,12 @@ def lay_out(kind: StudyKind, recipe: Recipe, experiment: Experiment) -> tuple[Pl
     else:
         variants = settings_of(recipe)
         sizes, repeats = [recipe.finetune.subjects], recipe.sweep.repeats
-    seeds = range(recipe.seed, recipe.seed + repeats * (recipe.split.folds or 1))
+    rounds = recipe.split.folds or 1
+    seeds = range(recipe.seed * rounds, (recipe.seed + repeats) * rounds)
+    if any(v.recipe.finetune.search for v in variants) and not experiment.split.validation:
+        raise ValueError(
+            "a search needs validation persons to choose by; set split.validation_persons above 0"
+        )
     folds = folds_of(recipe, experiment)
     notes = list(experiment.notes)
     for fold in folds:
@@ -139,8 +144,7 @@ def folds_of(recipe: Recipe, experiment: Experiment) -> list[Experiment]:
     if recipe.split.folds is None:
         return [experiment]
     variant = Variant(recipe.name, recipe)
-    seeds = range(recipe.seed, recipe.seed + recipe.split.folds)
-    return [open_experiment(variant.seeded(seed)) for seed in seeds]
+    return [open_experiment(variant.seeded(fold)) for fold in range(recipe.split.folds)]
 
 
 def check_subsets(

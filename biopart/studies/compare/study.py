@@ -196,7 +196,7 @@ def gather(study: Study, outcomes: Outcomes) -> Comparison:
     ]
     folds = recipe.split.folds or 1
     if folds > 1:
-        scored = joined_folds(scored, folds, recipe.seed)
+        scored = joined_folds(scored, folds)
     last = len(order)
     scored.sort(key=lambda t: (order.get(t.method, last), t.method, t.size, t.seed))
     return Comparison(

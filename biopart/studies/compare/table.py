@@ -45,8 +45,8 @@ Scores = Mapping[int, Mapping[str, Any]]
 class Scored:
     """A finished training: the score of a fine-tuning or baseline, and of the probe beside it.
 
-    ``result`` and ``probe`` are as result.json; a baseline has no probe. Of a cross-validation the
-    trainings of all folds count as one, and ``parts`` has their seeds.
+    ``result`` and ``probe`` are as result.json; a baseline has no probe. In a
+    cross-validation the trainings of all folds are joined into one; ``parts`` has their seeds.
     """
 
     method: str
@@ -64,15 +64,15 @@ class Scored:
         return found if tried is None else [tried]
 
 
-def joined_folds(trainings: Sequence[Scored], folds: int, first: int) -> list[Scored]:
+def joined_folds(trainings: Sequence[Scored], folds: int) -> list[Scored]:
     """Join the trainings of the folds of a cross-validation, each round of them into one.
 
     Parameters
     ----------
     trainings : sequence of Scored
         One per seed; the seeds of a round follow each other.
-    folds, first : int
-        Folds of a round, and the seed of the first one.
+    folds : int
+        Folds of a round; the seeds of round r are r * folds and the next ones.
 
     Returns
     -------
@@ -82,7 +82,7 @@ def joined_folds(trainings: Sequence[Scored], folds: int, first: int) -> list[Sc
     """
     rounds: dict[tuple[str, int, int], list[Scored]] = {}
     for training in trainings:
-        key = (training.method, training.size, first + (training.seed - first) // folds)
+        key = (training.method, training.size, training.seed // folds)
         rounds.setdefault(key, []).append(training)
     return [joined(key, parts) for key, parts in rounds.items() if len(parts) == folds]
 
@@ -125,7 +125,8 @@ class Comparison:
     settings, provenance : mapping
         The recipe; versions, commit, machine.
     folds : int
-        Folds of a cross-validation, which a seed of the tables has trained on all; 1 = none.
+        Number of cross-validation folds; a seed in the tables covers all of them; 1 = no
+        cross-validation.
     """
 
     title: str

@@ -34,8 +34,7 @@ class Variant:
         changes: dict[str, object] = {"seed": seed}
         folds = self.recipe.split.folds
         if folds is not None:
-            fold = (seed - self.recipe.seed) % folds
-            changes["split"] = self.recipe.split.model_copy(update={"fold": fold})
+            changes["split"] = self.recipe.split.model_copy(update={"fold": seed % folds})
         return self.recipe.model_copy(update=changes)
 
 
@@ -81,7 +80,7 @@ def method_recipe(recipe: Recipe, method: Method) -> Recipe:
         objective = objective_of(recipe, method.removesuffix("-grid"))
         if method == "part-grid":
             assert isinstance(objective, PartSettings)
-            changes = {"on_grid": True, "scale": (1.0, 1.0), "near": None}
+            changes = {"on_grid": True, "scale": (1.0, 1.0)}
             objective = objective.model_copy(update=changes)
         pretraining = recipe.pretrain.model_copy(update={"objective": objective})
         recipe = recipe.model_copy(update={"pretrain": pretraining})
