@@ -61,12 +61,12 @@ def test_positions_stay_new_unless_they_are_asked_for(tmp_path):
 
 
 def test_positions_of_another_grid_are_interpolated_by_hand():
-    # Two patches with 0 and 8 become four: places -0.25, 0.25, 0.75, 1.25 of the old grid.
-    target = encoder((8, 2), (2, 2), dim=4, heads=1)
-    table = torch.tensor([[[5.0, 5.0], [0.0, 1.0], [8.0, 1.0]]])
-    moved = moved_positions(table, target, (2, 1))
-    assert moved[0, :, 0].tolist() == [5, 0, 2, 6, 8]
-    assert moved[0, 1:, 1].tolist() == [1, 1, 1, 1]  # what is constant stays so
+    # Two rows with 0 and 8 become four: places -0.25, 0.25, 0.75, 1.25 of the old grid.
+    target = encoder((8, 4), (2, 2), dim=4, heads=1)
+    rows = [[5.0, 5.0], [0.0, 1.0], [0.0, 1.0], [8.0, 1.0], [8.0, 1.0]]
+    moved = moved_positions(torch.tensor([rows]), target, (2, 2))
+    assert moved[0, :, 0].tolist() == [5, 0, 0, 2, 2, 6, 6, 8, 8]
+    assert moved[0, 1:, 1].tolist() == [1] * 8  # what is constant stays so
 
 
 def test_positions_of_a_signal_are_those_of_its_first_patches():
