@@ -161,8 +161,9 @@ def test_latest_stands_for_the_newest_run_wherever_a_run_is_taken(recipe_file):
         "config.json",
         "model.safetensors",
     ]
-    told = call("finetune", "--run", "runs/latest", "--subjects", 2, "--json", "--quiet")
-    assert "/finetune/s2-seed0" in json.loads(told.stdout)["run"]
+    tuned = call("finetune", "--run", "runs/latest", "--subjects", 2, "--json", "--quiet")
+    assert "/finetune/s2-seed0" in json.loads(tuned.stdout)["run"]
+    assert json.loads(call("check", "runs/latest", "--json").stdout)["problems"] == []
     refused = call("export", recipe_file, "--to", "hub", "--out", "F")
     assert refused.exit_code == 2
     assert "is a file" in refused.output

@@ -64,6 +64,11 @@ def test_a_folder_that_does_not_exist_is_wrong_use(tmp_path: Path) -> None:
     assert "there is no folder" in done.stderr
 
 
+def test_a_folder_without_runs_is_reported(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["runs", str(tmp_path)])
+    assert (done.exit_code, done.stdout) == (0, f"no runs in {tmp_path}\n")
+
+
 def test_help_groups_every_command_once() -> None:
     text = CliRunner().invoke(main, ["--help"]).stdout
     listed = [line.split()[0] for line in text.splitlines() if line.startswith("  ")]

@@ -185,7 +185,7 @@ def runs(folder: Path, output: Output) -> None:
 
     with wrong_use():
         rows = runs_in(folder)
-    output.emit({"runs": rows}, lines_of(rows))
+    output.emit({"runs": rows}, lines_of(rows) if rows else [f"no runs in {folder}"])
 
 
 @click.command()
@@ -202,10 +202,10 @@ def runs(folder: Path, output: Output) -> None:
 @output_options
 def check(what: str, leak: bool, artefacts: Path | None, raw: Path | None, output: Output) -> None:
     """Say what is wrong with a STORE, RUN, RECIPE, CARD, recording or raw folder."""
-    from biopart.run import Run, is_run
+    from biopart.run import Run, follow_latest, is_run
     from biopart.store.attributes import is_store
 
-    path = Path(what).expanduser()
+    path = follow_latest(Path(what).expanduser())
     of_store, of_run = is_store(path), is_run(path)
     if leak and not of_store:
         raise click.UsageError(f"--leak needs a store; {what} is not a store")

@@ -20,19 +20,19 @@ class Folder(click.Path):
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the folder that is meant."""
+        """Return the folder that the value names."""
         return super().convert(Path(value).expanduser(), param, ctx)
 
 
 class RunFolder(Folder):
-    """A run folder, or the file ``runs/latest``, which names one."""
+    """A run folder or a folder in it; the file ``runs/latest`` names the newest run."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the folder that is meant."""
-        from biopart.run import find_run
+        """Return the folder that the value names."""
+        from biopart.run import find_run, follow_latest
 
         path = Path(value).expanduser()
-        if path.name == "latest" and path.is_file():
+        if follow_latest(path) != path:
             try:
                 value = find_run(path).path
             except FileNotFoundError as error:

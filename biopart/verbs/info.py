@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from biopart.recipe import Recipe, load_recipe
-from biopart.run import Run, find_run, is_run
-from biopart.settings import find, read_yaml
+from biopart.run import Run, follow_latest, is_run
+from biopart.settings import absent, find, read_yaml
 from biopart.store import Store, load_card
 from biopart.store.attributes import is_store
 from biopart.store.image_card import is_image_card, load_image_card
@@ -25,8 +25,7 @@ def info(what: str) -> dict[str, Any]:
     path = Path(what).expanduser()
     if is_store(path):
         return store_info(Store(path))
-    if path.name == "latest" and path.is_file():
-        return run_info(find_run(path))
+    path = follow_latest(path)
     if is_run(path):
         return run_info(Run(path))
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
@@ -39,12 +38,11 @@ def info(what: str) -> dict[str, Any]:
         return raw_info(path)
     try:
         file = find(what, "recipes")
-    except FileNotFoundError as no_recipe:
+    except FileNotFoundError:
         try:
             file = find(what, "datasets")
-        except FileNotFoundError as no_card:
-            both = f"{no_recipe}; {str(no_card).partition('; ')[2]}"
-            raise FileNotFoundError(both) from None
+        except FileNotFoundError:
+            raise FileNotFoundError(absent(what, "recipes", "datasets")) from None
     if is_image_card(file):
         return load_image_card(file).model_dump(mode="json")
     if "recordings" in read_yaml(file):
