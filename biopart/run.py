@@ -95,6 +95,7 @@ class Run:
             return self
         found = self.finetunings()
         if not found:
+            self.pretrained()  # first of all it must be a run
             raise FileNotFoundError(
                 f"{self.path} has no fine-tuned weights; make some with: biopart finetune --run "
                 f"{self.path}"
@@ -151,14 +152,30 @@ def find_run(path: Path | None) -> Run:
         path = LATEST
         if not path.is_file():
             raise FileNotFoundError("no run yet; make one with: biopart pretrain RECIPE")
-    path = Path(path).expanduser()
-    if path.name == LATEST.name and path.is_file():  # relative, so that a moved folder keeps it
-        named = Path(read_text(path).strip())
-        inside = path.parent / named
-        path = (inside if inside.is_dir() or not named.is_dir() else named).resolve()
+    path = follow_latest(Path(path).expanduser())
     if not path.is_dir():
+        if path.parent.name == "finetune" and is_run(path.parents[1]):
+            run = Run(path.parents[1])
+            names = ", ".join(tuned.path.name for tuned in run.finetunings())
+            raise FileNotFoundError(
+                f"{run.path} has no fine-tuning {path.name}; it has {names or 'none'}"
+            )
         raise FileNotFoundError(f"no run at {path}; make one with: biopart pretrain RECIPE")
     return Run(path)
+
+
+def follow_latest(path: Path) -> Path:
+    """Replace a file ``latest`` in a path, ``runs/latest/finetune/NAME``, by the folder it names.
+
+    Any other path is returned unchanged.
+    """
+    for file in (path, *path.parents):
+        if file.name == LATEST.name and file.is_file():
+            named = Path(read_text(file).strip())  # relative, so that a moved folder keeps it
+            inside = file.parent / named
+            folder = (inside if inside.is_dir() or not named.is_dir() else named).resolve()
+            return folder / path.relative_to(file)
+    return path
 
 
 def as_run(run: Run | Path | str) -> Run:

@@ -167,7 +167,8 @@ def find(name: str | Path, folder: str) -> Path:
     ``recipes/demo.yaml`` also means the shipped file, unless the current folder has a folder
     ``recipes``. Any other path that does not exist is never replaced by a shipped file.
 
-    Raises FileNotFoundError with the names of the shipped files.
+    Raises FileNotFoundError; for a name without a folder or suffix, with the names of the shipped
+    files and the nearest of them.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -179,10 +180,23 @@ def find(name: str | Path, folder: str) -> Path:
     named = folder_of / path.name
     if path.parent == Path(folder) and not path.parent.exists() and named.is_file():
         return named
-    names = ", ".join(sorted(entry.stem for entry in folder_of.glob("*.yaml")))
-    meant = (folder_of / f"{path.stem}.yaml").is_file()
-    hint = f" (the shipped one is named {path.stem}, without a folder or .yaml)" if meant else ""
-    raise FileNotFoundError(f"{name} does not exist{hint}; the shipped {folder} are {names}")
+    raise FileNotFoundError(absent(name, folder))
+
+
+def absent(name: str | Path, *folders: str) -> str:
+    """Say that a file does not exist, what is shipped instead and which name is nearest."""
+    path = Path(name).expanduser()
+    names = {folder: [file.stem for file in shipped(folder)] for folder in folders}
+    every = [stem for stems in names.values() for stem in stems]
+    hint = nearest = ""
+    if path.stem in every:
+        hint = f" (the shipped one is named {path.stem}, without a folder or .yaml)"
+    elif path.name != str(name) or path.suffix not in ("", ".yaml", ".yml"):
+        return f"{name} does not exist; give the path of an existing file"
+    elif close := difflib.get_close_matches(path.stem, every, n=1):
+        nearest = f"; did you mean {close[0]}?"
+    lists = [f"the shipped {folder} are {', '.join(stems)}" for folder, stems in names.items()]
+    return f"{name} does not exist{hint}; {'; '.join(lists)}{nearest}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def readable(values: Mapping[str, Any], indent: str = "") -> list[str]:
     Examples
     --------
     >>> readable({"kappa": 0.61234, "f1": {"W": 0.8, "R": None}})
-    ['kappa: 0.6123', 'f1:', '  W: 0.8', '  R: None']
+    ['kappa: 0.6123', 'f1:', '  W: 0.8', '  R: none']
     """
     lines = []
     for key, value in values.items():
@@ -128,6 +128,8 @@ def readable(values: Mapping[str, Any], indent: str = "") -> list[str]:
             lines += [f"{indent}{key}:", *readable(value, indent + "  ")]
         elif isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
             lines += [f"{indent}{key}:", *(f"{indent}  {list(row)}" for row in value)]
+        elif isinstance(value, list | tuple) and any(", " in str(item) for item in value):
+            lines += [f"{indent}{key}:", *(f"{indent}  {_text(item)}" for item in value)]
         elif isinstance(value, list | tuple):
             lines.append(f"{indent}{key}: {', '.join(_text(item) for item in value)}")
         else:
@@ -136,4 +138,7 @@ def readable(values: Mapping[str, Any], indent: str = "") -> list[str]:
 
 
 def _text(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Return a value as text: floats with four digits or more, None as none."""
+    if isinstance(value, float):
+        return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+    return "none" if value is None else str(value)

@@ -30,12 +30,12 @@ def test_a_store_is_counted_and_its_faults_are_named(empty_store):
     assert values["problems"] == [
         "n1: 3 labels do not fit its length",
         "n1: X is flat throughout",
-        "no window is of b",
+        "no window has the label b",
     ]
 
 
 def test_an_empty_store_is_a_problem(empty_store):
-    assert "the store holds no record" in check_store(Store(empty_store))["problems"]
+    assert "the store has no records" in check_store(Store(empty_store))["problems"]
 
 
 def test_arrays_that_differ_from_those_written_are_a_problem(empty_store):
@@ -46,7 +46,7 @@ def test_arrays_that_differ_from_those_written_are_a_problem(empty_store):
     noise[0, 77] += 1
     (empty_store / "n1/signal/c/0/0").write_bytes(noise.tobytes())
     (problem,) = check_store(Store(empty_store))["problems"]
-    assert problem.startswith("n1: its arrays differ from those that were written")
+    assert problem.startswith("n1: its arrays have changed since they were written")
 
 
 def test_a_record_that_cannot_be_read_is_a_problem_and_the_others_are_counted(empty_store):
@@ -60,10 +60,10 @@ def test_a_record_that_cannot_be_read_is_a_problem_and_the_others_are_counted(em
 
 
 def test_a_leak_needs_a_clean_window(empty_store):
-    with pytest.raises(ValueError, match="holds no clean window, so no leak can be measured"):
+    with pytest.raises(ValueError, match="has no clean window, so no leak can be measured"):
         check_leak(Store(empty_store))
     write(empty_store, np.ones((1, 100)), [0], bad=[[0, 100]])
-    with pytest.raises(ValueError, match="holds no clean window"):
+    with pytest.raises(ValueError, match="has no clean window"):
         check_leak(Store(empty_store))
 
 
@@ -121,7 +121,7 @@ def test_a_run_without_an_encoder_is_a_problem(tmp_path):
     run.log({"step": 10, "train/loss": float("nan")})
     problems = check_run(run)["problems"]
     assert problems[0].startswith("the encoder is missing")
-    assert problems[1] == "the loss is no number at steps [10]"
+    assert problems[1] == "the loss is not a finite number at steps [10]"
 
 
 def test_a_record_whose_scale_is_a_power_of_ten_from_the_others_is_named(empty_store):
@@ -129,5 +129,5 @@ def test_a_record_whose_scale_is_a_power_of_ten_from_the_others_is_named(empty_s
         noise = np.random.default_rng(number).normal(0, factor, (1, 200)).clip(-32_000, 32_000)
         write(empty_store, noise, [0, 1], f"p{number}", f"n{number}")
     (problem,) = check_store(Store(empty_store))["problems"]
-    assert problem.startswith("n3: its deviation is ")
-    assert "about 10^3 of the other records" in problem
+    assert problem.startswith("n3: its standard deviation is ")
+    assert "about 10^3 times that of the others" in problem

@@ -68,9 +68,9 @@ def test_resume_goes_on_with_a_finished_run_and_changes_nothing(recipe_file):
 
 
 def test_a_dry_run_says_so(recipe_file):
-    assert "nothing was kept" in call("pretrain", recipe_file, "--dry-run").stdout
+    assert "nothing was saved" in call("pretrain", recipe_file, "--dry-run").stdout
     call("pretrain", recipe_file, "--out", "R", "--quiet")
-    assert "nothing was kept" in call("finetune", "--run", "R", "--dry-run", "--quiet").stdout
+    assert "nothing was saved" in call("finetune", "--run", "R", "--dry-run", "--quiet").stdout
     assert not (recipe_file.parent / "R" / "finetune").exists()
 
 
@@ -81,7 +81,7 @@ def test_a_dry_run_says_so(recipe_file):
         (["pretrain", "demo", "--set", "encoder.dimm=3"], 2, "did you mean dim?"),
         (["pretrain", "demo", "--set", "encoder.dim=x"], 2, "encoder.dim: Input should be"),
         (["pretrain"], 2, "give a recipe"),
-        (["pretrain", "--resume", "--device", "cpu"], 2, "give --out, and its recipe or none"),
+        (["pretrain", "--resume", "--device", "cpu"], 2, "give only --out and its own recipe"),
         (["pretrain", "physionet_sleep"], 1, "biopart fetch physionet2018"),
         (["pretrain", "--resume"], 1, "no run yet"),
         (["pretrain", "--nonsense"], 2, "No such option"),
@@ -93,12 +93,12 @@ def test_a_dry_run_says_so(recipe_file):
             "raw folder nowhere does not exist",
         ),
         (["prepare", "mitdb", "--raw", ".", "--out", "s", "--set", "x=1"], 2, "unknown key 'x'"),
-        (["fetch", "ucddb_windows", "--to", "s"], 1, "names no place to fetch from"),
-        (["fetch", "cifar10", "--to", "s"], 2, "unpack them into a folder and go on with: biopart"),
+        (["fetch", "ucddb_windows", "--to", "s"], 1, "has no download address"),
+        (["fetch", "cifar10", "--to", "s"], 2, "unpack them into a folder, then: biopart"),
         (["sweep", "demo"], 2, "a sweep needs --over key=a,b,c"),
         (["sweep", "demo", "--over", "pretrain.objective.pears=1"], 2, "did you mean pairs?"),
         (["simulate", "s", "--channels", "Fp9"], 2, "Fp9"),
-        (["info"], 2, "give a store, a run or a recipe"),
+        (["info"], 2, "give a store, run, recipe, card"),
         (["info", "nowhere"], 2, "nowhere does not exist"),
         (["check", "demo", "--leak"], 2, "--leak needs a store"),
         (["bench", "nonsense"], 2, "Invalid value"),
@@ -161,8 +161,9 @@ def test_latest_stands_for_the_newest_run_wherever_a_run_is_taken(recipe_file):
         "config.json",
         "model.safetensors",
     ]
-    told = call("finetune", "--run", "runs/latest", "--subjects", 2, "--json", "--quiet")
-    assert "/finetune/s2-seed0" in json.loads(told.stdout)["run"]
+    tuned = call("finetune", "--run", "runs/latest", "--subjects", 2, "--json", "--quiet")
+    assert "/finetune/s2-seed0" in json.loads(tuned.stdout)["run"]
+    assert json.loads(call("check", "runs/latest", "--json").stdout)["problems"] == []
     refused = call("export", recipe_file, "--to", "hub", "--out", "F")
     assert refused.exit_code == 2
     assert "is a file" in refused.output

@@ -176,7 +176,7 @@ def test_ctrl_c_ends_with_the_status_of_an_interrupt_and_says_how_to_go_on(
     arguments = ["curve", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "c")]
     answer = CliRunner().invoke(main, arguments)
     assert answer.exit_code == 130
-    assert "the same command goes on with the trainings that are left" in answer.output
+    assert "the same command continues with the remaining trainings" in answer.output
 
 
 def test_the_command_prints_its_answer_as_json(values, tmp_path):

@@ -91,7 +91,9 @@ def test_a_frozen_encoder_stays_as_it_was(run: Run) -> None:
     model, single = biopart.load(frozen.path), biopart.load(alone.path)
     state = model.single.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in single.net.state_dict().items())
-    with pytest.raises(ValueError, match="looks at 3 windows at once, which --to onnx has no room"):
+    with pytest.raises(
+        ValueError, match="classifies from 3 windows at once, which --to onnx does not"
+    ):
         export(frozen, "onnx", frozen.path / "model.onnx")
 
 

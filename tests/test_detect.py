@@ -195,7 +195,7 @@ def test_a_run_of_detection_says_what_it_is_and_is_no_pretraining(root, tmp_path
             use(run)
     run.model.unlink()
     assert check_run(run)["problems"] == [
-        "the detector is missing: go on with biopart detect --resume"
+        "the detector is missing: continue with biopart detect --resume"
     ]
 
 

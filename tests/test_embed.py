@@ -61,8 +61,8 @@ def test_a_fine_tuning_embeds_with_its_own_positions(small_run, small_store, tmp
 def test_what_cannot_be_embedded_is_refused(small_run, small_store, simulated_store, tmp_path):
     (tmp_path / "there").mkdir()
     for what, out, patches, message in (
-        (small_store, tmp_path / "there", False, "is there already"),
-        (small_store, tmp_path / "e.parquet", True, "a table has no room for patches"),
+        (small_store, tmp_path / "there", False, "exists already"),
+        (small_store, tmp_path / "e.parquet", True, "a Parquet table cannot store patches"),
         (simulated_store, tmp_path / "e", False, "were prepared differently"),
         (tmp_path / "no.edf", tmp_path / "e", False, "no.edf does not exist"),
     ):

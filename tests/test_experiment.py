@@ -164,7 +164,7 @@ def test_a_store_that_grew_is_not_resumed(run, recipe, tmp_path):
     store = Store(grown)
     values = store.signal("n0")[:, ::-1], store.scale("n0"), store.label("n0"), store.bad("n0")
     write_record(grown, "n9", Record(*values, {"person": "p9"}))
-    with pytest.raises(ValueError, match=r"has changed since .* was begun"):
+    with pytest.raises(ValueError, match=r"has changed since .* was started"):
         resume(run.path)
 
 
@@ -463,9 +463,7 @@ def test_a_resume_by_another_recipe_names_the_keys_that_differ(run, recipe):
     resume(run.path, recipe=recipe)
     text = (run.path / "recipe.yaml").read_text()
     (run.path / "recipe.yaml").write_text(text.replace("dim: 16", "dim: 32"))
-    with pytest.raises(
-        ValueError, match=r"is not the one that it was begun by: encoder\.dim is 32"
-    ):
+    with pytest.raises(ValueError, match=r"was started with other settings: encoder\.dim is 32"):
         resume(run.path)
 
 

@@ -165,12 +165,14 @@ def test_plain_safetensors_carry_what_builds_them(signal_run: Run, tmp_path: Pat
 def test_a_signal_is_refused_for_timm_and_a_name_that_is_taken_too(
     signal_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ValueError, match=r"grid is \(120,\), so take --to safetensors, hub or"):
+    with pytest.raises(
+        ValueError, match=r"takes items of \(120,\), so use --to safetensors, hub or"
+    ):
         export(signal_run, "timm", tmp_path / "out")
     with pytest.raises(SystemExit) as ended:
         main([*("export", str(signal_run.path)), *("--to", "hub"), *("--out", str(tmp_path))])
     assert ended.value.code == 1
-    assert "is there already; give another --out or remove it" in capsys.readouterr().err
+    assert "exists already; give another --out or delete it" in capsys.readouterr().err
     assert not list(tmp_path.glob(".*"))  # nothing half done is left
 
 
@@ -178,5 +180,5 @@ def test_without_its_extra_onnx_is_refused_with_the_command_that_installs_it(
     signal_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ValueError, match=r'install what it needs: pip install "biopart\[onnx\]"'):
+    with pytest.raises(ValueError, match=r'install the extra: pip install "biopart\[onnx\]"'):
         export(signal_run, "onnx", tmp_path / "model.onnx")

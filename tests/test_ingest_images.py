@@ -51,7 +51,7 @@ def test_bad_images_are_left_out_up_to_the_number_that_may_be(raw: Path, tmp_pat
     assert [line.split(":")[0] for line in report.left_out["train-0000"]] == ["train/cat/1.png"]
     assert Store(tmp_path / "s.zarr").names("train-0000")[1] == "train/cat/2.png"
     remarks = check_store(Store(tmp_path / "s.zarr"))["remarks"]
-    assert "train-0000: train/cat/1.png is left out, cannot identify image file" in remarks[0]
+    assert "train-0000: train/cat/1.png is excluded, cannot identify image file" in remarks[0]
     (raw / "test/dog/0.png").write_text("no image")
     with pytest.raises(
         ValueError, match=r"2 images are bad, more than the 1 allowed \(train/cat/1\.png: cannot"
@@ -136,7 +136,7 @@ def test_info_and_check_count_images(raw: Path, tmp_path: Path) -> None:
     chunk = tmp_path / "s.zarr/train-0000/image/c/0/0/0/0"
     chunk.write_bytes(bytes(len(chunk.read_bytes())))
     (problem,) = check_store(Store(tmp_path / "s.zarr"))["problems"]
-    assert "train-0000: its arrays differ from those that were written" in problem
+    assert "train-0000: its arrays have changed since they were written" in problem
     with pytest.raises(ValueError, match="position leaks are measured on recordings"):
         check_leak(Store(tmp_path / "s.zarr"))
 

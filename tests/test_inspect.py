@@ -87,12 +87,12 @@ def test_check_compares_a_store_with_its_raw_folder(tmp_path: Path) -> None:
 
 
 def test_a_crash_of_biopart_says_where_it_is_and_that_it_is_no_fault_of_the_user(capsys) -> None:
-    from biopart.cli.entry import say_crash
+    from biopart.cli.entry import report_crash
 
     try:
         load_card(3)  # type: ignore[arg-type]
     except TypeError as error:
-        say_crash(type(error), error, error.__traceback__)
+        report_crash(type(error), error, error.__traceback__)
     said = capsys.readouterr().err
     assert "crashed in " in said
-    assert "This is a fault of biopart and not yours: please report it" in said
+    assert "This is a bug in biopart: please report it" in said

@@ -61,7 +61,12 @@ def test_runs_are_a_table_with_the_newest_first(tmp_path: Path) -> None:
 def test_a_folder_that_does_not_exist_is_wrong_use(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, ["runs", str(tmp_path / "none")])
     assert done.exit_code == 2
-    assert "there is no folder" in done.stderr
+    assert "does not exist; create a run with" in done.stderr
+
+
+def test_a_folder_without_runs_is_reported(tmp_path: Path) -> None:
+    done = CliRunner().invoke(main, ["runs", str(tmp_path)])
+    assert (done.exit_code, done.stdout) == (0, f"no runs in {tmp_path}\n")
 
 
 def test_help_groups_every_command_once() -> None:

@@ -158,7 +158,7 @@ def test_the_amplitude_finds_muscles_and_not_what_the_filter_takes_away(run, sim
 def test_what_has_no_quality_is_refused(run, tmp_path, small_recipe, simulated_store):
     small_recipe["pretrain"] |= {"objective": {"name": "mae", "decoder_dim": 16}, "steps": 1}
     other = pretrain(Recipe.model_validate(small_recipe), out=tmp_path / "mae", latest=False)
-    with pytest.raises(ValueError, match=r"pretrained by mae, .*; the quality of seconds needs"):
+    with pytest.raises(ValueError, match=r"pretrained by mae, .*; --quality needs"):
         open_quality(other)
     for arguments, message in (
         ([simulated_store, "--artefacts", tmp_path], "--artefacts needs a run; "),

@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 
@@ -90,6 +91,19 @@ def test_latest_survives_a_move_and_works_as_a_path(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "b")
     assert find_run(None).path == find_run(tmp_path / "b/runs/latest").path
     assert find_run(None).path == tmp_path / "b/runs/study" / name
+
+
+def test_latest_may_be_followed_by_a_folder_of_the_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = new_run("study")
+    (run.path / "recipe.yaml").write_text("name: study\n")
+    (run.path / "finetune/s2-seed0").mkdir(parents=True)
+    (run.path / "finetune/s2-seed0/result.json").write_text("{}")
+    assert find_run(Path("runs/latest/finetune/s2-seed0")).path == (
+        tmp_path / run.path / "finetune/s2-seed0"
+    )
+    with pytest.raises(FileNotFoundError, match="has no fine-tuning s3; it has s2-seed0"):
+        find_run(Path("runs/latest/finetune/s3"))
 
 
 def test_a_second_process_on_a_run_folder_is_refused(tmp_path):

@@ -229,6 +229,10 @@ def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
         FileNotFoundError, match=f"sleep does not exist; the shipped datasets are {names}"
     ):
         find("sleep", "datasets")
+    with pytest.raises(FileNotFoundError, match=r"did you mean mitdb\?$"):
+        find("mitbd", "datasets")
+    with pytest.raises(FileNotFoundError, match=r"absent/a\.edf does not exist; give the path"):
+        find("absent/a.edf", "datasets")
 
 
 def test_a_file_is_loaded_with_changes_and_named_in_errors(tmp_path: Path) -> None:

@@ -201,7 +201,11 @@ def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, 
     path = sorted(raw.rglob("*-PSG.edf"))[0]
     run = ["--run", tuned.path]
     for arguments, status, message in (
-        ([path], 2, "no weights are shipped: biopart pretrain RECIPE, then biopart finetune"),
+        (
+            [path],
+            2,
+            "no weights are shipped; train a model with biopart pretrain RECIPE, then",
+        ),
         ([tmp_path / "no.edf", *run], 1, "no.edf does not exist"),
         ([path, *run, "--channel", "Fz=F3-M2"], 1, "the model has no channel Fz; it was trained"),
         ([path, *run, "--channel", "C4-M1"], 2, "--channel takes MODEL=FILE"),
@@ -217,7 +221,7 @@ def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, 
         biopart.stage_night(np.zeros((1, 9000)), model)
     with pytest.raises(ValueError, match="shorter than one epoch of 30 s"):
         biopart.stage_night(np.zeros((1, 900)), model, unit="uV", sfreq=100)
-    with pytest.raises(ValueError, match="says nothing of its training"):
+    with pytest.raises(ValueError, match="has no record of its training"):
         biopart.stage_night(path, torch.nn.Identity())
 
 

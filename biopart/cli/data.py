@@ -54,13 +54,13 @@ def simulate(
 @click.command()
 @click.argument("card")
 @click.option("--to", type=FOLDER, required=True, help="Raw folder.")
-@click.option("--records", type=click.IntRange(1), help="Only the first so many records.")
+@click.option("--records", type=click.IntRange(1), help="Fetch only the first N records.")
 @set_option
 @output_options
 def fetch(
     card: str, to: Path, records: int | None, changes: tuple[str, ...], output: Output
 ) -> None:
-    """Fetch the raw files of a data set CARD, checked against the published sums."""
+    """Download the raw files of a data set CARD and verify their published checksums."""
     from biopart.store import load_card
     from biopart.store.image_card import is_image_card
     from biopart.verbs.fetch import fetch as fetch_raw
@@ -68,8 +68,8 @@ def fetch(
     with wrong_use():
         if is_image_card(card):
             raise ValueError(
-                f"{card} is of images, which are not fetched; unpack them into a folder and go on "
-                f"with: biopart prepare {card} --raw FOLDER --out STORE"
+                f"{card} is a card of images, which fetch does not download; unpack them into a "
+                f"folder, then: biopart prepare {card} --raw FOLDER --out STORE"
             )
         loaded = load_card(card, changes)
     paths = fetch_raw(loaded, to, records=records, report=output.say)
@@ -79,14 +79,14 @@ def fetch(
 @click.command()
 @click.argument("card")
 @click.option("--raw", type=FOLDER, required=True, help="Folder of raw recordings or images.")
-@click.option("--out", type=FOLDER, required=True, help="Store to make or complete.")
+@click.option("--out", type=FOLDER, required=True, help="Store to create or update.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option(
     "--layout", type=click.Choice(["training", "archive"]), default="training", show_default=True
 )
 @set_option
 @click.option(
-    "--verify", is_flag=True, help="Compare all source files by their bytes, not by size and time."
+    "--verify", is_flag=True, help="Compare the bytes of all source files, not size and time."
 )
 @output_options
 def prepare(
@@ -95,7 +95,7 @@ def prepare(
     output: Output,
     **options: Any,
 ) -> None:
-    """Prepare raw files into a store, as CARD says; a second call takes up what has changed."""
+    """Prepare raw files into a store by a CARD; a second call updates what has changed."""
     from dataclasses import asdict
 
     from biopart.images import ingest_images
@@ -150,7 +150,7 @@ def _first_of(names: Sequence[str]) -> str:
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a recipe.")
 @output_options
 def info(what: str | None, schema: bool, output: Output) -> None:
-    """Say what a STORE, RUN, RECIPE, CARD, recording or raw folder is."""
+    """Describe a STORE, RUN, RECIPE, CARD, recording or raw folder."""
     from biopart.verbs.info import info as describe
     from biopart.verbs.info import schema as recipe_schema
 
@@ -158,7 +158,7 @@ def info(what: str | None, schema: bool, output: Output) -> None:
         click.echo(json.dumps(recipe_schema(), indent=2))
         return
     if what is None:
-        raise click.UsageError("give a store, a run or a recipe, or --schema")
+        raise click.UsageError("give a store, run, recipe, card, recording or folder, or --schema")
     with wrong_use():
         values = describe(what)
     output.emit(values)
@@ -185,7 +185,7 @@ def runs(folder: Path, output: Output) -> None:
 
     with wrong_use():
         rows = runs_in(folder)
-    output.emit({"runs": rows}, lines_of(rows))
+    output.emit({"runs": rows}, lines_of(rows) if rows else [f"no runs in {folder}"])
 
 
 @click.command()
@@ -194,18 +194,16 @@ def runs(folder: Path, output: Output) -> None:
 @click.option(
     "--artefacts",
     type=click.Path(path_type=Path, exists=True),
-    help="Nights in which a run by PART has to find artefacts that are put in.",
+    help="Nights: measure whether a PART run detects artefacts added to them.",
 )
-@click.option(
-    "--raw", type=FOLDER, help="Raw files: compare a STORE with them, or try a CARD on them."
-)
+@click.option("--raw", type=FOLDER, help="Raw files to compare a STORE with, or to try a CARD on.")
 @output_options
 def check(what: str, leak: bool, artefacts: Path | None, raw: Path | None, output: Output) -> None:
-    """Say what is wrong with a STORE, RUN, RECIPE, CARD, recording or raw folder."""
-    from biopart.run import Run, is_run
+    """List the problems of a STORE, RUN, RECIPE, CARD, recording or raw folder."""
+    from biopart.run import Run, follow_latest, is_run
     from biopart.store.attributes import is_store
 
-    path = Path(what).expanduser()
+    path = follow_latest(Path(what).expanduser())
     of_store, of_run = is_store(path), is_run(path)
     if leak and not of_store:
         raise click.UsageError(f"--leak needs a store; {what} is not a store")
@@ -231,11 +229,11 @@ def check(what: str, leak: bool, artefacts: Path | None, raw: Path | None, outpu
 
 
 def _check_store(path: Path, leak: bool, raw: Path | None) -> dict[str, Any]:
-    """Look at a store."""
+    """Check a store."""
     from biopart.store import Store
     from biopart.verbs import check as checks
 
-    leak_result = checks.check_leak(Store(path)) if leak else None  # it may refuse: first
+    leak_result = checks.check_leak(Store(path)) if leak else None  # first: it may raise
     values = checks.check_store(Store(path), raw)
     if leak_result is not None:
         values["leak"] = leak_result
@@ -245,7 +243,7 @@ def _check_store(path: Path, leak: bool, raw: Path | None) -> dict[str, Any]:
 
 
 def _check_other(what: str, raw: Path | None) -> dict[str, Any]:
-    """Look at a recipe, a card, a recording or a raw folder."""
+    """Check a recipe, a card, a recording or a raw folder."""
     from biopart.store import load_card
     from biopart.store.image_card import is_image_card, load_image_card
     from biopart.verbs.info import info as describe

@@ -31,27 +31,29 @@ GROUPS: dict[str, tuple[click.Command, ...]] = {
 
 
 class Commands(click.Group):
-    """A group that turns mistakes of a user into one sentence and an exit status."""
+    """A group that reports a user's mistake in one sentence, with an exit status."""
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the commands by what they are for, each with its first sentence."""
+        """List the commands by purpose, each with its first sentence."""
         for title, commands in GROUPS.items():
             with formatter.section(title):
                 rows = [(str(one.name), one.get_short_help_str(limit=100)) for one in commands]
                 formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a fault that names itself ends with status 1, without a traceback."""
+        """Run a command; ValueError and OSError end with status 1, without a traceback."""
         try:
             return super().invoke(ctx)
-        except BrokenPipeError:  # whoever reads has enough; click ends without a word
+        except BrokenPipeError:  # the reader has closed the pipe; click ends silently
             raise
         except (ValueError, OSError) as error:
             raise click.ClickException(" ".join(str(error).split())) from error
 
 
-def say_crash(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Print a crash that is biopart's own fault, where it happened and where to report it."""
+def report_crash(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    """Print an unexpected error, where it occurred and where to report it."""
     sys.__excepthook__(kind, error, trace)
     if issubclass(kind, KeyboardInterrupt):
         return
@@ -60,8 +62,8 @@ def say_crash(kind: type[BaseException], error: BaseException, trace: TracebackT
     place = ours[-1] if ours else frames[-1]
     click.echo(
         f"biopart {biopart.__version__} crashed in {Path(place.filename).name}, line "
-        f"{place.lineno} ({place.name}). This is a fault of biopart and not yours: please report "
-        f"it with the lines above in {REPORT}",
+        f"{place.lineno} ({place.name}). This is a bug in biopart: please report it with the lines "
+        f"above in {REPORT}",
         err=True,
     )
 
@@ -70,7 +72,7 @@ def say_crash(kind: type[BaseException], error: BaseException, trace: TracebackT
 @click.version_option(biopart.__version__, prog_name="biopart")
 def main() -> None:
     """Self-supervised pretraining on biosignals and images: PART on grids with N axes."""
-    sys.excepthook = say_crash
+    sys.excepthook = report_crash
 
 
 for _commands in GROUPS.values():

@@ -1,4 +1,4 @@
-"""Options that several commands share, and how mistakes of a user end."""
+"""Options that several commands share, and how a user's mistakes are reported."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -14,25 +14,25 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class Folder(click.Path):
-    """A folder; ``~`` is the home folder, also where no shell has replaced it."""
+    """A folder; ``~`` is the home folder, even if no shell has expanded it."""
 
     def __init__(self) -> None:
         super().__init__(file_okay=False, path_type=Path)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the folder that is meant."""
+        """Return the folder that the value names."""
         return super().convert(Path(value).expanduser(), param, ctx)
 
 
 class RunFolder(Folder):
-    """A run folder, or the file ``runs/latest``, which names one."""
+    """A run folder or a folder in it; the file ``runs/latest`` names the newest run."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Return the folder that is meant."""
-        from biopart.run import find_run
+        """Return the folder that the value names."""
+        from biopart.run import find_run, follow_latest
 
         path = Path(value).expanduser()
-        if path.name == "latest" and path.is_file():
+        if follow_latest(path) != path:
             try:
                 value = find_run(path).path
             except FileNotFoundError as error:
@@ -46,7 +46,7 @@ RUN = RunFolder()
 
 @contextmanager
 def wrong_use() -> Iterator[None]:
-    """Report a wrong recipe, card or setting as wrong use: exit status 2."""
+    """Report a wrong recipe, card or setting as a usage error: exit status 2."""
     try:
         yield
     except (ValueError, FileNotFoundError) as error:
@@ -54,7 +54,7 @@ def wrong_use() -> Iterator[None]:
 
 
 def output_options(function: Function) -> Function:
-    """Add --json and --quiet, which reach the command as one ``output``."""
+    """Add --json and --quiet, which the command gets as one argument ``output``."""
 
     @click.option("--json", "as_json", is_flag=True, help="Results as JSON.")
     @click.option("--quiet", is_flag=True, help="No progress on stderr.")

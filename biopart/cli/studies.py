@@ -1,4 +1,4 @@
-"""Commands that run several trainings, make a page or measure: curve, show, stage, bench, ..."""
+"""Commands that run several trainings, write a page or measure: curve, show, stage, bench ..."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 @click.option("--out", type=FOLDER, default=Path("demo"), show_default=True, help="Folder to fill.")
 @output_options
 def demo(out: Path, output: Output) -> None:
-    """Simulate nights, prepare, pretrain, finetune, and write a page of it all."""
+    """Simulate nights, prepare, pretrain and fine-tune, and write a page about the results."""
     from biopart.studies.demo import run_demo, table
 
     result = run_demo(out, output.say)
@@ -36,11 +36,11 @@ def demo(out: Path, output: Output) -> None:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Say after Ctrl-C that nothing is lost, and end with the status of an interrupt, 130."""
+    """After Ctrl-C, print how to continue and exit with the status of an interrupt, 130."""
     try:
         yield
     except KeyboardInterrupt:
-        click.echo("stopped; the same command goes on with the trainings that are left", err=True)
+        click.echo("stopped; the same command continues with the remaining trainings", err=True)
         sys.exit(130)
 
 
@@ -51,7 +51,7 @@ def changes_of(
     store: Path | None,
     **lists: str | None,
 ) -> tuple[str, ...]:
-    """Spell the options of a curve or sweep as settings of its recipe; --set comes last.
+    """Return the options of a curve or sweep as settings of its recipe; --set comes last.
 
     Examples
     --------
@@ -74,12 +74,14 @@ def changes_of(
 @click.option("--sizes", "--subjects", "sizes", help="Labelled persons, e.g. 1,2,5,10.")
 @click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
 @click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
-@click.option("--run", "runs", type=RUN, multiple=True, help="Finished pretraining to use.")
+@click.option(
+    "--run", "runs", type=RUN, multiple=True, help="Finished pretraining to reuse; repeatable."
+)
 @click.option("--out", type=FOLDER, help="Folder of the curve; default curves/<name>.")
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--retry", is_flag=True, help="Repeat failed trainings.")
 @set_option
-@click.option("--dry-run", is_flag=True, help="Print what would be done and how long it takes.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of the time.")
 @output_options
 def curve(
     recipe: str,
@@ -91,7 +93,7 @@ def curve(
     output: Output,
     **wanted: Any,
 ) -> None:
-    """Compare methods over labelled persons by a RECIPE; a stopped curve goes on."""
+    """Compare methods over numbers of labelled persons; repeat the command to continue."""
     from biopart.recipe import load_recipe
 
     with wrong_use():
@@ -111,7 +113,7 @@ def curve(
 @click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
 @click.option("--retry", is_flag=True, help="Repeat failed trainings.")
 @set_option
-@click.option("--dry-run", is_flag=True, help="Print what would be done and how long it takes.")
+@click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of the time.")
 @output_options
 def sweep(
     recipe: str,
@@ -123,7 +125,7 @@ def sweep(
     output: Output,
     **wanted: Any,
 ) -> None:
-    """Try values of a key of RECIPE, all else equal; a stopped sweep goes on."""
+    """Compare values of a RECIPE's keys, all else equal; repeat the command to continue."""
     from biopart.recipe import load_recipe
     from biopart.studies.compare.variants import parse_grid, settings_of
 
@@ -167,16 +169,22 @@ def run_or_announce(
     "views",
     type=click.Choice(["reconstruction", "uncertainty", "symmetry", "scale"]),
     multiple=True,
-    help="Repeatable; default: all that the run has.",
+    help="Repeatable; default: every view that the run allows.",
 )
-@click.option("--items", type=click.IntRange(1), default=3, show_default=True, help="Drawn.")
-@click.option("--store", type=FOLDER, help="Where the store lies now.")
+@click.option(
+    "--items",
+    type=click.IntRange(1),
+    default=3,
+    show_default=True,
+    help="Windows or images to draw.",
+)
+@click.option("--store", type=FOLDER, help="The store, if it has moved.")
 @click.option("--out", type=FOLDER, help="Folder; default RUN/show.")
 @output_options
 def show(
     run: Path | None, views: Any, items: int, store: Path | None, out: Path | None, output: Output
 ) -> None:
-    """Draw what a RUN by PART predicts of held-out windows or images; default: the newest run."""
+    """Draw what a PART RUN (default: the newest) predicts for held-out windows or images."""
     from biopart.run import find_run
     from biopart.studies.show import lines_of, run_show
 
@@ -187,29 +195,31 @@ def show(
 @click.command()
 @click.argument("night", type=click.Path(path_type=Path))
 @run_option
-@click.option("--out", type=FOLDER, default=Path("night"), show_default=True, help="Results.")
+@click.option(
+    "--out", type=FOLDER, default=Path("night"), show_default=True, help="Results folder."
+)
 @click.option(
     "--channel",
     "channels",
     multiple=True,
     metavar="EEG=C4-A1",
-    help="Take C4-A1 for the model's EEG; again for EEG: average over both.",
+    help="Use C4-A1 as the model's channel EEG; repeat it to average over several.",
 )
 @click.option(
-    "--truth", type=click.Path(path_type=Path), help="Expert's hypnogram, or their folder."
+    "--truth", type=click.Path(path_type=Path), help="Expert's hypnogram, or a folder of them."
 )
 @click.option("--lights-off", metavar="22:30", help="Clock time; default: the recording's start.")
 @click.option("--lights-on", metavar="06:30", help="Clock time; default: the recording's end.")
-@click.option("--quality", is_flag=True, help="Also how every second fits its surroundings.")
-@click.option("--codes", help="Numbers of the truth: aasm, rk, rem4, ucddb or dreams.")
+@click.option("--quality", is_flag=True, help="Also measure how well each second fits its context.")
+@click.option("--codes", help="Numeric codes of the truth: aasm, rk, rem4, ucddb or dreams.")
 @click.option(
     "--bad-share",
     type=click.FloatRange(0, 1),
     default=0.5,
     show_default=True,
-    help="Share of an epoch that may be flat, clipped or missing.",
+    help="Largest share of a good epoch that is flat, clipped or missing.",
 )
-@click.option("--clear", is_flag=True, help="Replace another night in a folder of its name.")
+@click.option("--clear", is_flag=True, help="Replace the results of another night in the folder.")
 @output_options
 def stage(
     night: Path,
@@ -221,7 +231,7 @@ def stage(
     lights_on: str | None,
     **options: Any,
 ) -> None:
-    """Stage a NIGHT, a folder of them or a store: hypnogram, probabilities, statistics, a page."""
+    """Stage a NIGHT, a folder of nights or a store: hypnogram, probabilities, statistics, page."""
     from biopart.run import find_run
     from biopart.studies.stage import StagingOptions, channels_of, lines_of, stage_nights
 
@@ -231,8 +241,8 @@ def stage(
         run = find_run(run_path).finetuned()
     except FileNotFoundError as error:
         raise click.UsageError(
-            f"{error} (no weights are shipped: biopart pretrain RECIPE, then biopart finetune, "
-            "make some)"
+            f"{error} (no weights are shipped; train a model with biopart pretrain RECIPE, then "
+            "biopart finetune)"
         ) from error
     staging = StagingOptions(channels=chosen, lights=(lights_off, lights_on), **options)
     source = click.get_current_context().get_parameter_source("out")
@@ -245,22 +255,35 @@ def stage(
 
 @click.command()
 @click.argument("run", type=RUN)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Another needs a token.")
-@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
-@click.option("--token", envvar="BIOPART_TOKEN", help="Asked of everybody; or BIOPART_TOKEN.")
 @click.option(
-    "--limit-mb", type=click.IntRange(1), default=500, show_default=True, help="Largest upload."
+    "--host",
+    default="127.0.0.1",
+    show_default=True,
+    help="Any host but this machine needs --token.",
+)
+@click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
+@click.option(
+    "--token", envvar="BIOPART_TOKEN", help="Required from every visitor; or set BIOPART_TOKEN."
 )
 @click.option(
-    "--keep-min", type=click.FloatRange(1), default=60, show_default=True, help="Until deletion."
+    "--limit-mb", type=click.IntRange(1), default=500, show_default=True, help="Largest upload, MB."
+)
+@click.option(
+    "--keep-min",
+    type=click.FloatRange(1),
+    default=60,
+    show_default=True,
+    help="Minutes until deletion.",
 )
 @output_options
 def serve(run: Path, output: Output, **options: Any) -> None:
-    """Serve a local page that stages nights by a fine-tuned RUN, until Ctrl-C."""
+    """Serve a local web page that stages nights with a fine-tuned RUN, until Ctrl-C."""
     from importlib.util import find_spec
 
     if any(find_spec(name) is None for name in ("starlette", "uvicorn", "python_multipart")):
-        raise click.UsageError('serve needs its extra; install it: pip install "biopart[serve]"')
+        raise click.UsageError(
+            'serve needs the extra serve; install it: pip install "biopart[serve]"'
+        )
     from biopart.run import find_run
     from biopart.studies.serve import serve as run_server
 
@@ -274,7 +297,7 @@ def serve(run: Path, output: Output, **options: Any) -> None:
 )
 @output_options
 def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
-    """Write one page on RUNS: settings side by side, curves, results, provenance."""
+    """Write one page about RUNS: settings side by side, curves, results, provenance."""
     from biopart.studies.report import report as write_report
 
     path = write_report(runs, out)
@@ -286,7 +309,7 @@ def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
 @click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
 @output_options
 def bench(what: str, repeats: int, output: Output) -> None:
-    """Measure a raw night's path to windows, images, a PART step, all objectives, or a GPU."""
+    """Measure speed: preparing a raw night, images, a PART step, all objectives, or a GPU."""
     from biopart.studies import bench as benches
 
     measures: dict[str, Callable[..., dict[str, Any]]]

@@ -1,4 +1,4 @@
-"""Commands that train, score and hand on: pretrain, finetune, detect, evaluate, embed, export."""
+"""Commands that train, score and export: pretrain, finetune, detect, evaluate, embed, export."""
 
 import json
 from pathlib import Path
@@ -22,7 +22,7 @@ from biopart.terminal import Output, readable
 @click.argument("recipe", required=False)
 @set_option
 @click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
-@click.option("--resume", is_flag=True, help="Go on with --out, or with the newest run.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out, or the newest run.")
 @click.option("--device", help="auto, cpu or cuda:N.")
 @dry_option
 @output_options
@@ -35,14 +35,14 @@ def pretrain(
     dry_run: bool,
     output: Output,
 ) -> None:
-    """Pretrain an encoder by a RECIPE: a path, or the name of a shipped one."""
+    """Pretrain an encoder with a RECIPE, given as a path or as the name of a shipped recipe."""
     from biopart.recipe import load_recipe
     from biopart.verbs import pretrain as verb
     from biopart.verbs.info import run_info
 
     if resume and (device or dry_run or (changes and recipe is None)):
         raise click.UsageError(
-            "--resume goes on with a run as it was begun; give --out, and its recipe or none"
+            "--resume continues a run with its own settings; give only --out and its own recipe"
         )
     if not resume and recipe is None:
         raise click.UsageError("give a recipe, for instance: biopart pretrain demo")
@@ -56,7 +56,7 @@ def pretrain(
             assert loaded is not None
             run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report)
     if dry_run:
-        output.emit({"dry_run": "done"}, ["dry run: one batch went through, nothing was kept"])
+        output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
         return
     output.emit(run_info(run))
 
@@ -64,9 +64,13 @@ def pretrain(
 @click.command()
 @run_option
 @click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
-@click.option("--seed", type=click.IntRange(0), help="Draws the persons; default: the recipe's.")
-@click.option("--from-scratch", is_flag=True, help="The supervised baseline.")
-@click.option("--context", type=int, help="Windows per decision; default: the recipe's.")
+@click.option(
+    "--seed", type=click.IntRange(0), help="Seed that draws the persons; default: the recipe's."
+)
+@click.option("--from-scratch", is_flag=True, help="Train the supervised baseline.")
+@click.option(
+    "--context", type=int, help="Neighbouring windows per classification; default: the recipe's."
+)
 @set_option
 @dry_option
 @output_options
@@ -100,7 +104,7 @@ def finetune(
             report=report,
         )
     if dry_run:
-        output.emit({"dry_run": "done"}, ["dry run: one batch went through, nothing was kept"])
+        output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
         return
     result = target.result()
     for warning in result["warnings"]:
@@ -111,13 +115,13 @@ def finetune(
 @click.command()
 @run_option
 @click.option("--store", type=FOLDER, required=True, help="Prepared store.")
-@click.option("--persons", help="Comma-separated; default: everybody in the store.")
+@click.option("--persons", help="Comma-separated; default: all in the store.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @output_options
 def evaluate(
     run_path: Path | None, store: Path, persons: str | None, device: str, output: Output
 ) -> None:
-    """Score a fine-tuned model on persons that it has never seen."""
+    """Score a fine-tuned model on persons who were not used to train it."""
     from biopart.run import find_run
     from biopart.verbs.evaluate import evaluate as score
 
@@ -127,11 +131,13 @@ def evaluate(
 
 @click.command()
 @click.argument("recipe", required=False)
-@click.option("--images", type=FOLDER, help="Folder of COCO; default: detect.root of the recipe.")
-@click.option("--weights", help="Run, file in timm's names or timm model; default: the recipe's.")
+@click.option("--images", type=FOLDER, help="COCO folder; default: detect.root of the recipe.")
+@click.option(
+    "--weights", help="Run, timm checkpoint file or timm model name; default: the recipe's."
+)
 @set_option
 @click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
-@click.option("--resume", is_flag=True, help="Go on with --out.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
 @dry_option
 @output_options
 def detect(
@@ -144,7 +150,7 @@ def detect(
     dry_run: bool,
     output: Output,
 ) -> None:
-    """Train Mask R-CNN by a RECIPE on images in COCO's form, and score it on its test images."""
+    """Train Mask R-CNN with a RECIPE on images in COCO format, and score it on test images."""
     from biopart.recipe import Recipe, load_recipe
     from biopart.verbs.detect import detect as train
 
@@ -161,7 +167,7 @@ def detect(
     with output.progress("detect") as report:
         run = train(loaded, out=out, resume=resume, dry_run=dry_run, report=report)
     if dry_run:
-        output.emit({"dry_run": "done"}, ["dry run: one batch went through, nothing was kept"])
+        output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
         return
     output.emit({"run": str(run.path), **run.result()})
 
@@ -174,7 +180,7 @@ def detect(
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder, or ONNX file.")
 @output_options
 def export(run: Path, target: Any, out: Path, output: Output) -> None:
-    """Write the weights of a RUN (its encoder) or RUN/finetune/NAME (the classifier) for others."""
+    """Export the encoder of a RUN, or the classifier of RUN/finetune/NAME, to another library."""
     from biopart.run import find_run
     from biopart.verbs.export import export as write
 
@@ -184,14 +190,16 @@ def export(run: Path, target: Any, out: Path, output: Output) -> None:
 @click.command()
 @click.argument("what", type=click.Path(path_type=Path))
 @run_option
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder, or .parquet.")
-@click.option("--patches", is_flag=True, help="The tokens of all patches too.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Zarr folder, or a file .parquet."
+)
+@click.option("--patches", is_flag=True, help="Also write the tokens of all patches.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
 @output_options
 def embed(
     what: Path, run_path: Path | None, out: Path, patches: bool, device: str, output: Output
 ) -> None:
-    """Write what a run's encoder makes of WHAT, a store or a recording, as zarr or Parquet."""
+    """Write the encoder's embeddings of WHAT, a store or a recording, as zarr or Parquet."""
     from biopart.run import find_run
     from biopart.verbs.embed import embed as write
 
@@ -201,7 +209,9 @@ def embed(
 @click.command()
 @run_option
 @click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
-@click.option("--seed", type=click.IntRange(0), help="Draws the persons; default: the recipe's.")
+@click.option(
+    "--seed", type=click.IntRange(0), help="Seed that draws the persons; default: the recipe's."
+)
 @set_option
 @output_options
 def probe(
@@ -211,7 +221,7 @@ def probe(
     changes: tuple[str, ...],
     output: Output,
 ) -> None:
-    """Probe the frozen encoder, beside an untrained one and band powers, on the same persons."""
+    """Fit linear probes to the frozen encoder, an untrained one and band powers."""
     from biopart.run import find_run
     from biopart.verbs.probe import probe as fit_probes
 

@@ -73,7 +73,10 @@ class Store:
         try:
             self.group = zarr.open_group(self.path, mode="r", zarr_format=3, use_consolidated=False)
         except (FileNotFoundError, ValueError, TypeError) as error:
-            raise ValueError(f"{path} is not a store (a zarr v3 group): {error}") from error
+            raise ValueError(
+                f"{path} is not a store (a zarr v3 group); make one with: biopart prepare CARD "
+                "--raw DIR --out STORE"
+            ) from error
         self.attributes: dict[str, Any] = dict(self.group.attrs)
         self._whole: set[str] = set()  # records whose missing chunks were verified
         version = self.attributes.get("format_version")

@@ -1,4 +1,4 @@
-"""Say what is wrong with a store, a run or a recipe; measure position leaks of a store."""
+"""Find problems of a store or a run; measure position leaks of a store."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -21,24 +21,24 @@ from biopart.store.persons import doubtful_persons
 
 LEAK_WINDOWS = 60
 OUTLYING = 0.9
-"""Decades from the median deviation of a store beyond which a record's unit is doubted."""
+"""Decades between a record's deviation and the store's median that make its unit doubtful."""
 
 
 def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
-    """Look at every record of a store, whose arrays must have the hash they were written with.
+    """Check every record of a store; the arrays must have the hash stored with them.
 
     Parameters
     ----------
     store : Store
         Of recordings or images.
     raw : Path, optional
-        Raw folder, whose files must still be those that the store was made of.
+        Raw folder; its files must be those that the store was prepared from.
 
     Returns
     -------
     dict
-        ``records``; of recordings ``persons``, ``windows`` and ``bad_share`` (share of samples
-        marked), of images ``images``; ``labels`` {name: how many}, ``problems`` (sentences; empty
+        ``records``; for recordings ``persons``, ``windows`` and ``bad_share`` (share of samples
+        marked bad), for images ``images``; ``labels`` {name: count}, ``problems`` (sentences; empty
         = nothing found) and ``remarks``.
     """
     problems, remarks = [], []
@@ -63,16 +63,18 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
         items += len(label)
         labels.update(names[code] for code in label[label >= 0].tolist())
         remarks += [f"{record}: {warning}" for warning in about.get("warnings", [])]
-        remarks += [f"{record}: {n} is left out, {why}" for n, why in about.get("bad", {}).items()]
+        remarks += [f"{record}: {n} is excluded, {why}" for n, why in about.get("bad", {}).items()]
         if names and not (label >= 0).any():
-            remarks.append(f"{record}: nothing is labelled")
+            remarks.append(f"{record}: has no labels")
     if not len(store):
-        problems.append("the store holds no record")
-    with suppress(ValueError):  # of a record that cannot be read, which was named above
+        problems.append("the store has no records")
+    with suppress(ValueError):  # of an unreadable record, reported above
         problems += doubtful_persons(store)
     problems += _outliers(deviations)
     problems += [] if raw is None else stale(store, raw)
-    problems += [f"no {store.kind.item} is of {name}" for name in names if labels[name] == 0]
+    problems += [
+        f"no {store.kind.item} has the label {name}" for name in names if labels[name] == 0
+    ]
     counts: dict[str, Any] = {"images": items}
     if recordings:
         share = bad / max(samples, 1)
@@ -87,7 +89,7 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
 
 
 def stale(store: Store, raw: Path) -> list[str]:
-    """Say where a store and the raw folder that it was made of disagree, by the files' bytes."""
+    """List the differences between a store and the raw folder that it was prepared from."""
     card = store.attributes["card"]
     if store.kind is IMAGES:
         return stale_packs(store, checked(ImageCard, dict(card), "the store's card"), raw)
@@ -95,7 +97,7 @@ def stale(store: Store, raw: Path) -> list[str]:
 
 
 def _deviation(store: Store, record: str) -> float:
-    """Return the usual standard deviation of an epoch of a record, over channels, in its unit."""
+    """Return the median standard deviation over epochs and channels of a record, in its unit."""
     signal = store.signal(record)
     epoch = store.epoch_samples
     whole = signal.shape[1] // epoch
@@ -106,12 +108,12 @@ def _deviation(store: Store, record: str) -> float:
 
 
 def _outliers(deviations: Mapping[str, float]) -> list[str]:
-    """Name the records whose scale is a power of ten from that of the others.
+    """Name the records whose scale differs from that of the others by a power of ten.
 
     Examples
     --------
     >>> _outliers({"a": 20.0, "b": 30.0, "c": 25000.0})
-    ['c: its deviation is 25000, about 10^3 of the other records (30): check its unit']
+    ['c: its standard deviation is 25000, about 10^3 times that of the others (30): check its unit']
     """
     usable = {record: value for record, value in deviations.items() if value > 0}
     if len(usable) < 3:
@@ -122,25 +124,25 @@ def _outliers(deviations: Mapping[str, float]) -> list[str]:
         power = float(np.log10(value / middle))
         if abs(power) >= OUTLYING:
             lines.append(
-                f"{record}: its deviation is {value:.5g}, about 10^{round(power)} of the other "
-                f"records ({middle:.3g}): check its unit"
+                f"{record}: its standard deviation is {value:.5g}, about 10^{round(power)} times "
+                f"that of the others ({middle:.3g}): check its unit"
             )
     return lines
 
 
 def _changed(store: Store, record: str) -> list[str]:
-    """Say where a record's arrays are not those that were written."""
+    """Report a record whose arrays have changed since they were written."""
     written = store.about(record).get("sha256")
     if written is None or written == store.digest(record):
         return []
     return [
-        f"{record}: its arrays differ from those that were written (sha256); remove its folder and "
-        "prepare it again"
+        f"{record}: its arrays have changed since they were written (sha256); delete its folder "
+        "and prepare it again"
     ]
 
 
 def _faults(store: Store, record: str) -> list[str]:
-    """Say in sentences what is wrong with one record; ValueError where it cannot be read."""
+    """Describe the problems of one record; ValueError if it cannot be read."""
     signal, label = store.signal(record), store.label(record)
     faults = []
     if len(label) != signal.shape[1] // store.epoch_samples:
@@ -150,12 +152,12 @@ def _faults(store: Store, record: str) -> list[str]:
         if value == 0:
             faults.append(f"{record}: {channel} is flat throughout")
     if (signal[:, :: store.epoch_samples] == MISSING).all():
-        faults.append(f"{record}: every epoch begins with a missing sample")
+        faults.append(f"{record}: the first sample of every epoch is missing")
     return faults
 
 
 def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str, Any]:
-    """Ask whether trivial features tell the first or last patch of a window from the others.
+    """Test whether trivial features distinguish the first or last patch of a window.
 
     Parameters
     ----------
@@ -164,7 +166,7 @@ def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str
     patch_s : float
         Length of a patch in seconds; epochs are cut into whole patches.
     seed : int
-        Of the windows taken, the folds and the bootstrap.
+        Of the sample of windows, the folds and the bootstrap.
 
     Returns
     -------
@@ -173,7 +175,7 @@ def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str
         ``first``, ``last`` and ``edge``, and ``leaks``.
     """
     if store.kind is not RECORDINGS:
-        raise ValueError("position leaks are measured on recordings; this store holds images")
+        raise ValueError("position leaks are measured on recordings; this is a store of images")
     epoch, patch = store.epoch_samples, round(patch_s * store.sfreq_hz)
     count = epoch // patch
     if count < 3:
@@ -195,7 +197,7 @@ def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str
         persons += [store.persons[record]] * len(chosen)
     if not windows:
         raise ValueError(
-            f"the store {store.path} holds no clean window, so no leak can be measured; prepare "
+            f"the store {store.path} has no clean window, so no leak can be measured; prepare "
             "recordings into it first"
         )
     patches = np.stack(windows).astype(np.float32)
@@ -203,17 +205,17 @@ def check_leak(store: Store, *, patch_s: float = 1.0, seed: int = 0) -> dict[str
 
 
 def check_run(run: Run) -> dict[str, Any]:
-    """Look whether a run is complete and its figures are finite."""
+    """Check that a run is complete and its losses are finite."""
     origin = run.pretrained()
     problems = []
     detecting = origin.kind == "detection"
     if not (origin.model if detecting else origin.encoder).is_file():
         what, command = ("detector", "detect") if detecting else ("encoder", "pretrain")
-        problems.append(f"the {what} is missing: go on with biopart {command} --resume")
+        problems.append(f"the {what} is missing: continue with biopart {command} --resume")
     rows = origin.metrics()
     broken = [row["step"] for row in rows if row.get("train/loss", 0.0) is None]
     if broken:
-        problems.append(f"the loss is no number at steps {broken[:5]}")
+        problems.append(f"the loss is not a finite number at steps {broken[:5]}")
     return {
         "run": str(origin.path),
         "steps_logged": rows[-1]["step"] if rows else 0,

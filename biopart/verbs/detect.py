@@ -1,4 +1,4 @@
-"""Train a detector on scenes, and score it by COCO's own evaluation."""
+"""Train a detector on scenes and score it with COCO's evaluation."""
 
 import tempfile
 from collections.abc import Callable
@@ -27,13 +27,13 @@ def detect(
     Parameters
     ----------
     recipe : Recipe
-        ``encoder`` is the trunk, ``detect`` the rest; of a resumed run its own is taken.
+        ``encoder`` is the trunk, ``detect`` the rest; a resumed run uses its own.
     out : Path, optional
         The run folder; ``runs/<name>/<time>`` by default.
     resume : bool
-        Go on with ``out`` from its last checkpoint.
+        Continue ``out`` from its last checkpoint.
     dry_run : bool
-        One step on one batch, in a folder that is thrown away.
+        One step on one batch, in a temporary folder.
     report : callable
         Gets every logged row.
 
@@ -52,7 +52,7 @@ def detect(
     check_installed()
     if resume:
         if out is None:
-            raise ValueError("resume goes on with a run; give its folder by --out")
+            raise ValueError("--resume continues a run; give its folder with --out")
         recipe = stored_recipe(Run(out), kind="detection")
     check_loggers(recipe)
     if dry_run:

@@ -1,4 +1,4 @@
-"""What an encoder makes of windows, recordings or images, for other tools."""
+"""Embeddings of windows, recordings or images, for other tools."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -34,35 +34,35 @@ def embed(
     Parameters
     ----------
     run : Run
-        A pretraining, whose encoder is taken without positions where it was trained so, or a
+        A pretraining, whose encoder gets no positions if it was trained without, or a
         fine-tuning.
     what : Path
-        A store, prepared as the run's was, or a recording.
+        A store prepared like the run's, or a recording.
     out : Path
         A new zarr folder, for ``xarray.open_zarr(out, consolidated=False)``; a name that ends in
-        .parquet becomes one table (extra ``parquet``).
+        .parquet gives one table (extra ``parquet``).
     patches : bool
-        The tokens of all patches too; not in a table.
+        Also write the tokens of all patches; not in a table.
     device : str
         auto, cpu or cuda:N.
 
     Returns
     -------
     dict
-        ``file`` and what is in it: ``items``, ``features``.
+        ``file`` and its numbers of ``items`` and ``features``.
 
     Raises
     ------
     FileNotFoundError
-        If the run has no weights or there is nothing to embed.
+        If the run has no weights or ``what`` does not exist.
     ValueError
-        If the store does not fit, ``out`` is there, or a table is asked for patches.
+        If the store does not fit, ``out`` exists, or patches are to go into a table.
     """
     table = out.suffix == ".parquet"
     if out.exists():
-        raise ValueError(f"{out} is there already; give another --out or remove it")
+        raise ValueError(f"{out} exists already; give another --out or delete it")
     if table and patches:
-        raise ValueError("a table has no room for patches; give a folder by --out")
+        raise ValueError("a Parquet table cannot store patches; give a folder as --out")
     if table and importlib.util.find_spec("pyarrow") is None:
         raise ValueError('Parquet needs pyarrow; install it: pip install "biopart[parquet]"')
     settings = checked(ComputeSettings, {"device": device, "precision": "float32"}, "--device")
@@ -82,7 +82,7 @@ Items = Iterator[tuple[NDArray[Any], dict[str, list[Any]]]]
 
 
 def store_items(path: Path, model: Model) -> Items:
-    """Yield the items of a store with what is known of them."""
+    """Yield the items of a store with their columns: person, record, label, onset."""
     cohort, about, shape = open_cohort(path), model.about, model.encoder.shape
     recordings = len(cohort.shape) == 1
     if recordings:
@@ -91,7 +91,7 @@ def store_items(path: Path, model: Model) -> Items:
     source = cohort.source(about.channels, window_s, keep_bad=True)
     if source.shape != shape:
         raise ValueError(
-            f"{path} has {cohort.kind.items} of {source.shape}; the encoder takes {shape}"
+            f"{path} has {cohort.kind.items} of shape {source.shape}; the encoder takes {shape}"
         )
     records = [cohort.records[number] for number in source.record.tolist()]
     for start in range(0, len(source), BATCH):
@@ -108,7 +108,7 @@ def store_items(path: Path, model: Model) -> Items:
 
 
 def recording_items(path: Path, model: Model) -> Items:
-    """Yield the windows of a recording, prepared as the run's store was."""
+    """Yield the windows of a recording, prepared like the run's store."""
     about = model.about
     if about.sfreq_hz is None or about.epoch_s is None or about.card is None:
         raise ValueError(
@@ -130,7 +130,7 @@ def recording_items(path: Path, model: Model) -> Items:
 
 @torch.no_grad()
 def encode_items(items: Items, model: Model, *, patches: bool) -> xr.Dataset:
-    """Encode items, and put embeddings and what is known of each side by side."""
+    """Encode items; return their embeddings and columns in one data set."""
     means, heads, tokens = [], [], []
     attributes: dict[str, list[Any]] = {}
     for values, columns in items:
@@ -151,7 +151,7 @@ def encode_items(items: Items, model: Model, *, patches: bool) -> xr.Dataset:
         data["patch"] = (("item", "patch", "feature"), np.concatenate(tokens))
     for key, column in attributes.items():
         if isinstance(column[0], str):
-            # zarr v3 has no settled type for text: numbers of the names in the attribute.
+            # zarr v3 has no standard type for text: store numbers, and their names as an attribute.
             names = sorted(set(column))
             code = {name: number for number, name in enumerate(names)}
             data[key] = ("item", np.array([code[name] for name in column], np.int32))
@@ -163,7 +163,7 @@ def encode_items(items: Items, model: Model, *, patches: bool) -> xr.Dataset:
 
 
 def as_table(data: xr.Dataset) -> Any:
-    """Return one row per item: what is known of it, and ``f0``, ``f1`` ... of ``embedding``."""
+    """Return one row per item: its columns, and ``f0``, ``f1`` ... of ``embedding``."""
     import pandas as pd
 
     columns: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Score a fine-tuned model on persons that it has never seen."""
+"""Score a fine-tuned model on persons who were not used to train it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,19 +34,19 @@ def evaluate(
     Parameters
     ----------
     run : Run or path
-        A fine-tuning, or a run whose newest fine-tuning is taken.
+        A fine-tuning, or a run, whose newest fine-tuning is used.
     store : Path or str
-        Prepared by the card that the model was trained on.
+        Prepared with the card of the model's training data.
     persons : sequence of str, optional
-        Everybody in the store by default, of images those that the model has not seen; windows
-        without a label are not scored.
+        By default all in the store; for images, those that the model has not seen. Windows without
+        a label are not scored.
     device : str
         auto, cpu or cuda:N.
 
     Returns
     -------
     dict
-        As result.json; also written to ``evaluation/<store>/result.json`` of the fine-tuning.
+        As in result.json; also written to ``evaluation/<store>/result.json`` of the fine-tuning.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Weights of a run for other tools: safetensors, timm, ONNX, Hugging Face's hub."""
+"""Export the weights of a run: safetensors, timm, ONNX, Hugging Face hub."""
 
 import importlib.util
 import json
@@ -21,40 +21,40 @@ _NOTICE = "Made by biopart. For research; not a medical device."
 
 
 def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
-    """Write the weights of a run for another tool.
+    """Export the weights of a run to another tool.
 
     Parameters
     ----------
     run : Run
-        A pretraining, whose encoder is written, or a fine-tuning, whose classifier is.
+        A pretraining, whose encoder is exported, or a fine-tuning, whose classifier is exported.
     to : str
-        "safetensors": a folder with the weights and what builds them. "timm": a folder that
+        "safetensors": a folder with the weights and the model's arguments. "timm": a folder that
         ``timm.create_model("local-dir:FOLDER", pretrained=True)`` opens; two axes only. "onnx": a
-        file for windows or images of any number, normalisation included. "hub": a folder that
+        file with a free batch size, normalisation included. "hub": a folder that
         ``biopart.nn.hub.HubModel.from_pretrained`` opens.
     out : Path
-        Where to.
+        New folder or file.
 
     Returns
     -------
     dict
-        ``files``, and of ONNX the largest ``difference`` to our own output.
+        ``files``, and for ONNX the largest ``difference`` from our own output.
 
     Raises
     ------
     FileNotFoundError
         If the run has no weights yet.
     ValueError
-        If timm is asked for something else than images, the extra ``onnx`` is not installed, ONNX
-        Runtime comes to another result, or ``out`` is there already.
+        If the encoder is not of images and the target is timm, the extra ``onnx`` is not installed,
+        ONNX Runtime gives another result, or ``out`` exists.
     """
     if out.exists():
-        raise ValueError(f"{out} is there already; give another --out or remove it")
+        raise ValueError(f"{out} exists already; give another --out or delete it")
     model = Model.load(run)
     if model.context > 1 and to != "safetensors":
         raise ValueError(
-            f"{run.path} looks at {model.context} windows at once, which --to {to} has no room "
-            "for; take --to safetensors, or the fine-tuning without context beside it"
+            f"{run.path} classifies from {model.context} windows at once, which --to {to} does not "
+            "support; use --to safetensors, or export the fine-tuning without context"
         )
     with whole(out) as beside:
         extra = _write(to, model, beside)
@@ -63,7 +63,7 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
 
 
 def _write(to: Target, model: Model, out: Path) -> dict[str, Any]:
-    """Write an export, and return a summary of it."""
+    """Write an export and return a summary of it."""
     if to == "timm":
         return _to_timm(model, out)
     if to == "safetensors":
@@ -80,7 +80,7 @@ def _write(to: Target, model: Model, out: Path) -> dict[str, Any]:
 
 
 def hub_model(model: Model) -> HubModel:
-    """Return a model with the arguments that the hub's layout writes."""
+    """Return the model in the layout of the hub."""
     made = HubModel(
         model.encoder.arguments,
         model.about.normalise,
@@ -98,8 +98,8 @@ def _to_timm(model: Model, out: Path) -> dict[str, Any]:
     encoder, about, classes = model.encoder.arguments, model.about, list(model.classes)
     if len(encoder["shape"]) != 2:
         raise ValueError(
-            f"timm's ViT is of images; this encoder's grid is {tuple(encoder['shape'])}, so take "
-            "--to safetensors, hub or onnx"
+            f"timm's ViT takes images; this encoder takes items of {tuple(encoder['shape'])}, so "
+            "use --to safetensors, hub or onnx"
         )
     state = {k.removeprefix("encoder."): value for k, value in model.net.state_dict().items()}
     for kind in ("weight", "bias"):
@@ -150,11 +150,11 @@ def _to_timm(model: Model, out: Path) -> dict[str, Any]:
 
 
 def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
-    """Write one ONNX file whose batch is free, and compare ONNX Runtime's output with ours."""
+    """Write one ONNX file with a free batch size; compare ONNX Runtime's output with ours."""
     absent = [m for m in ("onnx", "onnxruntime", "onnxscript") if not importlib.util.find_spec(m)]
     if absent:
         raise ValueError(
-            f'ONNX needs {", ".join(absent)}; install what it needs: pip install "biopart[onnx]"'
+            f'ONNX needs {", ".join(absent)}; install the extra: pip install "biopart[onnx]"'
         )
     import onnxruntime
 
@@ -193,12 +193,12 @@ def _to_onnx(model: HubModel, out: Path) -> dict[str, Any]:
 
 
 def card(model: Model) -> str:
-    """Write a model card: what it was trained on, what it takes and gives."""
+    """Write a model card: training data, inputs and outputs."""
     about, encoder, classes = model.about, model.encoder.arguments, model.classes
     shape = (encoder["channels"], *encoder["shape"])
     gives = f"logits of {', '.join(classes)}" if classes else "tokens, [CLS] first"
     rate = f" at {about.sfreq_hz:g} Hz" if about.sfreq_hz else ""
-    simulated = "\n**Trained on simulated recordings: for trying the software only.**\n"
+    simulated = "\n**Trained on simulated recordings: only for trying the software.**\n"
     return f"""---
 library_name: biopart
 tags: [self-supervised-learning, vision-transformer]
@@ -212,7 +212,7 @@ tags: [self-supervised-learning, vision-transformer]
   {", ".join(about.channels)}; normalises by itself ({about.normalise})
 - gives {gives}
 - {encoder["depth"]} blocks of width {encoder["dim"]}, patches of {encoder["patch"]}
-- {about.seen.count} {about.kind.units} were seen in training; `biopart evaluate` refuses them
+- {about.seen.count} {about.kind.units} were used in training; `biopart evaluate` refuses them
 
 ```python
 from biopart.nn.hub import HubModel

@@ -15,26 +15,28 @@ def fetch(
     records: int | None = None,
     report: Callable[[str], None] = lambda line: None,
 ) -> list[Path]:
-    """Fetch a data set's files, checked against the published sums, free space first.
+    """Download the files of a data set; check the free space, then the checksums.
 
     Parameters
     ----------
     card : Card
-        Says where they are published.
+        Its ``origin`` names the address.
     to : Path
-        Raw folder; files that are there and right stay.
+        Raw folder; files that are already there with the right checksum are kept.
     records : int, optional
-        The first so many records only.
+        Only the first N records.
     report : callable
-        Gets a line per file.
+        Called with a line per file.
 
     Raises
     ------
     ValueError
-        If the card names no source, a checksum is wrong, or there is too little space.
+        If the card has no ``origin``, a checksum is wrong, or there is too little space.
     """
     if card.origin is None:
-        raise ValueError(f"card {card.name} names no place to fetch from; its files come by hand")
+        raise ValueError(
+            f"card {card.name} has no download address (origin); put its files into {to} yourself"
+        )
     where = card.origin
     remote = Remote(where.url, where.records_file, where.files, tuple(where.extra), where.match)
     return fetch_card(remote, to, records=records, report=report)

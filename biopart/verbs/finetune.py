@@ -33,27 +33,27 @@ def finetune(
 ) -> Run:
     """Fine-tune a run's encoder and score it, once, on the test persons.
 
-    Where the recipe has ``finetune.context`` above 1, a transformer over neighbouring windows is
-    trained on top of the classifier of single windows, whose own fine-tuning stands beside it.
-    Where it has ``finetune.search``, every combination of the values is tried; the best kappa on
-    validation persons decides, and that fine-tuning alone is kept and scored on the test persons.
+    If the recipe has ``finetune.context`` above 1, a transformer over neighbouring windows is
+    trained on top of the classifier of single windows, whose own fine-tuning is kept next to it.
+    If it has ``finetune.search``, every combination of the values is tried; the one with the best
+    kappa on validation persons is kept and scored on the test persons.
 
     Parameters
     ----------
     run : Run or path
         A pretraining; with ``from_scratch`` only its recipe is used.
     subjects, seed : int, optional
-        Labelled persons and the seed that draws them; the recipe's by default.
+        Number of labelled persons and the seed that draws them; by default the recipe's.
     from_scratch : bool
-        The supervised baseline: a new encoder.
+        Train the supervised baseline, a new encoder.
     changes : sequence of str
         ``a.b=value`` settings that replace the recipe's.
     store : Path, optional
-        Where the store lies now, if not where the run was begun.
+        The store, if it has moved since the run was started.
     dry_run : bool
-        Do everything on one batch, in a folder that is thrown away.
+        Do everything on one batch, in a temporary folder.
     report : callable
-        Gets every logged row.
+        Called with every logged row.
 
     Returns
     -------
@@ -102,10 +102,10 @@ def finetune(
 def best_of(
     plan: Plan, root: Path, before: Recipe, report: Callable[[Row], None]
 ) -> tuple[Plan, Run]:
-    """Fine-tune by every plan of a search; keep and score the best on validation persons."""
+    """Fine-tune with every plan of a search; keep and score the best on validation persons."""
     if not plan.experiment.split.validation:
         raise ValueError(
-            "finetune.search needs validation persons to choose by; set split.validation_persons "
+            "finetune.search needs validation persons to score on; set split.validation_persons "
             "above 0"
         )
     tried: list[dict[str, Any]] = []
@@ -140,7 +140,7 @@ def candidates(plan: Plan) -> Iterator[tuple[dict[str, Any], Plan]]:
 
 
 def is_done(target: Run, plan: Plan) -> bool:
-    """Tell whether a fine-tuning is there already, of the same data."""
+    """Whether a finished fine-tuning on the same data exists."""
     done = target.model.is_file() and (target.path / "result.json").is_file()
     fingerprint = plan.experiment.cohort.fingerprint
     return done and target.provenance()["store_sha256"] == fingerprint

@@ -1,12 +1,12 @@
-"""Say what a store, a run, a recipe or a data set card is."""
+"""Describe a store, a run, a recipe or a data set card."""
 
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from biopart.recipe import Recipe, load_recipe
-from biopart.run import Run, find_run, is_run
-from biopart.settings import find, read_yaml
+from biopart.run import Run, follow_latest, is_run
+from biopart.settings import absent, find, read_yaml
 from biopart.store import Store, load_card
 from biopart.store.attributes import is_store
 from biopart.store.image_card import is_image_card, load_image_card
@@ -17,16 +17,15 @@ def info(what: str) -> dict[str, Any]:
 
     Recipes and cards by path or shipped name.
 
-    A name that a recipe and a card share is the recipe's; a folder that is neither a store nor a
-    run hides no name.
+    If a recipe and a card share a name, the recipe is described; a shipped name takes precedence
+    over a folder that is neither a store nor a run.
 
-    Raises FileNotFoundError where there is nothing of that name.
+    Raises FileNotFoundError if nothing has that name.
     """
     path = Path(what).expanduser()
     if is_store(path):
         return store_info(Store(path))
-    if path.name == "latest" and path.is_file():
-        return run_info(find_run(path))
+    path = follow_latest(path)
     if is_run(path):
         return run_info(Run(path))
     if path.is_file() and path.suffix not in (".yaml", ".yml"):
@@ -39,12 +38,11 @@ def info(what: str) -> dict[str, Any]:
         return raw_info(path)
     try:
         file = find(what, "recipes")
-    except FileNotFoundError as no_recipe:
+    except FileNotFoundError:
         try:
             file = find(what, "datasets")
-        except FileNotFoundError as no_card:
-            both = f"{no_recipe}; {str(no_card).partition('; ')[2]}"
-            raise FileNotFoundError(both) from None
+        except FileNotFoundError:
+            raise FileNotFoundError(absent(what, "recipes", "datasets")) from None
     if is_image_card(file):
         return load_image_card(file).model_dump(mode="json")
     if "recordings" in read_yaml(file):
@@ -53,7 +51,7 @@ def info(what: str) -> dict[str, Any]:
 
 
 def is_shipped(what: str) -> bool:
-    """Tell the name of a shipped recipe or card, which a folder of that name does not hide."""
+    """Whether a recipe or card of that name is shipped."""
     for folder in ("recipes", "datasets"):
         try:
             find(what, folder)
@@ -64,7 +62,7 @@ def is_shipped(what: str) -> bool:
 
 
 def store_info(store: Store) -> dict[str, Any]:
-    """Describe a store: its card, and how many windows of whom, or images, have which label."""
+    """Describe a store: its card, persons, and numbers of windows or images per label."""
     labels: Counter[str] = Counter()
     for record in store:
         codes = store.label(record).tolist()
@@ -77,7 +75,7 @@ def store_info(store: Store) -> dict[str, Any]:
 
 
 def run_info(run: Run) -> dict[str, Any]:
-    """Describe a run: what it trained on, how far it is, and its fine-tunings' kappas."""
+    """Describe a run: its data, its progress and the kappas of its fine-tunings."""
     origin = run.pretrained()
     provenance, rows = origin.provenance(), origin.metrics()
     train = [row for row in rows if "train/loss" in row]
@@ -103,7 +101,7 @@ def run_info(run: Run) -> dict[str, Any]:
 
 
 def detection_info(run: Run, step: int) -> dict[str, Any]:
-    """Describe a run of detection: what it started from, how far it is, its precision."""
+    """Describe a run of detection: initial weights, progress, average precision."""
     provenance = run.provenance()
     is_scored = (run.path / "result.json").is_file()
     scores = run.result() if is_scored else {}

@@ -1,4 +1,4 @@
-"""Look at raw recordings: what a file holds, and what a card or a model would make of it."""
+"""Inspect raw recordings: the content of a file, and what a card would prepare from it."""
 
 from collections import Counter
 from pathlib import Path
@@ -23,14 +23,14 @@ def recording_info(path: Path, card: Card | None = None) -> dict[str, Any]:
     Parameters
     ----------
     path : Path
-        Of a file of any supported format.
+        A file of any supported format.
     card : Card, optional
-        Whose montage is tried on it.
+        Its montage is tried on the recording.
 
     Raises
     ------
     FileNotFoundError, ValueError
-        If there is no such file, or it cannot be read.
+        If the file does not exist or cannot be read.
     """
     recording = open_recording(path, None if card is None else card.table)
     texts = Counter(mark.text for mark in recording.marks)
@@ -58,7 +58,7 @@ def recording_info(path: Path, card: Card | None = None) -> dict[str, Any]:
 
 
 def _montage(recording: Recording, card: Card) -> list[str]:
-    """Return what the card's channels become, or why they cannot be had."""
+    """Return how the card's channels are derived, or why they cannot be."""
     try:
         derivations = montage(recording.names, card.channels, card.aliases, card.sources)
     except ValueError as error:
@@ -67,9 +67,9 @@ def _montage(recording: Recording, card: Card) -> list[str]:
 
 
 def raw_info(folder: Path) -> dict[str, Any]:
-    """Describe a folder of raw files: how many of each suffix, and which recordings open.
+    """Describe a folder of raw files: number per suffix, readable recordings and refused ones.
 
-    Raises FileNotFoundError where it holds no file.
+    Raises FileNotFoundError if it has no files.
     """
     files = sorted(
         path
@@ -77,7 +77,7 @@ def raw_info(folder: Path) -> dict[str, Any]:
         if path.is_file() and not any(p[0] == "." for p in path.relative_to(folder).parts)
     )
     if not files:
-        raise FileNotFoundError(f"{folder} holds no file")
+        raise FileNotFoundError(f"{folder} has no files")
     opened, refused = {}, {}
     for path in files:
         if path.suffix.lower() not in (".edf", ".bdf", ".hea", ".vhdr", ".set", ".fif"):
@@ -102,13 +102,13 @@ def raw_info(folder: Path) -> dict[str, Any]:
 
 
 def try_card(card: Card | ImageCard, raw: Path) -> dict[str, Any]:
-    """Prepare every recording of a raw folder by a card and keep nothing; of images, list them.
+    """Prepare every recording of a raw folder with a card and store nothing; list images.
 
     Returns
     -------
     dict
-        ``recordings``, ``persons``, ``labels`` {name: how many}, ``problems`` (recordings that are
-        refused, with the reason) and ``remarks`` (warnings and what is left out).
+        ``recordings``, ``persons``, ``labels`` {name: count}, ``problems`` (refused recordings,
+        with the reason) and ``remarks`` (warnings and what is excluded).
     """
     if isinstance(card, ImageCard):
         return _try_images(card, raw)
@@ -138,7 +138,7 @@ def try_card(card: Card | ImageCard, raw: Path) -> dict[str, Any]:
 
 
 def _try_images(card: ImageCard, raw: Path) -> dict[str, Any]:
-    """List the images of a raw folder by a card."""
+    """List the images that a card finds in a raw folder."""
     collection = find_collection(card, raw)
     counts = {
         part: Counter(collection.classes[code] for code in images.labels.tolist())

@@ -1,4 +1,4 @@
-"""What there is to choose from: recipes, cards, objectives, encoders; and the runs in a folder."""
+"""List recipes, cards, objectives and encoders, and the runs in a folder."""
 
 import json
 import time
@@ -15,7 +15,7 @@ DEPTH = 3  # runs/NAME/TIME, and a curve's OUT/runs/NAME
 
 
 def choices(kind: Kind) -> dict[str, str]:
-    """Return the names of one kind with a line about each, sorted.
+    """Return the names of one kind, sorted, with one line about each.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
     list of dict
         ``run`` (its folder), ``recipe``, ``step`` and ``steps``, ``probe_kappa`` of the newest
         probe while training, ``kappa`` of the newest fine-tuning (None without one), ``damaged``
-        (its result.json cannot be read) and ``age_s``,
+        (whether its result.json is unreadable) and ``age_s``,
         seconds since the run last changed.
 
     Raises
@@ -66,7 +66,7 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
     """
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"there is no folder {folder}; create a run with: biopart pretrain RECIPE"
+            f"{folder} does not exist; create a run with: biopart pretrain RECIPE"
         )
     folders = [path.parent for n in range(DEPTH) for path in folder.glob("*/" * n + "recipe.yaml")]
     rows = [_row(Run(path)) for path in folders]
@@ -74,7 +74,7 @@ def runs_in(folder: Path) -> list[dict[str, Any]]:
 
 
 def _row(run: Run) -> dict[str, Any]:
-    """Describe one run in a row; a damaged result is marked, so that the others are still shown."""
+    """Describe one run; a damaged result is marked, so that the other runs are still shown."""
     rows = run.metrics()
     tuned = run.finetunings()
     files = [path for path in run.path.iterdir() if path.is_file()]
@@ -99,7 +99,7 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def lines_of(rows: list[dict[str, Any]]) -> list[str]:
-    """Return runs as the lines of a table; the column probe only where a run was probed.
+    """Return runs as the lines of a table; with a column probe if a run was probed.
 
     Examples
     --------

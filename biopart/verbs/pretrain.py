@@ -1,4 +1,4 @@
-"""Pretrain an encoder by a recipe's objective."""
+"""Pretrain an encoder with a recipe's objective."""
 
 import tempfile
 from collections.abc import Callable, Mapping
@@ -27,20 +27,20 @@ def pretrain(
     dry_run: bool = False,
     report: Callable[[Row], None] = lambda row: None,
 ) -> Run:
-    """Pretrain by a recipe.
+    """Pretrain with a recipe.
 
     Parameters
     ----------
-    recipe : Recipe, path or name of a shipped one
+    recipe : Recipe, path or name of a shipped recipe
         The experiment.
     out : Path, optional
         The run folder; ``runs/<name>/<time>`` by default.
     latest : bool
-        Let ``runs/latest`` name it; a run that is one of many is none to go on with by default.
+        Whether ``runs/latest`` is to name it; False for one of many runs of a study.
     dry_run : bool
-        Do everything on one batch, in a folder that is thrown away.
+        Do everything on one batch, in a temporary folder.
     report : callable
-        Gets every logged row.
+        Called with every logged row.
 
     Returns
     -------
@@ -70,24 +70,24 @@ def resume(
     store: Path | None = None,
     recipe: Recipe | None = None,
 ) -> Run:
-    """Go on with a run from its last checkpoint, on the machine's choices made before.
+    """Continue a run from its last checkpoint, with the device and precision it was started with.
 
     Parameters
     ----------
     out : Path, optional
         The run folder; the newest run by default.
     report : callable
-        Gets every logged row.
+        Called with every logged row.
     store : Path, optional
-        Where the store lies now, if not where the run was begun.
+        The store, if it has moved since the run was started.
     recipe : Recipe, optional
-        What the run is taken to be; by default its own recipe.
+        Must be the run's own recipe, which is the default.
 
     Raises
     ------
     ValueError
-        If the recipe, or recipe.yaml in the folder, is not the one that the run was begun by: names
-        the keys that differ; if the store has changed, or another process works in the folder.
+        If the recipe, or recipe.yaml in the folder, is not the one that the run was started with
+        (names the keys that differ), the store has changed, or another process uses the folder.
     """
     run = find_run(out).pretrained()
     before = run.provenance()
@@ -97,7 +97,7 @@ def resume(
     check_loggers(experiment.recipe)
     if experiment.cohort.fingerprint != before["store_sha256"]:
         raise ValueError(
-            f"{experiment.cohort.path} has changed since {run.path} was begun; start a new run"
+            f"{experiment.cohort.path} has changed since {run.path} was started; start a new run"
         )
     compute = experiment.recipe.compute.model_copy(update=before["chosen"])
     training, fabric = make_training(experiment, compute)
@@ -106,9 +106,9 @@ def resume(
 
 
 def refuse_changes(run: Run, recipe: Recipe, before: Mapping[str, Any]) -> None:
-    """Refuse to go on with a run by another recipe; ValueError names the keys that differ.
+    """Refuse to continue a run with another recipe; ValueError names the keys that differ.
 
-    Where the store lies and what the machine chooses may differ.
+    The path of the store and the settings of the machine may differ.
     """
     started = resolve(dict(before), [], f"recipe of {run.path}")  # keys of today's recipes
     now, then = (flat(settings.model_dump(mode="json")) for settings in (recipe, started))
@@ -117,13 +117,13 @@ def refuse_changes(run: Run, recipe: Recipe, before: Mapping[str, Any]) -> None:
     if changed:
         differing = [f"{key} is {now.get(key)}, was {then.get(key)}" for key in changed]
         raise ValueError(
-            f"the recipe of {run.path} is not the one that it was begun by: "
-            f"{'; '.join(differing)}; give that one, or start a new run"
+            f"{run.path} was started with other settings: {'; '.join(differing)}; give the "
+            "original ones, or start a new run"
         )
 
 
 def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Training, Fabric]:
-    """Build all that a pretraining needs; what is wrong is found before a folder is made."""
+    """Build all that a pretraining needs; mistakes are found before a folder is made."""
     experiment = experiment.pretraining
     recipe = experiment.recipe
     objective = build(experiment)
@@ -179,7 +179,7 @@ def _train(
 
 
 def exported(objective: nn.Module) -> Encoder:
-    """Return the encoder that is saved: the objective's, or its teacher where the method says."""
+    """Return the encoder that is saved: the objective's, or its teacher if the method has one."""
     return cast(Encoder, getattr(objective, "exported", objective.encoder))
 
 
@@ -194,7 +194,7 @@ def build(experiment: Experiment) -> nn.Module:
 def validator(
     experiment: Experiment, objective: nn.Module, fabric: Fabric
 ) -> Callable[[], Row] | None:
-    """Return a look at the objective's figures on validation persons, where there are any."""
+    """Return a function that measures the objective on validation persons, if there are any."""
     recipe, persons = experiment.recipe, experiment.split.validation
     if not persons:
         return None
@@ -209,7 +209,7 @@ def count(module: nn.Module) -> int:
 
 
 def provenance(experiment: Experiment, training: Training, fabric: Fabric) -> dict[str, Any]:
-    """Return what a reader needs to believe a run, and a resume to go on as before."""
+    """Return the provenance of a run, which ``resume`` needs too."""
     split = experiment.split
     return {
         **origins(),

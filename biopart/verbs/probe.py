@@ -1,4 +1,4 @@
-"""Linear probes: what a frozen encoder knows, beside an untrained one and no network at all."""
+"""Linear probes of a frozen encoder, an untrained encoder and features without a network."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,29 +20,29 @@ def probe(
     store: Path | None = None,
     features: Sequence[Features] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Fit logistic regressions on the same persons that a fine-tuning would draw.
+    """Fit logistic regressions on the persons that a fine-tuning would draw.
 
-    Features: mean of the patch tokens and [CLS] of the pretrained encoder, the mean of an
-    untrained one, and without any network band powers of a window, or an image averaged to 8 x 8
-    pixels.
+    Features: mean of the patch tokens and [CLS] of the pretrained encoder, the mean of the patch
+    tokens of an untrained one, and without a network the band powers of a window, or the pixels of
+    an image averaged to 8 x 8.
 
     Parameters
     ----------
     run : Run
-        A pretraining; where no pretrained features are asked for, its recipe is enough.
+        A pretraining; without pretrained features, its recipe is enough.
     subjects, seed : int, optional
         As for finetune; the recipe's by default.
     changes : sequence of str
         ``a.b=value`` settings that replace the recipe's.
     store : Path, optional
-        Where the store lies now, if not where the run was begun.
+        The store, if it has moved since the run was started.
     features : sequence of str
-        Which of them; all that the store allows by default.
+        A selection; by default all that the store allows.
 
     Returns
     -------
     dict
-        Scores as in result.json by feature; if all, they are also written to
+        Scores by feature, as in result.json; without a selection also written to
         ``probe/s<N>-seed<S>.json`` of the run.
     """
     origin = run.pretrained()

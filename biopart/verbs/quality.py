@@ -1,4 +1,4 @@
-"""Where a signal does not fit its surroundings, by what PART says of every patch of a night.
+"""How well each patch of a night fits its context, by PART's predictions.
 
 Patches of a night are cut on the grid of consecutive windows and the relative encoder predicts all
 their relations (arXiv 2506.03682, section 5.1). A patch is never given its own position; of a run
@@ -26,7 +26,7 @@ BATCH = 64
 
 @dataclass(frozen=True)
 class Quality:
-    """A PART objective that looks at nights.
+    """A PART objective that is applied to nights.
 
     Attributes
     ----------
@@ -40,15 +40,15 @@ class Quality:
     normalise: Normalise
 
     def track(self, record: Record, card: Card) -> xr.Dataset:
-        """Look at every patch of a prepared night.
+        """Measure every patch of a prepared night.
 
         Returns
         -------
         xarray.Dataset
-            Over ``patch``: ``onset_s``; ``spread_s``, how far the places that all references give
-            to it scatter, in seconds; ``misplaced_s``, how far its place by least squares over all
-            pairs is from where it lies, in seconds; ``amplitude``, the largest standard deviation
-            of its channels, each in units of the channel's median over the night.
+            Over ``patch``: ``onset_s``; ``spread_s``, the spread of its places over all references,
+            in seconds; ``misplaced_s``, the distance of its place, by least squares over
+            all pairs, from its true place, in seconds; ``amplitude``, the largest standard
+            deviation of its channels, each in units of the channel's median over the night.
 
         Raises
         ------
@@ -105,20 +105,21 @@ class Quality:
 
     @property
     def turns(self) -> int:
-        """In how many turns the patches of a window are asked for.
+        """Number of turns in which the places of a window's patches are predicted.
 
-        A run that was given the positions of a share of patches is given them here too: the
-        patches of a turn are those without, so that each is asked for once.
+        A run pretrained with hints gets hints here too: each patch is without a hint in one turn.
         """
         return max(1, round(1 / (1 - min(self.part.settings.hint_share(), 0.95))))
 
 
 def open_quality(run: Run) -> Quality:
-    """Open what a run by PART knows of signals; ValueError where it is another's or of images."""
+    """Open the objective of a PART run on signals; ValueError for any other run."""
     origin = run.pretrained()
-    part = load_part(origin, "the quality of seconds needs a run by part")
+    part = load_part(origin, "--quality needs a run pretrained with part")
     if len(part.encoder.shape) != 1:
-        raise ValueError(f"{origin.path} is of images; the quality of seconds is one of recordings")
+        raise ValueError(
+            f"{origin.path} was trained on images; --quality needs a run on recordings"
+        )
     return Quality(part, Normalise(stored_recipe(origin).data.normalise))
 
 

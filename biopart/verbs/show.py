@@ -1,4 +1,4 @@
-"""What a pretrained PART encoder says of held-out windows or images (arXiv 2506.03682, 5.1)."""
+"""Predictions of a pretrained PART encoder for held-out windows or images (2506.03682, 5.1)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ MEASURED = 200
 
 @dataclass(frozen=True)
 class Relations:
-    """Patches of held-out items, and all their relations as predicted.
+    """Patches of held-out items and the predicted relations of all pairs.
 
     Attributes
     ----------
@@ -73,8 +73,8 @@ class Relations:
     def placed(self, reference: int | None = None) -> Tensor:
         """Return where the centres are put (W, K, N), in samples or pixels.
 
-        Relations do not tell where the whole lies: it is moved so that the reference, or the mean
-        of all patches, lies where it should.
+        Relations leave a common translation open: places are moved so that the reference, or the
+        mean of all patches, is at its true place.
         """
         centre, size = self.boxes.centre.double(), self.boxes.size.double()
         places = place(self.moved.double(), reference, size)
@@ -105,7 +105,7 @@ class Relations:
 
 @dataclass(frozen=True)
 class PartRun:
-    """A run that is looked at: its objective and its held-out items.
+    """A run to be drawn: its objective and its held-out items.
 
     Raises
     ------
@@ -124,7 +124,7 @@ class PartRun:
         return len(self.part.encoder.patch)
 
     def items(self, count: int) -> list[int]:
-        """Return the numbers of so many items, spread evenly over the held-out ones."""
+        """Return the indices of ``count`` items, spread evenly over the held-out ones."""
         picked = np.linspace(0, len(self.source) - 1, min(count, len(self.source)))
         return list(dict.fromkeys(picked.round().astype(int).tolist()))
 
@@ -143,9 +143,9 @@ class PartRun:
         return Relations(batch.values, batch.key, boxes, hinted, moved, sizes, patch)
 
     def mixed(self, items: tuple[int, int]) -> Relations:
-        """Predict the relations of patches of two items: the first half of one, then the other's.
+        """Predict the relations of patches of two items: half of one, then half of the other.
 
-        None is given its position. ``boxes`` are those that each patch has in its own item.
+        No patch has its position. ``boxes`` are those of each patch in its own item.
         """
         batch = self.source.__getitems__(items)
         values = Normalise(self.experiment.recipe.data.normalise)(batch.values)
@@ -170,7 +170,7 @@ def _two(boxes: Boxes) -> tuple[Tensor, Tensor]:
 
 
 def open_part_run(run: Run, store: Path | None = None) -> PartRun:
-    """Open a run to be looked at, on validation persons or, without these, test persons.
+    """Open a run to be drawn, on validation persons or, if there are none, test persons.
 
     Raises
     ------
@@ -180,14 +180,14 @@ def open_part_run(run: Run, store: Path | None = None) -> PartRun:
         If it has no weights yet.
     """
     origin = run.pretrained()
-    part = load_part(origin, "show looks at runs of part")
+    part = load_part(origin, "show needs a run pretrained with part")
     experiment = open_experiment(stored_recipe(origin, store=store)).pretraining
     persons = experiment.split.validation or experiment.split.test
     return PartRun(origin, experiment, part, experiment.source(persons))
 
 
 def views_of(part_run: PartRun, wanted: Sequence[View] = ()) -> tuple[View, ...]:
-    """Return the views wanted, or all that the run has; ValueError where one cannot be had."""
+    """Return the views chosen, or all that the run allows; ValueError for one that it does not."""
     if "scale" in wanted and not part_run.part.sized:
         raise ValueError(
             f"{part_run.run.path} was trained on patches of one size; the view scale needs a run "

@@ -1,4 +1,4 @@
-"""Stage a night: a recording of any kind and a fine-tuned model give probabilities per epoch."""
+"""Stage a night: predict the probabilities of the stages of every epoch of a recording."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -50,26 +50,27 @@ def stage_night(
         of dimensions (channel, time) whose coordinate ``channel`` names them, with the attributes
         ``units`` and ``sfreq_hz`` or the arguments.
     model : Model
-        As ``biopart.load`` gives it.
+        As returned by ``biopart.load``.
     channels : mapping, optional
-        The model's channel -> what to take for it, ``{"EEG": "C4-A1"}``; of several,
+        The model's channel -> the channel to use, ``{"EEG": "C4-A1"}``; with several,
         ``{"EEG": ["C4-A1", "C3-A2"]}``, each is staged and the probabilities are averaged.
     unit, sfreq : str, float
         Of an array.
     bad_share : float
-        An epoch is bad where more than this share of it is flat, clipped or missing.
+        An epoch is bad if more than this share of it is flat, clipped or missing.
 
     Returns
     -------
     xarray.Dataset
         ``probability`` (epoch, class), calibrated; ``hypnogram`` (epoch) int8, codes of ``class``;
         ``onset_s`` (epoch); ``bad`` (epoch): more of it than ``bad_share`` is flat,
-        clipped or missing. The attributes tell what was done and left out.
+        clipped or missing. The attributes state what was done and excluded.
 
     Raises
     ------
     ValueError
-        If channels cannot be had, the night is shorter than an epoch, or the model cannot stage.
+        If a channel cannot be derived, the night is shorter than an epoch, or the model cannot
+        stage.
     """
     recording = open_night(night, require_stager(model), unit=unit, sfreq=sfreq)
     return stage(recording, model, channels, bad_share=bad_share).dataset
@@ -82,11 +83,11 @@ class StagedNight:
     Attributes
     ----------
     dataset : xarray.Dataset
-        As ``stage_night`` gives it.
+        As returned by ``stage_night``.
     record : Record
-        The night as it was prepared.
+        The prepared night.
     card : Card
-        How.
+        The card that prepared it.
     """
 
     dataset: xr.Dataset
@@ -126,23 +127,23 @@ def stage(
 
 
 def _check_channels(recording: Recording, cards: Sequence[Card]) -> None:
-    """Refuse a night that lacks channels, saying what can be done about it."""
+    """Refuse a night that lacks channels, with the remedy."""
     for card in cards:
         try:
             montage(recording.names, card.channels, card.aliases, card.sources)
         except ValueError as error:
             wanted = ", ".join(card.channels)
             raise ValueError(
-                f"{recording.path.name}: {error} The model was trained on {wanted}: say by "
-                f"--channel {card.channels[0]}=NAME what to take for a channel, or train a model "
-                "of channels that it has: biopart pretrain RECIPE --set data.channels=[NAME]"
+                f"{recording.path.name}: {error} The model was trained on {wanted}: choose "
+                f"a substitute with --channel {card.channels[0]}=NAME, or train a model on "
+                "channels of the file: biopart pretrain RECIPE --set data.channels=[NAME]"
             ) from error
 
 
 def stage_record(
     record: Record, card: Card, model: Model, *, bad_share: float = BAD_SHARE
 ) -> StagedNight:
-    """Stage a night that was prepared by a card; its source and start are not known."""
+    """Stage a night prepared with a card; ``source`` and ``start`` stay empty."""
     about = require_stager(model)
     epoch = round(card.epoch_s * card.sfreq_hz)
     logits = logits_of(model, windows_of(record.signal, size=model.encoder.shape[0], epoch=epoch))
@@ -214,36 +215,35 @@ def logits_of(model: Model, windows: NDArray[np.int16]) -> NDArray[np.float32]:
 
 
 def require_stager(model: Any) -> About:
-    """Return what a model was trained on; ValueError where it cannot stage recordings."""
+    """Return what a model was trained on; ValueError if it cannot stage recordings."""
     if not isinstance(model, Model):
-        raise ValueError("the model says nothing of its training; load it by biopart.load(RUN)")
+        raise ValueError("the model has no record of its training; load it with biopart.load(RUN)")
     if model.about.sfreq_hz is None:
-        raise ValueError("the model is of images; stage needs one of recordings")
+        raise ValueError("the model was trained on images; stage needs one trained on recordings")
     if model.about.card is None:
         raise ValueError(
-            "the model does not know how its recordings were prepared; fine-tune it again with "
+            "the model does not state how its recordings were prepared; fine-tune it again with "
             "this version"
         )
     if model.single is None:
-        raise ValueError("these weights are an encoder's, which has no classes; fine-tune it")
+        raise ValueError("these weights are of an encoder, which has no classes; fine-tune it")
     return model.about
 
 
 def staging_cards(about: About, channels: Channels | None = None) -> list[Card]:
-    """Return the cards that prepare a night as the model's were, without labels.
+    """Return the cards that prepare a night like the model's training data, without labels.
 
     Parameters
     ----------
     about : About
-        Of the model.
+        ``about`` of the model.
     channels : mapping, optional
-        The model's channel -> what to take for it; a card for each combination where several are
-        given.
+        The model's channel -> the channel to use; several give a card for each combination.
 
     Raises
     ------
     ValueError
-        If a channel is none of the model's, or there are too many combinations.
+        If the model lacks a channel, or there are too many combinations.
     """
     chosen = {
         name: [source] if isinstance(source, str) else list(source)
@@ -286,5 +286,7 @@ def open_night(night: Any, about: About, *, unit: str | None, sfreq: float | Non
         if "channel" in night.coords:
             names = [str(name) for name in night["channel"].values]
     if unit is None or sfreq is None:
-        raise ValueError("an array does not say what it is; give unit= (uV, mV or V) and sfreq=")
+        raise ValueError(
+            "an array states neither unit nor rate; give unit= (uV, mV or V) and sfreq="
+        )
     return recording_of_array(np.asarray(night), names, sfreq_hz=float(sfreq), unit=unit)
