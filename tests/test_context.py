@@ -89,6 +89,8 @@ def test_a_frozen_encoder_stays_as_it_was(run: Run) -> None:
     frozen = finetune(run, changes=["finetune.context=3"])
     alone = Run(frozen.path.parent / "s7-seed0")
     model, single = biopart.load(frozen.path), biopart.load(alone.path)
+    with pytest.raises(ValueError, match=r"sequences of \d+ windows.* have shape \(2, 2, 60\)"):
+        model(torch.zeros(2, 2, 60))
     state = model.single.state_dict()
     assert all(torch.equal(v, state[k]) for k, v in single.net.state_dict().items())
     with pytest.raises(

@@ -138,9 +138,14 @@ class Model(nn.Module):
         Raises
         ------
         ValueError
-            If there is no classifier.
+            If there is no classifier, or one with context is given single windows.
         """
         if isinstance(self.net, SequenceClassifier):
+            if values.dim() != 3 + len(self.encoder.shape):
+                raise ValueError(
+                    f"this model classifies sequences of {self.context} windows, (B, L, C, *S); "
+                    f"the values have shape {tuple(values.shape)}"
+                )
             absent = values.isnan() if values.is_floating_point() else values == MISSING
             windows = self.normalise(values.flatten(0, 1)).reshape(values.shape)
             logits: Tensor = self.net(windows, ~absent.flatten(2).all(-1))
