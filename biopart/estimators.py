@@ -204,7 +204,9 @@ class SleepStager(ClassifierMixin, _Windowed):
             source = ArrayWindows(values, codes.astype(np.int64))
             objective = Classify(encoder, head)
             fresh = () if settings.keep_positions else encoder.positions()
-            self._train(objective, source, settings.whole, start.about.normalise, fresh=fresh)
+            self._train(
+                objective, source, settings.loop_settings, start.about.normalise, fresh=fresh
+            )
         names = tuple(str(name) for name in self.classes_)
         about = start.about.model_copy(update={"label_names": names, "positions": True})
         self.model_ = Model(objective.model.double(), about)
@@ -251,7 +253,7 @@ class Embedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _Windowed):
             model = self._start()
             if self.run is None:
                 objective = Part(model.encoder, PartSettings())
-                settings = PretrainSettings(**self._pace()).whole
+                settings = PretrainSettings(**self._pace()).loop_settings
                 source = ArrayWindows(values, np.full(len(values), -1))
                 self._train(objective, source, settings, model.about.normalise)
                 uses_positions = PartSettings().uses_positions

@@ -76,7 +76,7 @@ def test_all_152_layers_of_a_base_vit_are_those_of_mae():
     encoder = ViT((224, 224), (16, 16), 3, 24, 12, 12, position="learned")  # narrow: same names
     objective = Classify(encoder, ClassifySettings(classes=1000, pool="mean"))
     settings = FinetuneSettings().of_method(MaeSettings().protocol)
-    training = Training(objective, Sampled(100), settings.whole, "none", 0)
+    training = Training(objective, Sampled(100), settings.loop_settings, "none", 0)
     names = {id(p): n for n, p in objective.model.named_parameters()}
     scales = {
         names[id(p)].removeprefix("encoder."): (group["scale"], group["weight_decay"])
@@ -96,7 +96,7 @@ def test_new_positions_are_trained_at_the_whole_rate():
     objective = Classify(encoder, ClassifySettings(classes=2))
     settings = FinetuneSettings(layer_decay=0.5).of_method(PartSettings().protocol)
     fresh = tuple(encoder.positions())
-    training = Training(objective, Sampled(10), settings.whole, "none", 0, fresh=fresh)
+    training = Training(objective, Sampled(10), settings.loop_settings, "none", 0, fresh=fresh)
     scale = {id(p): g["scale"] for g in parameter_groups(training) for p in g["params"]}
     assert scale[id(encoder.pos_embed)] == 1.0
     assert scale[id(encoder.patch_embed.proj.weight)] == 0.125
@@ -112,7 +112,7 @@ def test_the_rate_falls_in_steps_where_they_are_given():
 
 
 def test_the_cosine_ends_at_the_final_rate():
-    settings = PretrainSettings(steps=10, lr=1e-3, final_lr=1e-5, warmup_epochs=0).whole
+    settings = PretrainSettings(steps=10, lr=1e-3, final_lr=1e-5, warmup_epochs=0).loop_settings
     encoder = ViT((30,), (6,), 2, 24, 1, 4)
     training = Training(Part(encoder, PartSettings(patches=4)), Sampled(10), settings, "none", 0)
     assert learning_rate(training, 0) == pytest.approx(1e-3)

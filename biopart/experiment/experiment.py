@@ -165,7 +165,7 @@ def open_experiment(recipe: Recipe) -> Experiment:
     split = split_persons(
         sorted({person for people in cohort.people.values() for person in people}),
         cohort.labelled,
-        test=tested(settings, cohort),
+        test=test_persons_of(settings, cohort),
         validation=settings.validation_persons,
         pretrain=settings.pretrain_persons,
         finetune=settings.finetune_persons,
@@ -175,7 +175,7 @@ def open_experiment(recipe: Recipe) -> Experiment:
     return Experiment(recipe, cohort, split)
 
 
-def tested(settings: SplitSettings, cohort: Cohort) -> int | tuple[str, ...]:
+def test_persons_of(settings: SplitSettings, cohort: Cohort) -> int | tuple[str, ...]:
     """Return the test persons: their number, or the names of a part or a fold."""
     if settings.test_part is not None:
         return cohort.part(settings.test_part)

@@ -6,11 +6,12 @@ from typing import Literal
 
 from torch import nn
 
+from biopart.experiment.weights import run_of
 from biopart.nn import Encoder, Model
 from biopart.nn.weights import load_tensors
 from biopart.objectives import PRETRAINING, Part
 from biopart.recipe import Objective, Recipe, resolve
-from biopart.run import Run, find_run
+from biopart.run import Run
 from biopart.settings import read_yaml
 
 
@@ -35,10 +36,8 @@ def stored_recipe(
 
 def method_of(where: str) -> Objective | None:
     """Return the objective of the run that weights come from; None of a file or a timm model."""
-    path = Path(where).expanduser()
-    if not path.is_dir() and path.name != "latest":
-        return None
-    return stored_recipe(find_run(path).pretrained()).pretrain.objective
+    run = run_of(where)
+    return None if run is None else stored_recipe(run.pretrained()).pretrain.objective
 
 
 def build_objective(encoder: Encoder, settings: Objective) -> nn.Module:

@@ -105,9 +105,9 @@ def start_encoder(where: str, encoder: Encoder, *, positions: bool = False) -> s
 
 def read_weights(where: str) -> Weights:
     """Read an encoder's weights; arguments and errors as of ``start_encoder``."""
-    path = Path(where).expanduser()
-    if path.is_dir() or path.name == "latest":
-        return read_run(find_run(path))
+    path, run = Path(where).expanduser(), run_of(where)
+    if run is not None:
+        return read_run(run)
     if path.suffix == ".safetensors":
         tensors, about = load_tensors(path)
         return _plain(where, tensors, about)
@@ -124,6 +124,12 @@ def read_weights(where: str) -> Weights:
         ) from error
     size = getattr(getattr(model, "patch_embed", None), "grid_size", None)
     return Weights(where, from_timm(model.state_dict()), counts=size)
+
+
+def run_of(where: str) -> Run | None:
+    """Return the run that weights are named by; None of a file or a timm model."""
+    path = Path(where).expanduser()
+    return find_run(path) if path.is_dir() or path.name == "latest" else None
 
 
 def read_run(run: Run) -> Weights:

@@ -6,8 +6,7 @@ from biopart.grid import patchify
 from biopart.nn.encoder import Encoder
 from biopart.nn.vit import ViT
 from biopart.recipe import Pool, Position
-
-HEAD_STD = 0.01  # of a linear layer's first weights; MAE's own is 2e-5
+from biopart.recipe.protocol import HEAD_STD
 
 
 class Classifier(nn.Module):

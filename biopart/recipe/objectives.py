@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from biopart.recipe.protocol import MASKED, SUPERVISED, Protocol
+from biopart.recipe.protocol import HEAD_STD, MASKED, SUPERVISED, Protocol
 from biopart.recipe.words import Head, Pool
 from biopart.settings import Strict
 
@@ -238,7 +238,7 @@ class ClassifySettings(Strict):
         0.0, ge=0, lt=1, description="share of a label spread over all classes"
     )
     head_std: float = Field(
-        0.01, gt=0, description="deviation of the weights that the linear layer starts with"
+        HEAD_STD, gt=0, description="deviation of the weights that the linear layer starts with"
     )
 
 

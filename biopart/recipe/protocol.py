@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 from biopart.recipe.words import Pool, Position
 
+HEAD_STD = 0.01
+"""Deviation of the weights that a linear layer starts with, where a method does not say."""
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -32,7 +35,7 @@ class Protocol:
     pool: Pool = "cls"
     betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 1.0
-    head_std: float = 0.01
+    head_std: float = HEAD_STD
 
 
 SUPERVISED = Protocol()

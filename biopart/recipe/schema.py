@@ -11,7 +11,13 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import Field, field_validator, model_validator
 
 from biopart.recipe.objectives import DetectSettings, Objective
-from biopart.recipe.training import FinetuneSettings, Optimisation, PretrainSettings, check_search
+from biopart.recipe.training import (
+    FinetuneSettings,
+    Optimisation,
+    PretrainSettings,
+    check_search,
+    without_section,
+)
 from biopart.recipe.words import Method, Normalisation, Position
 from biopart.settings import (
     Strict,
@@ -93,9 +99,6 @@ class ScenesSettings(Strict):
 class DetectionSettings(Optimisation):
     """Mask R-CNN on the encoder."""
 
-    betas: tuple[float, float] = Field(
-        (0.9, 0.999), description="AdamW's decay of the mean gradient and of its square"
-    )
     root: UserPath = Field(Path("data/coco"), description="folder that the files below lie in")
     train: ScenesSettings = Field(ScenesSettings(), description="what is learnt from")
     test: ScenesSettings = Field(
@@ -169,8 +172,7 @@ class CurveSettings(Strict):
         for key in values:
             if not key.startswith("finetune."):
                 raise ValueError(f"{key} cannot be searched; give keys such as finetune.lr")
-        keys = {key.removeprefix("finetune."): tried for key, tried in values.items()}
-        check_search(keys, FinetuneSettings.model_fields)
+        check_search(without_section(values), FinetuneSettings.model_fields)
         return values
 
     @field_validator("changes")

@@ -48,7 +48,7 @@ class Optimisation(Schedule):
     """AdamW with a linear warm-up and a cosine."""
 
     betas: tuple[float, float] = Field(
-        (0.9, 0.95), description="AdamW's decay of the mean gradient and of its square"
+        (0.9, 0.999), description="AdamW's decay of the mean gradient and of its square"
     )
     layer_decay: float = Field(1.0, gt=0, le=1, description="factor of lr per layer from the top")
 
@@ -85,7 +85,7 @@ class PretrainSettings(Schedule):
     )
 
     @property
-    def whole(self) -> Optimisation:
+    def loop_settings(self) -> Optimisation:
         """The settings of the loop, with the method's betas where they are left open."""
         return self.optimisation(self.betas or self.objective.betas)
 
@@ -97,9 +97,6 @@ class ContextSettings(Optimisation):
     batch: int = Field(32, ge=1, description="sequences per step")
     lr: float = Field(5e-4, gt=0, description="highest learning rate, as used")
     warmup_epochs: float = Field(1.0, ge=0, description="epochs of linear warm-up")
-    betas: tuple[float, float] = Field(
-        (0.9, 0.999), description="AdamW's decay of the mean gradient and of its square"
-    )
     frozen: bool = Field(True, description="train the transformer alone; false = the encoder too")
     depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
     heads: int = Field(4, ge=1, description="attention heads of it")
@@ -200,9 +197,20 @@ class FineTuning(FinetuneSettings):
     head_std: float
 
     @property
-    def whole(self) -> Optimisation:
+    def loop_settings(self) -> Optimisation:
         """The settings of the loop."""
         return self.optimisation(self.betas, self.layer_decay)
+
+
+def without_section(values: Mapping[str, Sequence[Any]]) -> dict[str, list[Any]]:
+    """Return ``finetune.lr`` and the like as keys of the section.
+
+    Examples
+    --------
+    >>> without_section({"finetune.lr": [0.1]})
+    {'lr': [0.1]}
+    """
+    return {key.removeprefix("finetune."): list(tried) for key, tried in values.items()}
 
 
 def check_search(values: Mapping[str, Sequence[Any]], fields: Container[str]) -> None:

@@ -73,7 +73,7 @@ class Classification(Task):
         return Training(
             self.objective,
             self.chosen,
-            settings.whole,
+            settings.loop_settings,
             self.plan.experiment.recipe.data.normalise,
             self.plan.seed,
             validate=None if self.validation is None else validate,

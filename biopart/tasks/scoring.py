@@ -12,7 +12,7 @@ from scipy.special import softmax
 
 from biopart.data import Source
 from biopart.evaluation.calibration import calibration_error
-from biopart.evaluation.metrics import kappa_of
+from biopart.evaluation.metrics import confusion_of, kappa_of
 from biopart.experiment import Plan
 from biopart.files import write_json, write_text
 from biopart.nn.weights import save_tensors
@@ -115,8 +115,7 @@ def save_predictions(path: Path, test: Source, logits: NDArray[np.float32]) -> N
 
 def agreement(truth: NDArray[np.int64], logits: NDArray[np.float32]) -> dict[str, float]:
     """Return pooled kappa (0 where it is undefined) and accuracy of logits (W, classes)."""
-    confusion = np.zeros((logits.shape[1], logits.shape[1]), dtype=np.int64)
-    np.add.at(confusion, (truth, logits.argmax(1)), 1)
+    confusion = confusion_of(truth, logits.argmax(1), logits.shape[1])
     kappa = float(kappa_of(confusion))
     accuracy = float(np.trace(confusion) / confusion.sum())
     return {"kappa": kappa if np.isfinite(kappa) else 0.0, "accuracy": accuracy}

@@ -134,7 +134,7 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     training = Training(
         objective,
         settle(source, compute, fabric),
-        recipe.pretrain.whole,
+        recipe.pretrain.loop_settings,
         recipe.data.normalise,
         recipe.seed,
         validate=validator(experiment, objective, fabric),

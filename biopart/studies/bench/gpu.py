@@ -157,7 +157,7 @@ def measure_size(
     flops = step_flops(objective, size) * size.batch * steps
     compiled(encoder, compute)
     source = RandomItems(size, 4 * size.batch, fabric.device)
-    optimisation = PretrainSettings(steps=steps, batch=size.batch, warmup_epochs=0).whole
+    optimisation = PretrainSettings(steps=steps, batch=size.batch, warmup_epochs=0).loop_settings
     task = Training(objective, source, optimisation, "window", 0)
     fit(task, fabric)  # warms up, and compiles
     if fabric.device.type == "cuda":

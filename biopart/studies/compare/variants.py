@@ -10,6 +10,7 @@ from pydantic import TypeAdapter
 
 from biopart.files import flat
 from biopart.recipe import Method, Objective, PartSettings, Recipe, resolve
+from biopart.recipe.training import without_section
 from biopart.settings import changes_of, combinations
 
 Kind = Literal["pretrained", "scratch", "untrained_mean", "band_powers", "pixels"]
@@ -69,8 +70,7 @@ def method_recipe(recipe: Recipe, method: Method) -> Recipe:
     """
     search = recipe.curve.search
     if search:
-        keys = {key.removeprefix("finetune."): tried for key, tried in search.items()}
-        tuning = recipe.finetune.model_copy(update={"search": keys})
+        tuning = recipe.finetune.model_copy(update={"search": without_section(search)})
         recipe = recipe.model_copy(update={"finetune": tuning})
     if is_supervised(method):
         if method == "supervised-nopos":
