@@ -143,8 +143,8 @@ def random_boxes(
         if sides == "uniform" and low != high:
             least = constant([smallest[axis] for axis in drawn], size_drawn.device)
             most = constant([largest[axis] for axis in drawn], size_drawn.device)
-            start = whole(uniform(), extent - least + 1)
-            side = least + whole(uniform(), torch.minimum(most, extent - start) - least + 1)
+            start = place_at(uniform(), extent - least + 1)
+            side = least + place_at(uniform(), torch.minimum(most, extent - start) - least + 1)
             _set(starts, drawn, start)
             _set(size_drawn, drawn, side)
         else:
@@ -156,12 +156,12 @@ def random_boxes(
                 side = (low * on_axes(size_drawn, drawn)).round().long().clamp(min=1)
                 _set(size_drawn, drawn, side)
             places = extent - on_axes(size_drawn, drawn) + 1
-            _set(starts, drawn, whole(uniform(), places))
+            _set(starts, drawn, place_at(uniform(), places))
     boxes = Boxes(starts, size_drawn, tuple(zip(smallest, largest, strict=True)))
     return boxes if device is None else boxes.to(device)
 
 
-def whole(uniform: Tensor, places: Tensor) -> Tensor:
+def place_at(uniform: Tensor, places: Tensor) -> Tensor:
     """Turn numbers in [0, 1) into places 0 to ``places - 1``, all equally likely."""
     return torch.minimum((uniform * places).long(), places - 1)
 

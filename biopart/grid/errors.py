@@ -1,4 +1,4 @@
-"""How far predicted translations are off: scores that are logged, 0-d tensors."""
+"""How far predicted translations are off: logged as 0-d tensors."""
 
 from collections.abc import Sequence
 

@@ -308,7 +308,7 @@ class Part(nn.Module):
         drawn: "Drawn",
         hints: int,
     ) -> dict[str, Tensor]:
-        """Return the figures of a step from predicted (B, M, axes) and true translations, sizes."""
+        """Return the scores of a step from predicted (B, M, axes) and true translations, sizes."""
         n = len(self.axes)
         moved = self.target.decode(predicted[..., :n])
         if self.settings.target == "capped":  # what lies beyond the cap is not asked for
