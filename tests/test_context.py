@@ -1,10 +1,13 @@
 """Fine-tuning with context on nights whose epochs are noise, but for what stands around them."""
 
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 import biopart
 from biopart.data import open_cohort
@@ -15,6 +18,7 @@ from biopart.verbs.evaluate import evaluate
 from biopart.verbs.export import export
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
+from biopart.verbs.stage import stage_record
 
 EPOCHS = 40
 
@@ -117,3 +121,26 @@ def test_a_dry_run_keeps_nothing(run: Run) -> None:
     before = sorted(path.name for path in (run.path / "finetune").iterdir())
     finetune(run, changes=["finetune.context=5"], seed=3, dry_run=True)
     assert sorted(path.name for path in (run.path / "finetune").iterdir()) == before
+
+
+def test_what_a_bad_window_holds_does_not_change_how_its_neighbours_are_staged(
+    tuned: Run, store: Path
+) -> None:
+    cohort, model = open_cohort(store), biopart.load(tuned.path)
+    signal = cohort.signal(cohort.records[0])
+    other = signal.copy()
+    other[:, 5 * 60 : 6 * 60] = 0
+
+    def probabilities(signal: NDArray[np.int16], bad: list[list[int]]) -> NDArray[np.float32]:
+        record = Record(signal, np.ones(1), np.zeros(EPOCHS, "i1"), np.array(bad, "i8"), {})
+        values = stage_record(record, card, model).dataset["probability"].values
+        return np.asarray(values)
+
+    card = cast(Any, SimpleNamespace(epoch_s=3.0, sfreq_hz=20.0))
+    around, rest = [4, 6], [e for e in range(EPOCHS) if e not in (4, 5, 6)]
+    good = probabilities(signal, []), probabilities(other, [])
+    assert np.array_equal(good[0][rest], good[1][rest])
+    assert (good[0][around] != good[1][around]).all()
+    bad = probabilities(signal, [[310, 320]]), probabilities(other, [[310, 320]])
+    assert np.array_equal(bad[0][[*around, *rest]], bad[1][[*around, *rest]])
+    assert (bad[0][5] != bad[1][5]).all()

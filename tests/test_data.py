@@ -202,9 +202,9 @@ def test_context_says_which_neighbours_are_there_and_what_they_are(cohort: Cohor
     source = cohort.source(context=3, keep_bad=True)
     batch = source.__getitems__([0, 13, 17])  # r0:0, r2:1, r2:5; labels -1 W N1 N2 N3 R
     assert batch.context is not None
-    present = [[False, True, True], [True, True, True], [True, True, False]]
+    present = [[False, True, True], [True, True, False], [True, True, False]]  # r2:2 is bad
     assert batch.context.present.tolist() == present
-    assert batch.context.label.tolist() == [[-1, -1, 0], [-1, 0, 1], [3, 4, -1]]
+    assert batch.context.label.tolist() == [[-1, -1, 0], [-1, 0, -1], [3, 4, -1]]
 
 
 def test_embedded_windows_stand_where_the_windows_stood(cohort: Cohort) -> None:
@@ -216,10 +216,18 @@ def test_embedded_windows_stand_where_the_windows_stood(cohort: Cohort) -> None:
     embedded = EmbeddedWindows(items, everything, np.stack([rows, -rows], 1))
     batch = embedded.__getitems__([0, 4, 10])  # r0:1, r0:5, r2:1 (r1 has 5 labelled ones too)
     assert batch.key == ["r0:1", "r0:5", "r2:1"]
-    assert batch.values[..., 0].tolist() == [[0, 1, 2], [4, 5, 0], [12, 13, 14]]
-    assert batch.values[..., 1].tolist() == [[0, -1, -2], [-4, -5, 0], [-12, -13, -14]]
+    assert batch.values[..., 0].tolist() == [[0, 1, 2], [4, 5, 0], [12, 13, 0]]
+    assert batch.values[..., 1].tolist() == [[0, -1, -2], [-4, -5, 0], [-12, -13, 0]]
     assert batch.context is not None
-    assert batch.context.present.tolist() == [[True] * 3, [True, True, False], [True] * 3]
+    assert batch.context.present.tolist() == [[True] * 3, [True, True, False], [True, True, False]]
+
+
+def test_a_bad_window_is_no_context_of_its_neighbours(cohort: Cohort) -> None:
+    source = cohort.source(context=3, keep_bad=True)
+    assert isinstance(source, WindowSource)
+    assert source.keys([14]) == ["r2:2"]  # its samples 65 to 70 are bad
+    present = source.around(np.array([13, 14, 15])).present
+    assert present.int().tolist() == [[1, 1, 0], [1, 1, 1], [0, 1, 1]]
 
 
 def test_an_even_context_has_one_more_window_after_than_before(cohort: Cohort) -> None:

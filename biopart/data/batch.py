@@ -18,9 +18,10 @@ class Context:
     Attributes
     ----------
     present : Tensor (B, L), bool
-        Whether a window lies inside the recording.
+        Whether a window may be attended to: it lies inside the recording and touches no bad
+        segment, or is the classified one.
     label : Tensor (B, L), int64
-        -1 = unknown, or outside the recording.
+        -1 = unknown, or not to be attended to.
     """
 
     present: Tensor

@@ -42,6 +42,7 @@ class WindowSource(Source):
         self.size, self.context = size, context
         self._offset = np.full(len(self), (cohort.epoch_samples - size) // 2)
         self._signals: dict[int, NDArray[np.int16]] = {}
+        self._touched: dict[int, NDArray[np.bool_]] = {}
 
     @classmethod
     def of_items(
@@ -99,12 +100,22 @@ class WindowSource(Source):
         bad = np.zeros(len(self), dtype=bool)
         for number in np.unique(self.record).tolist():
             in_record = self.record == number
-            record = self.cohort.records[number]
-            epochs = int(self.place[in_record].max()) + 1
-            bad[in_record] = touches_bad(self.cohort, record, epochs, self.size)[
-                self.place[in_record]
-            ]
+            bad[in_record] = self.touched(number)[self.place[in_record]]
         return bad
+
+    def touched(self, number: int) -> NDArray[np.bool_]:
+        """Tell which epochs of a record touch a bad segment, as ``touches_bad``; found once."""
+        if number not in self._touched:
+            cohort, record = self.cohort, self.cohort.records[number]
+            length = cohort.length(record)
+            self._touched[number] = touches_bad(
+                cohort.bad(record),
+                length // cohort.epoch_samples,
+                epoch=cohort.epoch_samples,
+                size=self.size,
+                length=length,
+            )
+        return self._touched[number]
 
     @property
     def nbytes(self) -> int:
@@ -173,17 +184,18 @@ class WindowSource(Source):
         return replace(self.batch_of(torch.from_numpy(values), items), context=self.around(items))
 
     def around(self, items: NDArray[np.int64]) -> Context:
-        """Return which neighbours of items exist, and their labels, (B, L)."""
+        """Return which neighbours of items may be used, and their labels, (B, L)."""
         place = self.place[items][:, None] + offsets(self.context)
+        own = offsets(self.context) == 0
         label = np.full(place.shape, -1, dtype=np.int64)
         present = np.zeros(place.shape, dtype=bool)
         for number in np.unique(self.record[items]).tolist():
             in_record = self.record[items] == number
             known = self.cohort.label(self.cohort.records[number]).astype(np.int64)
             here = place[in_record]
-            inside = (here >= 0) & (here < len(known))
-            present[in_record] = inside
-            label[in_record] = np.where(inside, known[here.clip(0, len(known) - 1)], -1)
+            usable = attended(here, self.touched(number)) | own
+            present[in_record] = usable
+            label[in_record] = np.where(usable, known[here.clip(0, len(known) - 1)], -1)
         return Context(torch.from_numpy(present), torch.from_numpy(label))
 
     def starts(self, items: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -240,11 +252,38 @@ def offsets(context: int) -> NDArray[np.int64]:
     return np.arange(context) - (context - 1) // 2
 
 
-def touches_bad(store: Store, record: str, epochs: int, size: int) -> NDArray[np.bool_]:
-    """Tell which epochs have a window that may touch a bad segment or leave the recording."""
-    epoch = store.epoch_samples
+def attended(place: NDArray[np.int64], bad: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Tell which epochs of a recording exist and are not bad, by their numbers (..., L).
+
+    Examples
+    --------
+    >>> attended(np.array([-1, 0, 1, 2]), np.array([False, True])).tolist()
+    [False, True, False, False]
+    """
+    inside = (place >= 0) & (place < len(bad))
+    usable: NDArray[np.bool_] = inside & ~bad[place.clip(0, len(bad) - 1)]
+    return usable
+
+
+def touches_bad(
+    bad: NDArray[np.int64], epochs: int, *, epoch: int, size: int, length: int
+) -> NDArray[np.bool_]:
+    """Tell which epochs have a window that may touch a bad segment or leave the recording.
+
+    Parameters
+    ----------
+    bad : int64 (segment, 2)
+        Start and stop of bad segments in samples.
+    epochs, epoch, size, length : int
+        Number of epochs; samples of an epoch, of a window and of the recording.
+
+    Examples
+    --------
+    >>> touches_bad(np.array([[5, 6]]), 3, epoch=4, size=4, length=12).tolist()
+    [False, True, False]
+    """
     first = np.arange(epochs) * epoch + min(0, (epoch - size) // 2)
     touches = np.zeros(epochs, dtype=bool)
-    for start, stop in store.bad(record):
+    for start, stop in bad.tolist():
         touches |= (first < stop) & (first + max(epoch, size) > start)
-    return touches | (first < 0) | (first + size > store.length(record))
+    return touches | (first < 0) | (first + size > length)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from biopart.codes import MISSING
-from biopart.data.windows import offsets
+from biopart.data.windows import attended, offsets, touches_bad
 from biopart.nn import About, Model
 from biopart.nn.sequence import SequenceClassifier
 from biopart.settings import checked
@@ -146,9 +146,13 @@ def stage_record(
     """Stage a night prepared with a card; ``source`` and ``start`` stay empty."""
     about = require_stager(model)
     epoch = round(card.epoch_s * card.sfreq_hz)
-    logits = logits_of(model, windows_of(record.signal, size=model.encoder.shape[0], epoch=epoch))
+    segments, size = record.bad.reshape(-1, 2), model.encoder.shape[0]
+    windows = windows_of(record.signal, size=size, epoch=epoch)
+    length = record.signal.shape[1]
+    touched = touches_bad(segments, len(windows), epoch=epoch, size=size, length=length)
+    logits = logits_of(model, windows, touched)
     marked = np.zeros(len(logits) * epoch, dtype=bool)
-    for start, stop in record.bad.reshape(-1, 2).tolist():
+    for start, stop in segments.tolist():
         marked[start:stop] = True
     bad = marked.reshape(len(logits), epoch).mean(axis=1) > bad_share
     probability = softmax(logits / about.temperature, axis=1)
@@ -196,8 +200,13 @@ def windows_of(signal: NDArray[np.int16], *, size: int, epoch: int) -> NDArray[n
 
 
 @torch.no_grad()
-def logits_of(model: Model, windows: NDArray[np.int16]) -> NDArray[np.float32]:
-    """Return the logits (epoch, classes) of the windows (epoch, C, size) of a night in order."""
+def logits_of(
+    model: Model, windows: NDArray[np.int16], touched: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Return the logits (epoch, classes) of the windows (epoch, C, size) of a night in order.
+
+    Windows that touch a bad segment (epoch) are no context of their neighbours.
+    """
     net, single = model.net, model.single
     assert single is not None
     parts = []
@@ -207,9 +216,11 @@ def logits_of(model: Model, windows: NDArray[np.int16]) -> NDArray[np.float32]:
         parts.append((single if model.context == 1 else single.embed)(values).float())
     logits = torch.cat(parts)
     if isinstance(net, SequenceClassifier):
-        rows = torch.arange(len(windows))[:, None] + torch.from_numpy(offsets(net.context))
-        present = (rows >= 0) & (rows < len(windows))
-        logits = net.classify(logits, rows.clamp(0, len(windows) - 1), present)
+        around = offsets(net.context)
+        rows = np.arange(len(windows))[:, None] + around
+        present = torch.from_numpy(attended(rows, touched) | (around == 0))
+        inside = torch.from_numpy(rows.clip(0, len(windows) - 1))
+        logits = net.classify(logits, inside, present)
     array: NDArray[np.float32] = logits.cpu().numpy()
     return array
 
