@@ -139,7 +139,9 @@ def test_attentive_weights_are_the_likeness_of_patches_to_cls():
 
 def test_an_encoder_without_positions_is_refused():
     encoder = ViT((30,), (3,), 1, 24, 1, 4, position="none")
-    with pytest.raises(ValueError, match="droppos needs an encoder with positions"):
+    with pytest.raises(
+        ValueError, match="droppos drops position embeddings; give the encoder some"
+    ):
         DropPos(encoder, DropPosSettings())
 
 

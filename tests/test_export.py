@@ -76,6 +76,20 @@ def test_timm_loads_a_classifier_and_gives_its_logits(tmp_path: Path, pool: str)
         torch.testing.assert_close(found, load(run)(pixels()), rtol=1e-4, atol=1e-5)
 
 
+def test_timm_loads_relative_positions_too(tmp_path: Path) -> None:
+    run = finetune(image_run(tmp_path, "cls"), changes=["finetune.position=relative"])
+    model = load(run)
+    tables = model.encoder.positions()
+    assert len(tables) == len(model.encoder.layers()) - 2
+    assert all(table.any() for table in tables)  # trained from 0
+    export(run, "timm", tmp_path / "out")
+    theirs = timm.create_model(f"local-dir:{tmp_path / 'out'}", pretrained=True).eval()
+    mean, deviation = (torch.tensor(figures).view(3, 1, 1) for figures in IMAGENET)
+    with torch.no_grad():
+        found = theirs((pixels() / 255 - mean) / deviation)
+        torch.testing.assert_close(found, model(pixels()), rtol=1e-4, atol=1e-5)
+
+
 def test_timm_s_own_transforms_give_what_a_model_without_normalisation_saw(tmp_path: Path) -> None:
     run = image_run(tmp_path, "cls", "none")
     export(run, "timm", tmp_path / "out")

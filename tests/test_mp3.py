@@ -95,7 +95,7 @@ def test_without_hints_it_needs_no_positions_and_shuffled_patches_give_shuffled_
 
 
 def test_hints_without_positions_are_refused():
-    with pytest.raises(ValueError, match="needs an encoder with positions"):
+    with pytest.raises(ValueError, match="needs position embeddings"):
         build((30,), (5,), position="none", position_hint=0.05)
 
 

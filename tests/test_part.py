@@ -249,7 +249,7 @@ def test_overlap_by_hand():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: part(position="none", position_hint=0.5), "needs an encoder with positions"),
+        (lambda: part(position="none", position_hint=0.5), "needs position embeddings"),
         (lambda: part(on_grid=True, scale=(0.5, 2)), "on_grid patches have one size"),
         (lambda: part(focus="energy", on_grid=True), "focus energy draws patches of one size off"),
         (lambda: part(focus="energy", scale=(0.5, 2)), "focus energy draws patches of one size"),

@@ -9,7 +9,7 @@ from torch import nn
 from biopart.grid import patchify
 from biopart.nn import Classifier, ViT, from_timm
 from biopart.nn.block import Block
-from biopart.nn.positions import interpolate, row_major, sincos
+from biopart.nn.positions import RelativeBias, interpolate, relative_offsets, row_major, sincos
 
 GRIDS = [((30,), (6,)), ((12, 18), (4, 6)), ((8, 6, 10), (2, 3, 5))]
 
@@ -71,7 +71,7 @@ def test_a_hint_moves_its_own_token_most(position):
         torch.nn.init.normal_(vit.pos_embed)
     hints = torch.full((1, 4, 1), torch.nan)
     hints[0, 2] = 13.5
-    embedded = vit._embed(hints, 4)
+    embedded = vit._embed(hints)
     assert embedded[0, [0, 1, 3]].abs().sum() == 0
     assert embedded[0, 2].abs().sum() > 0
 
@@ -110,7 +110,7 @@ def test_an_image_of_height_1_has_the_signals_fixed_positions():
     assert torch.equal(signal.pos_embed, image.pos_embed)
     hints = torch.tensor([[[7.5], [torch.nan]]])
     lifted = torch.cat([torch.zeros(1, 2, 1), hints], dim=-1)
-    assert torch.equal(signal._embed(hints, 2), image._embed(lifted, 2))
+    assert torch.equal(signal._embed(hints), image._embed(lifted))
 
 
 def test_sincos_by_hand():
@@ -180,7 +180,7 @@ def test_classifier_takes_braindecodes_arguments():
     [
         (lambda: ViT((30,), (7,), 1, 8, 1, 2), "do not tile"),
         (lambda: ViT((30,), (6,), 1, 8, 1, 3), "heads do not divide"),
-        (lambda: ViT((30,), (6,), 1, 8, 1, 2, position="rotary"), "give 'learned'"),
+        (lambda: ViT((30,), (6,), 1, 8, 1, 2, position="rotary"), "give one of 'learned'"),
         (lambda: ViT((30,), (6,), 1, 7, 1, 1, position="sincos"), "multiple of 2"),
         (lambda: small((30,), (6,))(torch.zeros(1, 4, 2, 6)), "not the whole grid of 5"),
         (
@@ -216,3 +216,71 @@ def test_a_block_is_timms(rate, masked):
             torch.manual_seed(1)
             answers.append(block(tokens, attn_mask=mask))
         assert torch.equal(*answers)
+
+
+def with_biases(encoder):
+    """Return an encoder whose relative positions matter."""
+    for table in encoder.positions():
+        nn.init.normal_(table)
+    return encoder
+
+
+def test_relative_positions_are_timms():
+    torch.manual_seed(0)
+    theirs = timm.create_model(
+        "vit_relpos_base_patch16_224",
+        **{"img_size": (12, 20), "patch_size": (4, 4), "embed_dim": 32, "depth": 2, "num_heads": 4},
+        **{"class_token": True, "rel_pos_type": "bias", "qkv_bias": True, "init_values": 0},
+        **{"fc_norm": False, "num_classes": 0, "global_pool": "token"},
+    ).eval()
+    ours = with_biases(ViT((12, 20), (4, 4), 3, 32, 2, 4, position="relative").eval())
+    theirs.load_state_dict(ours.state_dict(), strict=True)
+    image = torch.randn(2, 3, 12, 20)
+    torch.testing.assert_close(
+        ours(patchify(image, (4, 4))), theirs.forward_features(image), rtol=1e-4, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_a_relative_bias_of_0_is_an_encoder_without_positions(shape, patch):
+    ours, plain = small(shape, patch, position="relative"), small(shape, patch, position="none")
+    plain.load_state_dict({k: v for k, v in ours.state_dict().items() if "rel_pos" not in k})
+    patches = some_patches(patch, ours.n_patches)
+    torch.testing.assert_close(ours(patches), plain(patches))
+
+
+@pytest.mark.parametrize(("shape", "patch"), GRIDS)
+def test_relative_positions_off_the_grid_follow_the_patches_and_not_their_common_shift(
+    shape, patch
+):
+    ours = with_biases(small(shape, patch, position="relative"))
+    patches = some_patches(patch, ours.n_patches)
+    starts = (row_major(ours.counts) * torch.tensor(patch)).expand(3, -1, -1)
+    whole = ours(patches)
+    torch.testing.assert_close(ours(patches, starts), whole)
+    torch.testing.assert_close(ours(patches, starts + 0.3 * torch.tensor(patch)), whole)
+    order = torch.randperm(ours.n_patches)
+    torch.testing.assert_close(
+        ours(patches[:, order], starts[:, order])[:, 1:], whole[:, 1:][:, order]
+    )
+    assert not torch.allclose(ours(patches, starts * 0.9), whole)
+    context = torch.arange(ours.n_patches) < 2
+    changed = patches.clone()
+    changed[:, 2:] += 1
+    torch.testing.assert_close(
+        ours(changed, context=context.expand(3, -1))[:, :3],
+        ours(patches, context=context.expand(3, -1))[:, :3],
+    )
+
+
+def test_a_relative_bias_is_read_linearly_between_its_entries():
+    bias = RelativeBias((3,), 1)
+    with torch.no_grad():  # key after query by 2, 1, 0, -1, -2; then [CLS]
+        bias.relative_position_bias_table.copy_(torch.tensor([[0, 10, 20, 40, 80, 1, 2, 3.0]]).T)
+    places = torch.tensor([[[0.0], [1.5], [9.0], [math.nan]]])
+    read = bias(relative_offsets(places, (3,)))[0, 0].tolist()
+    assert read[0] == [3, 1, 1, 1, 1]
+    assert read[1] == [2, 20, 5, 0, 0]
+    assert read[2] == [2, 60, 20, 0, 0]
+    assert read[3] == [2, 80, 80, 20, 0]
+    assert read[4] == [2, 0, 0, 0, 0]

@@ -218,3 +218,20 @@ def test_an_encoder_without_positions_keeps_none(tmp_path):
     target = ViT((8, 8), (2, 2), 3, 16, 2, 2, position="none")
     with pytest.raises(ValueError, match="an encoder without positions keeps none"):
         start_encoder(str(tmp_path / "w.safetensors"), target, positions=True)
+
+
+def test_relative_positions_start_at_0_and_are_kept_on_the_same_grid_alone(tmp_path):
+    old, new = encoder(position="none"), encoder(seed=1, position="relative")
+    started(tmp_path, old, new)
+    assert torch.equal(new.blocks[1].mlp.fc1.weight, old.blocks[1].mlp.fc1.weight)
+    assert not any(table.any() for table in new.positions())
+    torch.nn.init.normal_(new.positions()[1])
+    learned, again = encoder(seed=2), encoder(seed=3, position="relative")
+    started(tmp_path, new, learned)  # its own embedding stays
+    started(tmp_path, new, again, positions=True)
+    assert torch.equal(again.positions()[1], new.positions()[1])
+    wider = encoder((12, 8), position="relative")
+    with pytest.raises(ValueError, match=r"relative_position_bias_table \(52, 2\) and \(80, 2\)"):
+        started(tmp_path, new, wider, positions=True)
+    with pytest.raises(ValueError, match="the weights have no relative positions to keep"):
+        started(tmp_path, old, again, positions=True)

@@ -61,7 +61,7 @@ class Weights:
                 f"{new}"
             )
         # Sines and cosines of a signal's patches go on beyond the pretrained window.
-        signal = len(longer_axes(encoder.counts)) == 1 and encoder.position != "none"
+        signal = len(longer_axes(encoder.counts)) == 1 and encoder.embeds_positions
         go_on = positions and signal and self.built.get("position") == "sincos"
         try:
             take(self.state, encoder, positions=positions and not go_on, counts=self.counts)

@@ -3,24 +3,38 @@
 timm's own block does the same; importing it takes longer than staging a night's windows does.
 """
 
+from collections.abc import Sequence
+
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from biopart.nn.positions import RelativeBias
 
 EPSILON = 1e-6  # of the norms, as in timm's vision transformers
 WIDER = 4  # hidden features of the MLP to those of a token
 
 
 class Attention(nn.Module):
-    """Self-attention of tokens (B, T, D)."""
+    """Self-attention of tokens (B, T, D), with a bias by relative positions where there is one."""
 
-    def __init__(self, dim: int, heads: int) -> None:
+    def __init__(self, dim: int, heads: int, rel_pos: RelativeBias | None = None) -> None:
         super().__init__()
         self.heads = heads
+        self.rel_pos = rel_pos
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        attn_mask: Tensor | None = None,
+        offsets: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> Tensor:
         """Attend, masked by bool (B, 1 or heads, T or 1, T): True = may be attended to."""
+        if self.rel_pos is not None:
+            bias = self.rel_pos(offsets).to(tokens.dtype)
+            attn_mask = bias if attn_mask is None else bias.masked_fill(~attn_mask, -torch.inf)
         batch, count, dim = tokens.shape
         qkv = self.qkv(tokens).reshape(batch, count, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -73,20 +87,33 @@ class Block(nn.Module):
         Features D of a token; attention heads.
     drop_path : float
         Stochastic depth.
+    rel_pos : RelativeBias, optional
+        Bias of the attention.
     """
 
-    def __init__(self, dim: int, heads: int, drop_path: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        heads: int,
+        drop_path: float = 0.0,
+        rel_pos: RelativeBias | None = None,
+    ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=EPSILON)
-        self.attn = Attention(dim, heads)
+        self.attn = Attention(dim, heads, rel_pos)
         self.drop_path1 = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
         self.mlp = Mlp(dim)
         self.drop_path2 = DropPath(drop_path)
 
-    def forward(self, tokens: Tensor, attn_mask: Tensor | None = None) -> Tensor:
-        """Transform tokens (B, T, D); the mask is as of ``Attention``."""
-        tokens = tokens + self.drop_path1(self.attn(self.norm1(tokens), attn_mask))
+    def forward(
+        self,
+        tokens: Tensor,
+        attn_mask: Tensor | None = None,
+        offsets: Sequence[tuple[Tensor, Tensor]] = (),
+    ) -> Tensor:
+        """Transform tokens (B, T, D); mask and offsets are as of ``Attention``."""
+        tokens = tokens + self.drop_path1(self.attn(self.norm1(tokens), attn_mask, offsets))
         changed: Tensor = tokens + self.drop_path2(self.mlp(self.norm2(tokens)))
         return changed
 

@@ -22,7 +22,7 @@ class Classifier(nn.Module):
         Length of a patch in seconds; ``patch_s * sfreq`` must divide ``n_times``.
     dim, depth, heads : int
         Size of the encoder.
-    position : "learned", "sincos" or "none"
+    position : "learned", "sincos", "relative" or "none"
         Position embedding of the encoder.
     """
 

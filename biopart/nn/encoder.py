@@ -20,8 +20,8 @@ class Encoder(nn.Module, ABC):
         Extents S of the grid and patch size P, N values each.
     channels, dim : int
         C and the number of features D of a token.
-    position : "learned", "sincos" or "none"
-        Position embedding.
+    position : "learned", "sincos", "relative" or "none"
+        Positions.
     """
 
     name: ClassVar[str]
@@ -35,6 +35,11 @@ class Encoder(nn.Module, ABC):
     def counts(self) -> tuple[int, ...]:
         """Patches per axis of the grid."""
         return tuple(s // p for s, p in zip(self.shape, self.patch, strict=True))
+
+    @property
+    def embeds_positions(self) -> bool:
+        """Whether a token is given its own position, which can be hinted, dropped or kept."""
+        return self.position in ("learned", "sincos")
 
     @property
     def n_patches(self) -> int:

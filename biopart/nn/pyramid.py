@@ -62,6 +62,11 @@ class Trunk(nn.Module):
                 f"a detector's windows need the attention blocks of encoder vit; {encoder.name} "
                 "has none"
             )
+        if encoder.position == "relative":
+            raise ValueError(
+                "a detector's windows have no relative positions; set position to learned, sincos "
+                "or none"
+            )
         depth = len(encoder.blocks)
         chosen = evenly(depth) if global_blocks is None else tuple(global_blocks)
         if any(not 0 <= block < depth for block in chosen):
@@ -74,7 +79,7 @@ class Trunk(nn.Module):
         """Encode normalised canvases (B, C, *S) -> (B, D, y, x), one position per patch."""
         encoder = self.encoder
         tokens = encoder.patch_embed(patchify(values, encoder.patch))
-        if encoder.position != "none":
+        if encoder.embeds_positions:
             tokens = tokens + encoder.pos_embed[:, 1:]
         counts = encoder.counts
         for number, block in enumerate(encoder.blocks):

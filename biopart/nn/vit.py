@@ -1,7 +1,7 @@
 """A vision transformer over patches of a grid with any number of axes, with timm's names."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,15 @@ from torch.nn import functional as F
 from biopart.grid import constant, on_axes
 from biopart.nn.block import Block, transformer_norm
 from biopart.nn.encoder import Encoder
-from biopart.nn.positions import interpolate, longer_axes, sincos, sincos_table
+from biopart.nn.positions import (
+    RelativeBias,
+    interpolate,
+    longer_axes,
+    relative_offsets,
+    row_major,
+    sincos,
+    sincos_table,
+)
 from biopart.recipe import Position
 
 
@@ -44,8 +52,9 @@ class ViT(Encoder):
         Patch size P; its length is the number of axes N.
     channels, dim, depth, heads : int
         C, D, number of blocks, attention heads.
-    position : "learned", "sincos" or "none"
-        Embedding of a patch's position: trained, fixed, or absent.
+    position : "learned", "sincos", "relative" or "none"
+        Embedding of a patch's position, trained or fixed; a trained bias of the attention by
+        relative positions; or nothing.
     drop_path : float
         Stochastic depth at the last block, rising linearly from 0.
 
@@ -79,17 +88,23 @@ class ViT(Encoder):
             )
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide dim {dim}; choose a divisor")
-        if position not in ("learned", "sincos", "none"):
-            raise ValueError(f"position is {position!r}; give 'learned', 'sincos' or 'none'")
+        if position not in get_args(Position):
+            kinds = ", ".join(map(repr, get_args(Position)))
+            raise ValueError(f"position is {position!r}; give one of {kinds}")
         self.shape, self.patch = tuple(shape), tuple(patch)
         self.channels, self.dim, self.heads = channels, dim, heads
         self.position, self.drop_path = position, drop_path
         self.patch_embed = PatchEmbed(patch, channels, dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        if position != "none":
+        if self.embeds_positions:
             self.pos_embed = nn.Parameter(self._table(), requires_grad=position == "learned")
         rates = torch.linspace(0, drop_path, depth).tolist()
-        self.blocks = nn.ModuleList(Block(dim, heads, rate) for rate in rates)
+        self.blocks = nn.ModuleList(
+            Block(dim, heads, rate, RelativeBias(self.counts, heads))
+            if position == "relative"
+            else Block(dim, heads, rate)
+            for rate in rates
+        )
         self.norm = transformer_norm(dim)
         self._initialise()
 
@@ -118,12 +133,16 @@ class ViT(Encoder):
         return [[p for p in self.parameters() if id(p) not in known], *above]
 
     def positions(self) -> list[nn.Parameter]:
-        """Return the table of learned positions, if there is one."""
+        """Return the tables of learned or relative positions, if there are any."""
+        if self.position == "relative":
+            biases = (module for module in self.modules() if isinstance(module, RelativeBias))
+            return [bias.relative_position_bias_table for bias in biases]
         return [self.pos_embed] if self.position == "learned" else []
 
     def not_decayed(self) -> list[nn.Parameter]:
         """Return [CLS] and the positions."""
-        return [self.cls_token, *([] if self.position == "none" else [self.pos_embed])]
+        fixed = [self.pos_embed] if self.position == "sincos" else []
+        return [self.cls_token, *fixed, *self.positions()]
 
     def forward(
         self,
@@ -143,29 +162,43 @@ class ViT(Encoder):
         """
         tokens = self.patch_embed(patches)
         cls: Tensor = self.cls_token
+        offsets: Sequence[tuple[Tensor, Tensor]] = ()
         if self.position == "none":
             if positions is not None and not positions.isnan().all():
                 raise ValueError("an encoder with position='none' takes no positions; give it none")
         else:
-            tokens = tokens + self._embed(positions, patches.shape[1])
-            if unknown is not None and positions is not None:
-                tokens = tokens + unknown * positions.isnan().any(-1, keepdim=True)
-            cls = cls + self.pos_embed[:, :1]
+            if positions is None and patches.shape[1] != self.n_patches:
+                raise ValueError(
+                    f"{patches.shape[1]} patches are not the whole grid of {self.n_patches}; give "
+                    "their positions (NaN for those without a hint)"
+                )
+            if self.position == "relative":
+                offsets = self._offsets(positions, patches.device)
+            else:
+                tokens = tokens + self._embed(positions)
+                if unknown is not None and positions is not None:
+                    tokens = tokens + unknown * positions.isnan().any(-1, keepdim=True)
+                cls = cls + self.pos_embed[:, :1]
         tokens = torch.cat([cls.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
         mask = None if context is None else F.pad(context, (1, 0), value=True)[:, None, None, :]
         for block in self.blocks:
-            tokens = block(tokens, attn_mask=mask)
+            tokens = block(tokens, mask, offsets)
         normed: Tensor = self.norm(tokens)
         return normed
 
-    def _embed(self, positions: Tensor | None, count: int) -> Tensor:
+    def _offsets(
+        self, positions: Tensor | None, device: torch.device
+    ) -> list[tuple[Tensor, Tensor]]:
+        """Return the relative positions of all pairs of patches."""
+        if positions is None:
+            return relative_offsets(
+                row_major(self.counts).to(device)[None], self.counts, on_grid=True
+            )
+        return relative_offsets(positions / constant(self.patch, device), self.counts)
+
+    def _embed(self, positions: Tensor | None) -> Tensor:
         """Return the position embedding of each patch, (B or 1, K, D)."""
         if positions is None:
-            if count != self.n_patches:
-                raise ValueError(
-                    f"{count} patches are not the whole grid of {self.n_patches}; give their "
-                    "positions (NaN for those without a hint)"
-                )
             return self.pos_embed[:, 1:]
         known = ~positions.isnan().any(-1, keepdim=True)
         coordinates = torch.where(known, positions, 0) / constant(self.patch, positions.device)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from biopart.files import whole
 from biopart.nn.encoder import Encoder
-from biopart.nn.positions import interpolate, longer_axes, row_major
+from biopart.nn.positions import interpolate, is_position, longer_axes, row_major
 
 _KERNEL = "patch_embed.proj.weight"  # a vision transformer has it under this name
 
@@ -81,8 +81,8 @@ def take(
     ]
     if differing:
         raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(differing)}")
-    surplus = [name for name in state if name not in own and name != "pos_embed"]
-    absent = [name for name in own if name not in state and name != "pos_embed"]
+    surplus = [name for name in state if name not in own and not is_position(name)]
+    absent = [name for name in own if name not in state and not is_position(name)]
     if surplus or absent:
         raise ValueError(
             "the weights are not of a plain ViT with [CLS]: "
@@ -92,7 +92,9 @@ def take(
                 if names
             )
         )
-    weights = {name: value for name, value in state.items() if name != "pos_embed"}
+    weights = {name: value for name, value in state.items() if not is_position(name)}
+    if positions:
+        weights |= _kept_positions(state, encoder, counts)
     shaped = [
         f"{name} {tuple(value.shape)} and {tuple(own[name].shape)}"
         for name, value in weights.items()
@@ -100,16 +102,26 @@ def take(
     ]
     if shaped:
         raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(shaped[:3])}")
-    if positions:
-        if encoder.position == "none":
-            raise ValueError(
-                "an encoder without positions keeps none; set position to learned or sincos, or "
-                "keep_positions to false"
-            )
-        if "pos_embed" not in state:
-            raise ValueError("the weights have no positions to keep; set keep_positions to false")
-        weights["pos_embed"] = moved_positions(state["pos_embed"], encoder, counts)
     encoder.load_state_dict(weights, strict=False)
+
+
+def _kept_positions(
+    state: Mapping[str, Tensor], encoder: Encoder, counts: Sequence[int] | None
+) -> dict[str, Tensor]:
+    """Return the positions among weights, for an encoder's grid; ValueError if there are none."""
+    if encoder.position == "none":
+        raise ValueError(
+            "an encoder without positions keeps none; set position to learned or sincos, or "
+            "keep_positions to false"
+        )
+    wanted = [name for name in encoder.state_dict() if is_position(name)]
+    if any(name not in state for name in wanted):
+        raise ValueError(
+            f"the weights have no {encoder.position} positions to keep; set keep_positions to false"
+        )
+    if encoder.embeds_positions:
+        return {name: moved_positions(state[name], encoder, counts) for name in wanted}
+    return {name: state[name] for name in wanted}
 
 
 def described(state: Mapping[str, Tensor]) -> dict[str, Any]:

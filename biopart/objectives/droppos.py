@@ -39,8 +39,10 @@ class DropPos(nn.Module):
 
     def __init__(self, encoder: Encoder, settings: DropPosSettings) -> None:
         super().__init__()
-        if encoder.position == "none":
-            raise ValueError("droppos needs an encoder with positions, e.g. position: sincos")
+        if not encoder.embeds_positions:
+            raise ValueError(
+                "droppos drops position embeddings; give the encoder some, e.g. position: sincos"
+            )
         if encoder.n_patches < 2:
             raise ValueError(
                 f"a patch of {encoder.patch} on a grid of {encoder.shape} leaves only one "

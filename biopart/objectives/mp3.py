@@ -39,8 +39,8 @@ class Mp3(nn.Module):
 
     def __init__(self, encoder: Encoder, settings: Mp3Settings) -> None:
         super().__init__()
-        if settings.position_hint > 0 and encoder.position == "none":
-            raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")
+        if settings.position_hint > 0 and not encoder.embeds_positions:
+            raise ValueError("position_hint needs position embeddings, e.g. position: sincos")
         if encoder.n_patches < 2:
             raise ValueError(
                 f"a patch of {encoder.patch} on a grid of {encoder.shape} leaves only one "

@@ -62,8 +62,8 @@ class Part(nn.Module):
 
     def __init__(self, encoder: Encoder, settings: PartSettings) -> None:
         super().__init__()
-        if settings.position_hint > 0 and encoder.position == "none":
-            raise ValueError("position_hint needs an encoder with positions, e.g. position: sincos")
+        if settings.position_hint > 0 and not encoder.embeds_positions:
+            raise ValueError("position_hint needs position embeddings, e.g. position: sincos")
         if settings.on_grid and settings.scale != (1.0, 1.0):
             raise ValueError("on_grid patches have one size; keep scale [1, 1]")
         largest = [round(settings.scale[1] * side) for side in encoder.patch]

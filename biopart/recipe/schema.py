@@ -81,7 +81,9 @@ class EncoderSettings(Strict):
     dim: int = Field(512, ge=2, description="width D")
     depth: int = Field(4, ge=1, description="blocks")
     heads: int = Field(8, ge=1, description="attention heads")
-    position: Position = Field("sincos", description="positions in pretraining: sincos or learned")
+    position: Position = Field(
+        "sincos", description="positions in pretraining: sincos, learned, relative or none"
+    )
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth at the last block")
 
 

@@ -129,7 +129,8 @@ class FinetuneSettings(Schedule):
     )
     position: Position | None = Field(
         None,
-        description="positions: learned, sincos or none; null = learned",
+        description="positions: learned, sincos, relative (a bias of the attention, starting at 0) "
+        "or none; null = learned",
     )
     search: dict[str, list[Any]] = Field(
         {},

@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-Position = Literal["learned", "sincos", "none"]
-"""Position embedding of an encoder: trained, fixed sine-cosine, or absent."""
+Position = Literal["learned", "sincos", "relative", "none"]
+"""Positions of an encoder: a trained embedding, fixed sines and cosines, a trained bias of the
+attention by the relative position, or none."""
 
 Normalisation = Literal["window", "imagenet", "none"]
 """How values are normalised: by the window's own statistics, by ImageNet's, or not."""

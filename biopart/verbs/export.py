@@ -116,12 +116,17 @@ def _to_timm(model: Model, out: Path) -> dict[str, Any]:
         "embed_dim": encoder["dim"],
         "depth": encoder["depth"],
         "num_heads": encoder["heads"],
-        "pos_embed": "none" if encoder["position"] == "none" else "learn",
         "global_pool": {"cls": "token", "mean": "avg"}[model.structure.get("pool", "cls")],
         "fc_norm": False,  # the norm comes before the mean, as in ours
     }
+    relative = encoder["position"] == "relative"
+    if relative:
+        arguments |= {"class_token": True, "rel_pos_type": "bias"}
+        arguments |= {"qkv_bias": True, "init_values": 0}  # not 1e-6: no layer scale
+    else:
+        arguments["pos_embed"] = "none" if encoder["position"] == "none" else "learn"
     config = {
-        "architecture": "vit_base_patch16_224",
+        "architecture": f"vit{'_relpos' if relative else ''}_base_patch16_224",
         "num_classes": len(classes),
         "num_features": encoder["dim"],
         "global_pool": arguments["global_pool"],
