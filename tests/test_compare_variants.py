@@ -14,7 +14,8 @@ from biopart.studies.compare.variants import (
 )
 
 RECIPES = sorted(path.stem for path in (Path(__file__).parents[1] / "recipes").glob("*.yaml"))
-METHODS = ["part", "part-grid", "mae", "mp3", "droppos", "supervised", "supervised-nopos"]
+METHODS = ["part", "part-grid", "mae", "mp3", "droppos", "supervised"]
+METHODS += ["supervised-nopos", "supervised-relative"]
 
 
 @pytest.fixture
@@ -35,8 +36,8 @@ def test_methods_differ_in_objective_and_positions_alone(recipe):
         left, right = (r.model_dump() for r in (recipe, variant.recipe))
         left["pretrain"].pop("objective")
         right["pretrain"].pop("objective")
-        expected = "none" if variant.name == "supervised-nopos" else None
-        assert right["finetune"].pop("position") == expected
+        expected = {"supervised-nopos": "none", "supervised-relative": "relative"}
+        assert right["finetune"].pop("position") == expected.get(variant.name)
         left["finetune"].pop("position")
         assert left == right
 

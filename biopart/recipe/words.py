@@ -15,5 +15,14 @@ Pool = Literal["cls", "mean"]
 Head = Literal["attention", "pairwise", "joint", "cross_attention", "pairwise_mlp", "joint_mlp"]
 """The relative encoder of PART: three of its released code, and three with norms of our own."""
 
-Method = Literal["part", "part-grid", "mae", "mp3", "droppos", "supervised", "supervised-nopos"]
+Method = Literal[
+    "part",
+    "part-grid",
+    "mae",
+    "mp3",
+    "droppos",
+    "supervised",
+    "supervised-nopos",
+    "supervised-relative",
+]
 """The methods that a curve compares."""

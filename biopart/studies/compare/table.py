@@ -27,6 +27,7 @@ METHODS = {
     "droppos": "the positions of visible patches whose positions are hidden",
     "supervised": "no pretraining, learned positions",
     "supervised-nopos": "no pretraining and no positions",
+    "supervised-relative": "no pretraining, a trained bias of the attention by relative positions",
 }
 UNTRAINED = "untrained"
 BASELINES = {

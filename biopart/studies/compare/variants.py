@@ -9,7 +9,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from biopart.files import flat
-from biopart.recipe import Method, Objective, PartSettings, Recipe, resolve
+from biopart.recipe import Method, Objective, PartSettings, Position, Recipe, resolve
 from biopart.recipe.training import without_section
 from biopart.settings import changes_of, combinations
 
@@ -57,6 +57,10 @@ def baselines_of(recipe: Recipe, *, images: bool) -> tuple[Variant, ...]:
     return Variant("untrained", recipe, "untrained_mean"), without
 
 
+POSITIONS: dict[Method, Position] = {"supervised-nopos": "none", "supervised-relative": "relative"}
+"""Supervised baselines whose positions are not the protocol's."""
+
+
 def is_supervised(method: Method) -> bool:
     """Tell whether a method needs no pretraining."""
     return method.startswith("supervised")
@@ -73,8 +77,8 @@ def method_recipe(recipe: Recipe, method: Method) -> Recipe:
         tuning = recipe.finetune.model_copy(update={"search": without_section(search)})
         recipe = recipe.model_copy(update={"finetune": tuning})
     if is_supervised(method):
-        if method == "supervised-nopos":
-            tuning = recipe.finetune.model_copy(update={"position": "none"})
+        if method in POSITIONS:
+            tuning = recipe.finetune.model_copy(update={"position": POSITIONS[method]})
             recipe = recipe.model_copy(update={"finetune": tuning})
     else:
         objective = objective_of(recipe, method.removesuffix("-grid"))
