@@ -15,6 +15,9 @@ import unicodedata
 MISSING = -32768
 """The int16 value that marks a missing sample in a store (its ``_FillValue``)."""
 
+DEVIATION = 1000
+"""Steps of a deviation in the integers of a recording that is normalised as a whole."""
+
 STAGES = ("W", "N1", "N2", "N3", "R")
 """Names of the stages by their codes, after the AASM manual."""
 

@@ -153,7 +153,8 @@ class SleepStager(ClassifierMixin, _Windowed):
         Passes over the windows.
     lr : float
         Highest learning rate, of AdamW with warm-up and cosine.
-    normalise : "window" or "none"
+    normalise : "window", "recording" or "none"
+        "recording": the windows are in deviations of their recording already.
         Each channel of a window to mean 0 and deviation 1, or not.
     random_state : int
         Of weights and order.

@@ -23,6 +23,7 @@ from biopart.data import (
     open_cohort,
     split_persons,
 )
+from biopart.data.standard import standardised, statistics_of
 from biopart.data.windows import ResidentWindows
 from biopart.store import Record, write_record
 
@@ -331,6 +332,36 @@ def test_a_resident_source_gives_identical_batches(cohort: Cohort, options: dict
         assert (one.person, one.key) == (two.person, two.key)
         mapped.start_epoch(2, epoch)
         resident.start_epoch(2, epoch)
+
+
+def test_a_recording_is_normalised_as_a_whole(cohort: Cohort) -> None:
+    options: dict[str, Any] = {"channels": ["O1", "C3"], "keep_bad": True, "by_recording": True}
+    source = cohort.source(**options)
+    batch = source.__getitems__([1, 14])  # r0:1 and r2:2, of which samples 65 to 70 are missing
+    # r0 counts up from 0 to 186: median 93, quartiles 46.5 and 139.5.
+    deviation = 93 / 1.349
+    expected = [round((t - 93) * 1000 / deviation) for t in range(30, 60)]
+    assert batch.values[0].tolist() == [expected, expected]
+    rest = np.delete(np.arange(187), np.s_[65:70])
+    low, median, high = np.percentile(rest, (25, 50, 75))
+    expected = [round((t - median) * 1349 / (high - low)) for t in range(60, 90)]
+    expected[5:10] = [-32768] * 5
+    assert batch.values[1].tolist() == [expected, expected]
+    assert source.scales(np.array([1]))[0] == pytest.approx([0.5 * deviation / 1000] * 2)
+    resident = source.resident("cpu")
+    assert torch.equal(everything(resident).values, everything(source).values)
+    around = cohort.source(**options, context=3).__getitems__([1])
+    assert torch.equal(around.values[:, 1], batch.values[:1])
+    assert torch.equal(around.values[:, 2], source.__getitems__([2]).values)
+
+
+def test_a_flat_channel_is_normalised_by_its_deviation_and_a_missing_one_stays_missing() -> None:
+    spiky = np.zeros((3, 100), np.int16)
+    spiky[0, 0], spiky[2] = 100, -32768
+    assert statistics_of(spiky)[:, 1].tolist() == pytest.approx([99**0.5, 1, 1])
+    found = standardised(spiky, statistics_of(spiky))
+    assert found[0, :2].tolist() == [round(100 * 1000 / 99**0.5), 0]
+    assert set(found[2].tolist()) == {-32768}
 
 
 def test_a_resident_source_gives_no_context(cohort: Cohort) -> None:

@@ -38,8 +38,15 @@ def test_flat_and_wholly_missing_channels_stay_finite():
     assert Normalise("window")(values).abs().sum() == 0
 
 
+def test_a_recording_s_deviations_come_as_thousandths_or_as_floats():
+    values = torch.tensor([[[500, -1500, -32768]]], dtype=torch.int16)
+    assert Normalise("recording")(values).tolist() == [[[0.5, -1.5, 0.0]]]
+    floats = torch.tensor([[[0.5, float("nan")]]])
+    assert Normalise("recording")(floats).tolist() == [[[0.5, 0.0]]]
+
+
 def test_an_unknown_way_is_refused():
-    with pytest.raises(ValueError, match=r"give one of .'window', 'imagenet', 'none'"):
+    with pytest.raises(ValueError, match=r"give one of .'window', 'recording', 'imagenet', 'none'"):
         Normalise("robust")
 
 

@@ -18,13 +18,15 @@ import biopart
 from biopart.cli import main
 from biopart.evaluation.calibration import calibration_error, fit_temperature
 from biopart.evaluation.sleep import sleep_statistics
-from biopart.recipe import Recipe
+from biopart.recipe import Recipe, resolve
+from biopart.settings import read_yaml
 from biopart.signals import ingest, simulate_cohort
 from biopart.signals.readers import open_recording
 from biopart.signals.readers.mne_formats import recording_of_raw
 from biopart.store import load_card
 from biopart.studies.stage.nights import recordings_of
 from biopart.studies.stage.summary import agreement_with, lights_of
+from biopart.verbs.evaluate import evaluate
 from biopart.verbs.finetune import finetune
 from biopart.verbs.pretrain import pretrain
 from biopart.verbs.stage import stage
@@ -136,6 +138,27 @@ def test_probabilities_are_those_of_the_store(raw, tuned):
     (path,) = raw.rglob(f"{record}.edf")
     found = biopart.stage_night(path, model)["probability"].values
     assert np.allclose(found, expected, atol=1e-5)
+
+
+def test_a_night_is_normalised_as_its_recording_was_in_training(raw, tuned):
+    origin = tuned.pretrained()
+    settings = ["data.normalise=recording", "pretrain.steps=1"]
+    recipe = resolve(read_yaml(origin.path / "recipe.yaml"), settings, "recipe")
+    run = finetune(pretrain(recipe, out=origin.path.parent / "by_recording", latest=False))
+    model, cohort = biopart.load(run.path), biopart.open_cohort(stored(run))
+    persons = run.result()["test_persons"]
+    source = cohort.source(persons=persons, keep_bad=True, by_recording=True)
+    with torch.no_grad():
+        logits = model(source.__getitems__(range(len(source))).values)
+    expected = (logits / model.about.temperature).softmax(1).numpy()
+    (record,) = [name for name in cohort.records if cohort.persons[name] in persons]
+    recording = open_recording(*raw.rglob(f"{record}.edf"))
+    values, rate = np.stack(recording.physical(["C4-M1"])), recording.channels[0].sfreq_hz
+    for shift, factor in ((0.0, 1.0), (40.0, 3.0)):  # neither level nor gain of a night matters
+        night = biopart.stage_night(factor * values + shift, model, unit="uV", sfreq=rate)
+        assert np.allclose(night["probability"].values, expected, atol=5e-3)
+    again = evaluate(run, cohort.path, persons, device="cpu")
+    assert again["kappa"] == run.result()["kappa"]
 
 
 def test_files_of_a_night_read_back_with_the_same_epochs(raw, tuned, tmp_path):

@@ -13,6 +13,7 @@ from biopart.data.sampler import Sampler
 from biopart.data.scenes import SceneBatch, SceneSource
 from biopart.data.source import Source
 from biopart.data.split import Split, fold_of, split_persons
+from biopart.data.standard import as_trained, standardised
 from biopart.data.windows import WindowSource
 
 __all__ = [
@@ -31,7 +32,9 @@ __all__ = [
     "StepOutput",
     "WindowSource",
     "Windows",
+    "as_trained",
     "fold_of",
     "open_cohort",
     "split_persons",
+    "standardised",
 ]

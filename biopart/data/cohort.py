@@ -27,6 +27,7 @@ class Cohort(Store):
         *,
         keep_bad: bool = False,
         persons: Sequence[str] | None = None,
+        by_recording: bool = False,
     ) -> Source:
         """Return the windows of the cohort, one per epoch, or its images.
 
@@ -48,6 +49,8 @@ class Cohort(Store):
             recording.
         persons : sequence of str, optional
             Only windows of these persons, or images with these names.
+        by_recording : bool
+            Values in thousandths of a deviation of their recording, see ``data.standardised``.
 
         Raises
         ------
@@ -65,7 +68,13 @@ class Cohort(Store):
         picked = tuple(self.channels.index(name) for name in wanted)
         table = self._items(labelled, persons)
         source: Source = SOURCES[self.kind.name].of_items(
-            self, picked, table, window_s=window_s, context=context, keep_bad=keep_bad
+            self,
+            picked,
+            table,
+            window_s=window_s,
+            context=context,
+            keep_bad=keep_bad,
+            by_recording=by_recording,
         )
         if not len(source):
             items = f"{'labelled ' if labelled else ''}{self.kind.items}"

@@ -35,12 +35,18 @@ class ImageSource(Source):
         window_s: float | None,
         context: int,
         keep_bad: bool,
+        by_recording: bool,
     ) -> "ImageSource":
         """Make a source of images, none of which is bad; ValueError with windows or context."""
         if window_s is not None or context != 1:
             raise ValueError(
                 f"{cohort.path} has images, for which window_s and context do not apply; leave "
                 "them out"
+            )
+        if by_recording:
+            raise ValueError(
+                f"{cohort.path} has images, which normalise=recording does not fit; give window, "
+                "imagenet or none"
             )
         return cls(cohort, picked, table)
 

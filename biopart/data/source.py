@@ -44,6 +44,7 @@ class Source(ABC):
         window_s: float | None,
         context: int,
         keep_bad: bool,
+        by_recording: bool,
     ) -> "Source":
         """Make a source by the arguments of ``Cohort.source``; ValueError where they do not fit."""
 

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biopart.codes import MISSING
+from biopart.codes import DEVIATION, MISSING
 from biopart.data.batch import Batch, Context, moved
 from biopart.data.source import Resident, Source, unopened
+from biopart.data.standard import standardised, statistics_of
 from biopart.evaluation.metrics import score
 from biopart.store import Store
 
@@ -27,6 +28,8 @@ class WindowSource(Source):
         Samples of a window.
     context : int
         Windows around each epoch.
+    by_recording : bool
+        Give values in deviations of their recording, see ``data.standardised``.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class WindowSource(Source):
         *,
         context: int,
         table: NDArray[np.int64],
+        by_recording: bool = False,
     ) -> None:
         super().__init__(cohort, picked, table)
-        self.size, self.context = size, context
+        self.size, self.context, self.by_recording = size, context, by_recording
         self._offset = np.full(len(self), (cohort.epoch_samples - size) // 2)
         self._signals: dict[int, NDArray[np.int16]] = {}
         self._touched: dict[int, NDArray[np.bool_]] = {}
+        self._statistics: dict[int, NDArray[np.float32]] = {}
 
     @classmethod
     def of_items(
@@ -54,6 +59,7 @@ class WindowSource(Source):
         window_s: float | None,
         context: int,
         keep_bad: bool,
+        by_recording: bool,
     ) -> "WindowSource":
         """Make a source of windows; those that touch a bad segment are left out by default.
 
@@ -69,7 +75,7 @@ class WindowSource(Source):
             )
         if context < 1:
             raise ValueError(f"context is {context}; give 1 or the number of windows around each")
-        source = cls(cohort, picked, size, context=context, table=table)
+        source = cls(cohort, picked, size, context=context, table=table, by_recording=by_recording)
         if keep_bad:
             return source
         usable = source.of_table(table[:, ~source.bad])
@@ -137,7 +143,14 @@ class WindowSource(Source):
 
     def of_table(self, table: NDArray[np.int64]) -> "WindowSource":
         """Return an equal source with the items of another table."""
-        return WindowSource(self.cohort, self.picked, self.size, context=self.context, table=table)
+        return WindowSource(
+            self.cohort,
+            self.picked,
+            self.size,
+            context=self.context,
+            table=table,
+            by_recording=self.by_recording,
+        )
 
     def keys(self, indices: Sequence[int]) -> list[str]:
         """Return ``record:epoch`` of items."""
@@ -150,7 +163,15 @@ class WindowSource(Source):
         table = {
             n: self.cohort.scale(self.cohort.records[n])[list(self.picked)] for n in set(numbers)
         }
+        if self.by_recording:
+            table = {n: s * self.statistics(n)[:, 1] / DEVIATION for n, s in table.items()}
         return np.stack([table[number] for number in numbers]).astype(np.float32)
+
+    def statistics(self, number: int) -> NDArray[np.float32]:
+        """Return median and deviation of the channels of a record (C, 2), found once."""
+        if number not in self._statistics:
+            self._statistics[number] = statistics_of(self.signal(number)[list(self.picked)])
+        return self._statistics[number]
 
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Draw the position of windows shorter than the epoch, from (seed, epoch, item) only."""
@@ -179,6 +200,9 @@ class WindowSource(Source):
                     window[...] = inside
                 else:
                     np.take(inside, self.picked, axis=0, out=window)
+        if self.by_recording:
+            table = {number: self.statistics(number) for number in set(numbers)}
+            values = standardised(values, np.stack([table[n] for n in numbers])[:, None])
         if self.context == 1:
             return self.batch_of(torch.from_numpy(values[:, 0]), items)
         return replace(self.batch_of(torch.from_numpy(values), items), context=self.around(items))
@@ -230,8 +254,10 @@ class ResidentWindows(Resident):
         self._offset[numbers] = starts
         for number, start in zip(numbers, starts.tolist(), strict=True):
             # One at a time: a cohort fills the memory.
-            rows = torch.from_numpy(source.signal(number)[list(source.picked)])
-            self._flat[:, start : start + rows.shape[1]] = rows
+            rows = source.signal(number)[list(source.picked)]
+            if source.by_recording:
+                rows = standardised(rows, source.statistics(number))
+            self._flat[:, start : start + rows.shape[1]] = torch.from_numpy(rows)
 
     def gather(self, items: NDArray[np.int64]) -> Tensor:
         """Return int16 windows (B, C, T); samples outside a recording are missing."""

@@ -51,7 +51,13 @@ class Experiment:
         """Return the windows of persons, as the recipe wants them."""
         data = self.recipe.data
         return self.cohort.source(
-            data.channels, data.window_s, labelled, context, keep_bad=keep_bad, persons=persons
+            data.channels,
+            data.window_s,
+            labelled,
+            context,
+            keep_bad=keep_bad,
+            persons=persons,
+            by_recording=data.normalise == "recording",
         )
 
     @property

@@ -25,7 +25,7 @@ class About(BaseModel):
         Sampling rate and epoch of recordings; None for images.
     label_names : tuple of str
         Names of the classes by code.
-    normalise : "window", "imagenet" or "none"
+    normalise : "window", "recording", "imagenet" or "none"
         How stored integers are normalised.
     prepared : dict
         Keys of the card that decided the values of the store.
@@ -62,6 +62,11 @@ class About(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """Return it as the metadata of a file of weights."""
         return {**self.model_dump(mode="json", exclude={"seen"}), "seen": self.seen.to_json()}
+
+    @property
+    def by_recording(self) -> bool:
+        """Whether a recording is normalised as a whole before its windows are cut."""
+        return self.normalise == "recording"
 
     @property
     def kind(self) -> Kind:

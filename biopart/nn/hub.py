@@ -22,7 +22,7 @@ class HubModel(
     ----------
     encoder : mapping
         Arguments of the encoder, with its name.
-    normalise : "window", "imagenet" or "none"
+    normalise : "window", "recording", "imagenet" or "none"
         Normalisation of the values.
     classes : sequence of str
         Names of the classes; none = the model returns tokens.

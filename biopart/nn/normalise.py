@@ -5,7 +5,7 @@ from typing import get_args
 import torch
 from torch import Tensor, nn
 
-from biopart.codes import MISSING
+from biopart.codes import DEVIATION, MISSING
 from biopart.recipe import Normalisation
 
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -17,9 +17,11 @@ class Normalise(nn.Module):
 
     Parameters
     ----------
-    how : "window", "imagenet" or "none"
+    how : "window", "recording", "imagenet" or "none"
         "window": each channel by its own mean and standard deviation over the grid, whatever the
-        scale of the stored integers. "imagenet": colours (B, 3, y, x) of 0 to 255 by ImageNet's
+        scale of the stored integers. "recording": integers are thousandths of the deviation of
+        their recording from its median (``data.standardised``), floats such deviations.
+        "imagenet": colours (B, 3, y, x) of 0 to 255 by ImageNet's
         mean and deviation. "none": unchanged.
     """
 
@@ -40,6 +42,8 @@ class Normalise(nn.Module):
             floats, known = values.float().masked_fill(gaps, 0.0), ~gaps
         if self.how == "none":
             return floats
+        if self.how == "recording":
+            return floats if values.is_floating_point() else floats / DEVIATION
         if self.how == "imagenet":
             return coloured(floats)
         axes = tuple(range(2, floats.dim()))

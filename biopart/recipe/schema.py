@@ -39,7 +39,9 @@ class DataSettings(Strict):
     window_s: float | None = Field(None, gt=0, description="window in seconds; null = the epoch")
     normalise: Normalisation = Field(
         "window",
-        description="window or image by itself; imagenet: colours by its mean and deviation; none",
+        description="window: each window or image by itself; recording: by the median and the "
+        "interquartile range of what the store has of a recording; imagenet: colours by its mean "
+        "and deviation; none",
     )
 
 

@@ -6,8 +6,8 @@ Position = Literal["learned", "sincos", "relative", "none"]
 """Positions of an encoder: a trained embedding, fixed sines and cosines, a trained bias of the
 attention by the relative position, or none."""
 
-Normalisation = Literal["window", "imagenet", "none"]
-"""How values are normalised: by the window's own statistics, by ImageNet's, or not."""
+Normalisation = Literal["window", "recording", "imagenet", "none"]
+"""How values are normalised: by the statistics of the window, the recording or ImageNet, or not."""
 
 Pool = Literal["cls", "mean"]
 """What is classified: [CLS], or the mean of the patch tokens."""

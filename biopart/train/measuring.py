@@ -28,7 +28,7 @@ def measure(
         Windows of held-out persons.
     fabric : Fabric
         Device and precision.
-    normalise : "window", "imagenet" or "none"
+    normalise : "window", "recording", "imagenet" or "none"
         As in training.
     count : int
         Number of windows, spread evenly over the source; metrics are means over them.

@@ -34,7 +34,7 @@ class Training:
         Windows to train on.
     settings : Optimisation
         Epochs, batch, learning rate and so on.
-    normalise : "window", "imagenet" or "none"
+    normalise : "window", "recording", "imagenet" or "none"
         Applied on the device before the objective sees a batch.
     seed : int
         Seed of order and randomness.

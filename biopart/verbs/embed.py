@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from biopart.compute import open_fabric
-from biopart.data import open_cohort
+from biopart.data import as_trained, open_cohort
 from biopart.experiment.fitting import check_fit
 from biopart.files import whole
 from biopart.nn import Model
@@ -88,7 +88,7 @@ def store_items(path: Path, model: Model) -> Items:
     if recordings:
         check_fit(about, cohort, prepared=bool(about.prepared))
     window_s = cohort.kind.window_s(shape[0], about.sfreq_hz)
-    source = cohort.source(about.channels, window_s, keep_bad=True)
+    source = cohort.source(about.channels, window_s, keep_bad=True, by_recording=about.by_recording)
     if source.shape != shape:
         raise ValueError(
             f"{path} has {cohort.kind.items} of shape {source.shape}; the encoder takes {shape}"
@@ -117,7 +117,8 @@ def recording_items(path: Path, model: Model) -> Items:
     recording, (card,) = open_recording(path), staging_cards(about)
     record = prepare_recording(recording, card)
     epoch = round(about.epoch_s * card.sfreq_hz)
-    windows = windows_of(record.signal, size=model.encoder.shape[0], epoch=epoch)
+    signal = as_trained(record.signal, about.normalise)
+    windows = windows_of(signal, size=model.encoder.shape[0], epoch=epoch)
     for start in range(0, len(windows), BATCH):
         part = windows[start : start + BATCH].copy()
         onsets = (np.arange(start, start + len(part)) * card.epoch_s).tolist()

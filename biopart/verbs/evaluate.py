@@ -90,8 +90,16 @@ def labelled_logits(
     window_s = cohort.kind.window_s(model.encoder.shape[0], model.about.sfreq_hz)
 
     def source(labelled: bool, context: int) -> Source:
-        channels = model.about.channels
-        return cohort.source(channels, window_s, labelled, context, keep_bad=True, persons=persons)
+        about = model.about
+        return cohort.source(
+            about.channels,
+            window_s,
+            labelled,
+            context,
+            keep_bad=True,
+            persons=persons,
+            by_recording=about.by_recording,
+        )
 
     net = model.net.to(fabric.device)
     if isinstance(net, SequenceClassifier):

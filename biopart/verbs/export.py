@@ -59,6 +59,12 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
     with whole(out) as beside:
         extra = _write(to, model, beside)
         files = [beside] if beside.is_file() else sorted(beside.iterdir())
+    if model.about.by_recording:
+        remark = (
+            "the model takes values in deviations of their whole recording, which "
+            "biopart.data.standardised gives"
+        )
+        extra["notes"] = [*extra.get("notes", []), remark]
     return {"files": [str(out / f.relative_to(beside)) for f in files], **extra}
 
 
@@ -204,6 +210,11 @@ def card(model: Model) -> str:
     gives = f"logits of {', '.join(classes)}" if classes else "tokens, [CLS] first"
     rate = f" at {about.sfreq_hz:g} Hz" if about.sfreq_hz else ""
     simulated = "\n**Trained on simulated recordings: only for trying the software.**\n"
+    normalises = f"normalises by itself ({about.normalise})"
+    if about.by_recording:
+        normalises = (
+            "in deviations of their recording from its median (`biopart.data.standardised`)"
+        )
     return f"""---
 library_name: biopart
 tags: [self-supervised-learning, vision-transformer]
@@ -214,7 +225,7 @@ tags: [self-supervised-learning, vision-transformer]
 {_NOTICE}
 
 - takes values (batch, {", ".join(map(str, shape))}){rate}, channels
-  {", ".join(about.channels)}; normalises by itself ({about.normalise})
+  {", ".join(about.channels)}; {normalises}
 - gives {gives}
 - {encoder["depth"]} blocks of width {encoder["dim"]}, patches of {encoder["patch"]}
 - {about.seen.count} {about.kind.units} were used in training; `biopart evaluate` refuses them

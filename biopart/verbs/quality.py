@@ -13,6 +13,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from biopart.codes import MISSING
+from biopart.data import as_trained
 from biopart.experiment import load_part, stored_recipe
 from biopart.grid import grid_boxes, place, spread
 from biopart.grid.boxes import Boxes
@@ -62,8 +63,9 @@ class Quality:
         starts = np.arange(0, samples - size + 1, size)
         if samples - starts[-1] - size >= patch:  # the rest, seen in a window that ends with it
             starts = np.append(starts, samples - size)
+        signal = as_trained(record.signal, self.normalise.how)
         batches = [
-            self._windows(record, starts[i : i + BATCH]) for i in range(0, len(starts), BATCH)
+            self._windows(signal, starts[i : i + BATCH]) for i in range(0, len(starts), BATCH)
         ]
         scatter, misplaced = (np.concatenate(parts).ravel() for parts in zip(*batches, strict=True))
         onset = (starts[:, None] + np.arange(0, size - patch + 1, patch)).ravel()
@@ -81,12 +83,12 @@ class Quality:
 
     @torch.no_grad()
     def _windows(
-        self, record: Record, starts: NDArray[np.int64]
+        self, signal: NDArray[np.int16], starts: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return spread and error of the patches of windows (W, K), in patch sizes."""
         encoder = self.part.encoder
         (size,) = encoder.shape
-        values = np.stack([record.signal[:, start : start + size] for start in starts])
+        values = np.stack([signal[:, start : start + size] for start in starts])
         tiles = grid_boxes(encoder.shape, encoder.patch)
         start, side = (x.expand(len(values), -1, -1) for x in (tiles.start, tiles.size))
         boxes = Boxes(start, side, tiles.sides)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from biopart.codes import MISSING
+from biopart.data import as_trained
 from biopart.data.windows import attended, offsets, touches_bad
 from biopart.nn import About, Model
 from biopart.nn.sequence import SequenceClassifier
@@ -147,7 +148,7 @@ def stage_record(
     about = require_stager(model)
     epoch = round(card.epoch_s * card.sfreq_hz)
     segments, size = record.bad.reshape(-1, 2), model.encoder.shape[0]
-    windows = windows_of(record.signal, size=size, epoch=epoch)
+    windows = windows_of(as_trained(record.signal, about.normalise), size=size, epoch=epoch)
     length = record.signal.shape[1]
     touched = touches_bad(segments, len(windows), epoch=epoch, size=size, length=length)
     logits = logits_of(model, windows, touched)
