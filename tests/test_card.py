@@ -31,9 +31,12 @@ def test_a_shipped_card_is_named_as_its_file_and_can_be_cited(path: Path) -> Non
     loaded = load_card(path.stem)
     assert loaded.name == path.stem
     assert loaded == load_card(path)
-    of_physionet = path.stem != "audio_digits"
-    assert ("Goldberger" if of_physionet else "zenodo.1342401") in loaded.citation
-    assert loaded.licence == ("ODC-By 1.0" if of_physionet else "CC BY-SA 4.0")
+    of_digits = ("zenodo.1342401", "CC BY-SA 4.0")
+    others = {"audio_digits": of_digits, "audio_digits_mfcc": of_digits}
+    others["speech_commands"] = ("arXiv 1804.03209", "CC BY 4.0")
+    source, licence = others.get(path.stem, ("Goldberger", "ODC-By 1.0"))
+    assert source in loaded.citation
+    assert loaded.licence == licence
 
 
 def test_the_physionet_card_is_the_papers_task() -> None:
@@ -64,7 +67,7 @@ def test_a_card_survives_writing_and_reading() -> None:
 def test_a_missing_card_lists_the_shipped_ones() -> None:
     with pytest.raises(
         FileNotFoundError,
-        match="shhs does not exist; the shipped datasets are audio_digits, cifar10, ",
+        match="shhs does not exist; the shipped datasets are audio_digits, audio_digits_mfcc, ",
     ):
         load_card("shhs")
 

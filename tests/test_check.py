@@ -19,6 +19,13 @@ def empty_store(tmp_path):
     return tmp_path / "s"
 
 
+def test_a_short_record_that_varies_is_not_flat(empty_store):
+    values = np.zeros((1, 100))
+    values[0, 1:40] = np.arange(39)  # 0 at samples 0 and 50
+    write(empty_store, values, [0])
+    assert check_store(Store(empty_store))["problems"] == ["no window has the label b"]
+
+
 def test_a_store_is_counted_and_its_faults_are_named(empty_store):
     noise = np.random.default_rng(0).integers(-99, 99, (1, 300))
     write(empty_store, noise, [0, 0, -1], bad=[[30, 60]])
@@ -108,7 +115,7 @@ def test_info_of_a_card_is_its_values(tmp_path):
     assert info(str(tmp_path / "mine.yaml"))["recordings"] == ["*.edf"]
     with pytest.raises(
         FileNotFoundError,
-        match=r"shhs does not exist; .*recipes are .*datasets are audio_digits, cifar10, ",
+        match=r"shhs does not exist; .*recipes are .*datasets are audio_digits, audio_digits_mfcc",
     ):
         info("shhs")
 

@@ -64,7 +64,6 @@ def test_what_cannot_be_embedded_is_refused(small_run, small_store, simulated_st
         (small_store, tmp_path / "there", False, "exists already"),
         (small_store, tmp_path / "e.parquet", True, "a Parquet table cannot store patches"),
         (simulated_store, tmp_path / "e", False, "were prepared differently"),
-        (tmp_path / "no.edf", tmp_path / "e", False, "no.edf does not exist"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             embed(small_run, what, out, patches=patches, device="cpu")

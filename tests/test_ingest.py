@@ -216,10 +216,10 @@ def test_recordings_of_one_name_are_refused_and_hidden_files_passed_over(tmp_pat
 
 def test_a_person_comes_from_the_files_name() -> None:
     card = load_card("sleep_edf")
-    assert card.person_of("SC4001E0-PSG") == "SC400"
-    assert card.person_of("SC4002E0-PSG") == "SC400"
+    assert card.person_of(Path("SC4001E0-PSG.edf")) == "SC400"
+    assert card.person_of(Path("SC4002E0-PSG.edf")) == "SC400"
     mitdb = load_card("mitdb")
-    assert [mitdb.person_of(str(n)) for n in (201, 202, 203)] == ["201", "201", "203"]
+    assert [mitdb.person_of(Path(f"{n}.dat")) for n in (201, 202, 203)] == ["201", "201", "203"]
 
 
 @pytest.mark.parametrize("rule", [r"^(\d+)$", r"^(\d+)?.*$", "^([0-9]*)"])

@@ -197,14 +197,18 @@ def test_wrong_use_is_refused_with_the_figures(call, message):
         call()
 
 
-@pytest.mark.parametrize("rate", [0.0, 0.3])
+@pytest.mark.parametrize(("rate", "dropout"), [(0.0, 0.0), (0.3, 0.0), (0.3, 0.1)])
 @pytest.mark.parametrize("masked", [False, True])
-def test_a_block_is_timms(rate, masked):
+def test_a_block_is_timms(rate, dropout, masked):
     torch.manual_seed(0)
-    ours = Block(32, 4, rate)
+    ours = Block(32, 4, rate, mlp_ratio=2.0, dropout=dropout)
     torch.manual_seed(0)
     theirs = timm.models.vision_transformer.Block(
-        32, 4, qkv_bias=True, drop_path=rate, norm_layer=partial(nn.LayerNorm, eps=1e-6)
+        *(32, 4, 2.0),
+        qkv_bias=True,
+        drop_path=rate,
+        proj_drop=dropout,
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )
     assert [*ours.state_dict()] == [*theirs.state_dict()]
     assert all(torch.equal(ours.state_dict()[k], v) for k, v in theirs.state_dict().items())

@@ -111,7 +111,7 @@ class Experiment:
         return build_encoder(
             {
                 **{"shape": self.shape, "channels": len(self.channels), "position": position},
-                **settings.model_dump(include={"patch", "dim", "depth", "heads"}),
+                **settings.model_dump(exclude={"position", "drop_path"}),
                 "drop_path": settings.drop_path if drop_path is None else drop_path,
             }
         )

@@ -12,15 +12,17 @@ from torch.nn import functional as F
 from biopart.nn.positions import RelativeBias
 
 EPSILON = 1e-6  # of the norms, as in timm's vision transformers
-WIDER = 4  # hidden features of the MLP to those of a token
+WIDER = 4.0  # hidden features of the MLP to those of a token
 
 
 class Attention(nn.Module):
     """Self-attention of tokens (B, T, D), with a bias by relative positions where there is one."""
 
-    def __init__(self, dim: int, heads: int, rel_pos: RelativeBias | None = None) -> None:
+    def __init__(
+        self, dim: int, heads: int, rel_pos: RelativeBias | None = None, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.dropout = heads, dropout
         self.rel_pos = rel_pos
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
@@ -40,21 +42,22 @@ class Attention(nn.Module):
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask)
         projected: Tensor = self.proj(mixed.transpose(1, 2).reshape(batch, count, dim))
-        return projected
+        return F.dropout(projected, self.dropout, self.training)
 
 
 class Mlp(nn.Module):
     """Two linear layers with GELU between them."""
 
-    def __init__(self, dim: int) -> None:
+    def __init__(self, dim: int, ratio: float = WIDER, dropout: float = 0.0) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, WIDER * dim)
-        self.fc2 = nn.Linear(WIDER * dim, dim)
+        self.dropout = dropout
+        self.fc1 = nn.Linear(dim, round(ratio * dim))
+        self.fc2 = nn.Linear(self.fc1.out_features, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Transform each token (B, T, D)."""
-        transformed: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
-        return transformed
+        hidden = F.dropout(F.gelu(self.fc1(tokens)), self.dropout, self.training)
+        return F.dropout(self.fc2(hidden), self.dropout, self.training)
 
 
 class DropPath(nn.Module):
@@ -89,6 +92,10 @@ class Block(nn.Module):
         Stochastic depth.
     rel_pos : RelativeBias, optional
         Bias of the attention.
+    mlp_ratio : float
+        Hidden features of the MLP to those of a token.
+    dropout : float
+        Of what attention and both layers of the MLP give.
     """
 
     def __init__(
@@ -96,14 +103,17 @@ class Block(nn.Module):
         dim: int,
         heads: int,
         drop_path: float = 0.0,
+        *,
         rel_pos: RelativeBias | None = None,
+        mlp_ratio: float = WIDER,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=EPSILON)
-        self.attn = Attention(dim, heads, rel_pos)
+        self.attn = Attention(dim, heads, rel_pos, dropout)
         self.drop_path1 = DropPath(drop_path)
         self.norm2 = nn.LayerNorm(dim, eps=EPSILON)
-        self.mlp = Mlp(dim)
+        self.mlp = Mlp(dim, mlp_ratio, dropout)
         self.drop_path2 = DropPath(drop_path)
 
     def forward(

@@ -57,6 +57,10 @@ class ViT(Encoder):
         relative positions; or nothing.
     drop_path : float
         Stochastic depth at the last block, rising linearly from 0.
+    mlp_ratio : float
+        Hidden features of the blocks' MLPs to dim.
+    dropout : float
+        Of what attention and both layers of the MLPs give.
 
     Raises
     ------
@@ -77,6 +81,8 @@ class ViT(Encoder):
         *,
         position: Position = "learned",
         drop_path: float = 0.0,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         if len(shape) != len(patch) or any(
@@ -94,15 +100,21 @@ class ViT(Encoder):
         self.shape, self.patch = tuple(shape), tuple(patch)
         self.channels, self.dim, self.heads = channels, dim, heads
         self.position, self.drop_path = position, drop_path
+        self.mlp_ratio, self.dropout = mlp_ratio, dropout
         self.patch_embed = PatchEmbed(patch, channels, dim)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         if self.embeds_positions:
             self.pos_embed = nn.Parameter(self._table(), requires_grad=position == "learned")
         rates = torch.linspace(0, drop_path, depth).tolist()
         self.blocks = nn.ModuleList(
-            Block(dim, heads, rate, RelativeBias(self.counts, heads))
-            if position == "relative"
-            else Block(dim, heads, rate)
+            Block(
+                dim,
+                heads,
+                rate,
+                rel_pos=RelativeBias(self.counts, heads) if position == "relative" else None,
+                mlp_ratio=mlp_ratio,
+                dropout=dropout,
+            )
             for rate in rates
         )
         self.norm = transformer_norm(dim)
@@ -121,6 +133,8 @@ class ViT(Encoder):
             "heads": self.heads,
             "position": self.position,
             "drop_path": self.drop_path,
+            "mlp_ratio": self.mlp_ratio,
+            "dropout": self.dropout,
         }
 
     def layers(self) -> list[list[nn.Parameter]]:

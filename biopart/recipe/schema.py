@@ -87,6 +87,13 @@ class EncoderSettings(Strict):
         "sincos", description="positions in pretraining: sincos, learned, relative or none"
     )
     drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth at the last block")
+    mlp_ratio: float = Field(4.0, gt=0, description="hidden features of the MLPs to dim")
+    dropout: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="dropout of what attention and MLPs give, as MP3 has for speech",
+    )
 
 
 class ScenesSettings(Strict):

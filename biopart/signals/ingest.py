@@ -50,9 +50,9 @@ def find_recordings(raw: Path, card: Card) -> dict[str, Path]:
         raise FileNotFoundError(
             f"{raw} has no recording that fits {', '.join(card.recordings)}; {remedy}"
         )
-    names = {path.stem: path for path in paths}
+    names = {card.name_of(path): path for path in paths}
     if len(names) < len(paths):
-        twice = sorted({p.stem for p in paths if names[p.stem] != p})
+        twice = sorted({card.name_of(p) for p in paths if names[card.name_of(p)] != p})
         raise ValueError(
             f"several recordings have the name {', '.join(twice)}; rename or remove all but one"
         )
@@ -177,9 +177,9 @@ def ingest_one(
 ) -> dict[str, Any] | str:
     """Prepare one recording; return its attributes, or the reason why it was refused."""
     try:
-        recording = open_recording(path, card.table)
+        recording = open_recording(path, card.reading)
         record = prepare_recording(recording, card)
-        person = card.person_of(path.stem)
+        person = card.person_of(path)
         labels = label_files(path, card)
         sources = {
             os.path.relpath(file, path.parent): _described(file)
@@ -198,7 +198,7 @@ def ingest_one(
         "label_files": [os.path.relpath(file, path.parent) for file in labels],
         **record.attributes,
     }
-    write_record(out, path.stem, replace(record, attributes=attributes), layout=layout)
+    write_record(out, card.name_of(path), replace(record, attributes=attributes), layout=layout)
     return attributes
 
 
@@ -225,7 +225,7 @@ def stale(
     changes = []
     try:
         labels = [os.path.relpath(file, path.parent) for file in label_files(path, card)]
-        person = card.person_of(path.stem)
+        person = card.person_of(path)
     except ValueError as error:
         return [str(error)]
     recorded = about["label_files"]

@@ -60,15 +60,15 @@ def labels(recording: Recording, card: Card, samples: int, warnings: list[str]) 
             warnings.append(f"the hypnogram ends {tail:g} s before the signal")
         return label if rule.wake_margin_min is None else far_wake(label, card, rule)
     if isinstance(rule, TableLabels):
-        marks = table_marks(recording, rule, card.person_in(recording.path.stem), warnings)
+        marks = table_marks(recording, rule, card.person_in(recording.path), warnings)
         code_of = {name: code for code, name in enumerate(rule.names)} | {"": -1}
         return label_epochs(marks, code_of.get, n_samples=samples, sfreq_hz=rate, epoch=epoch)
     if isinstance(rule, FileLabels):
-        stem = recording.path.stem
-        codes = [c for c, pattern in enumerate(rule.patterns.values()) if re.search(pattern, stem)]
+        name = card.name_of(recording.path)
+        codes = [c for c, pattern in enumerate(rule.patterns.values()) if re.search(pattern, name)]
         if len(codes) != 1:
             raise ValueError(
-                f"{stem} fits {len(codes)} of the label patterns; it must fit exactly one"
+                f"{name} fits {len(codes)} of the label patterns; it must fit exactly one"
             )
         return np.full(samples // epoch, codes[0], np.int8)
     if isinstance(rule, BeatLabels):
@@ -173,7 +173,7 @@ def label_files(path: Path, card: Card) -> list[Path]:
         named = rule.annotation is not None or rule.hypnogram is not None
         file = stage_file(path, rule) if named else None
     elif isinstance(rule, TableLabels):
-        file = table_file(path, rule, card.person_in(path.stem))
+        file = table_file(path, rule, card.person_in(path))
     elif isinstance(rule, BeatLabels):
         file = path.with_suffix(f".{rule.annotation}")
     else:

@@ -81,6 +81,42 @@ class Table(Strict):
         return self
 
 
+class Cepstrum(Strict):
+    """How to read sound as mel-frequency cepstral coefficients, channels mfcc0, mfcc1, ...
+
+    The defaults are of TC-ResNet's preparation of Speech Commands (Choi et al., Interspeech 2019),
+    which MP3 takes (arXiv 2207.07611).
+    """
+
+    coefficients: int = Field(40, ge=1, description="number of coefficients")
+    frame_s: float = Field(0.03, gt=0, description="length of a frame in seconds")
+    step_s: float = Field(0.01, gt=0, description="distance of frames: 1 / sfreq_hz")
+    bands: int = Field(40, ge=1, description="number of mel bands")
+    low_hz: float = Field(20.0, ge=0, description="lower end of the lowest band")
+    high_hz: float | None = Field(
+        4000.0, gt=0, description="upper end of the highest band; null = half of the sound's rate"
+    )
+    pad_s: float | None = Field(
+        None, gt=0, description="shorter sounds are filled with silence at their end"
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Cepstrum":
+        if self.step_s > self.frame_s:
+            raise ValueError(
+                f"step_s {self.step_s:g} is longer than frame_s {self.frame_s:g}: the sound "
+                "between the frames would be lost"
+            )
+        if self.coefficients > self.bands:
+            raise ValueError(
+                f"{self.bands} bands have at most {self.bands} coefficients, not "
+                f"{self.coefficients}"
+            )
+        if self.high_hz is not None and self.high_hz <= self.low_hz:
+            raise ValueError(f"high_hz {self.high_hz:g} is not above low_hz {self.low_hz:g}")
+        return self
+
+
 class ForcedUnit(Strict):
     """A unit that overrides what the files state."""
 
@@ -119,14 +155,20 @@ class Card(Strict):
     recordings: list[str] = Field(
         min_length=1, description="globs of recordings below the raw folder"
     )
+    named: Literal["file", "folder"] = Field(
+        "file", description="name of a recording: the file's stem, or FOLDER_STEM"
+    )
     person: str = Field(
-        "(.+)", description="regular expression on the file's stem; group 1 is the person"
+        "(.+)", description="regular expression on the recording's name; group 1 is the person"
     )
     same_person: dict[str, str] = Field(
         default_factory=dict, description="person -> the person that it really is"
     )
     persons: PersonTable | None = None
     table: Table | None = Field(None, description="how to read recordings that are tables")
+    cepstrum: Cepstrum | None = Field(
+        None, description="read sound as cepstral coefficients; {} = with the defaults"
+    )
     labels: Labels = Field(default_factory=NoLabels)
     channels: list[str] = Field(min_length=1, description="wanted channels, in order")
     aliases: dict[str, list[str]] = Field(
@@ -190,18 +232,30 @@ class Card(Strict):
             raise ValueError(f"person is {self.person!r}; give a group, e.g. '(tr\\d+)'")
         if len(set(self.channels)) < len(self.channels):
             raise ValueError(f"channels is {self.channels}; name each channel once")
+        if self.table is not None and self.cepstrum is not None:
+            raise ValueError("a recording is a table or sound; leave out table or cepstrum")
         return self
 
-    def person_in(self, stem: str) -> str:
-        """Return the person in the stem of a file; ValueError if the rule does not fit."""
-        found = re.search(self.person, stem)
+    @property
+    def reading(self) -> Table | Cepstrum | None:
+        """How to read files that do not say it themselves."""
+        return self.table or self.cepstrum
+
+    def name_of(self, path: Path) -> str:
+        """Return the name of a recording."""
+        return path.stem if self.named == "file" else f"{path.parent.name}_{path.stem}"
+
+    def person_in(self, path: Path) -> str:
+        """Return the person in the name of a file; ValueError if the rule does not fit."""
+        name = self.name_of(path)
+        found = re.search(self.person, name)
         if found is None or not found.group(1):
-            raise ValueError(f"{stem} does not fit the card's rule for persons, {self.person!r}")
+            raise ValueError(f"{name} does not fit the card's rule for persons, {self.person!r}")
         return found.group(1)
 
-    def person_of(self, stem: str) -> str:
-        """Return the person in the stem of a file, or the person it really is."""
-        person = self.person_in(stem)
+    def person_of(self, path: Path) -> str:
+        """Return the person in the name of a file, or the person it really is."""
+        person = self.person_in(path)
         return self.same_person.get(person, person)
 
     @property

@@ -139,7 +139,7 @@ class Recordings(Kind):
     place = "epoch"
     one_label = False
     arrays = ("signal", "label", "bad")
-    prepared = ("band_hz", "filter_order", "filter_scope", "trim_s")
+    prepared = ("band_hz", "filter_order", "filter_scope", "trim_s", "cepstrum")
     compared = (*prepared, *ADDED, "sfreq_hz", "epoch_s", "labels", "aliases")
 
     def spelling(self, name: str) -> str:

@@ -130,7 +130,7 @@ class StageLabels(Strict):
 
 
 class FileLabels(Strict):
-    """One label for a whole file, by a regular expression on its stem."""
+    """One label for a whole file, by a regular expression on the recording's name."""
 
     kind: Literal["file"]
     patterns: dict[str, str] = Field(description="label name -> regular expression, by code")

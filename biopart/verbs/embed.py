@@ -114,8 +114,8 @@ def recording_items(path: Path, model: Model) -> Items:
         raise ValueError(
             f"{path} is not a store; this run's encoder needs one, prepared by its card"
         )
-    recording, (card,) = open_recording(path), staging_cards(about)
-    record = prepare_recording(recording, card)
+    (card,) = staging_cards(about)
+    record = prepare_recording(open_recording(path, card.reading), card)
     epoch = round(about.epoch_s * card.sfreq_hz)
     signal = as_trained(record.signal, about.normalise)
     windows = windows_of(signal, size=model.encoder.shape[0], epoch=epoch)

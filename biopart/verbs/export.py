@@ -122,6 +122,7 @@ def _to_timm(model: Model, out: Path) -> dict[str, Any]:
         "embed_dim": encoder["dim"],
         "depth": encoder["depth"],
         "num_heads": encoder["heads"],
+        "mlp_ratio": encoder["mlp_ratio"],
         "global_pool": {"cls": "token", "mean": "avg"}[model.structure.get("pool", "cls")],
         "fc_norm": False,  # the norm comes before the mean, as in ours
     }

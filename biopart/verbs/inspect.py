@@ -32,7 +32,7 @@ def recording_info(path: Path, card: Card | None = None) -> dict[str, Any]:
     FileNotFoundError, ValueError
         If the file does not exist or cannot be read.
     """
-    recording = open_recording(path, None if card is None else card.table)
+    recording = open_recording(path, None if card is None else card.reading)
     texts = Counter(mark.text for mark in recording.marks)
     kinds = Counter(
         "stages" if stage_code(t) is not None else "events" if is_event(t) else "others"
@@ -118,8 +118,8 @@ def try_card(card: Card | ImageCard, raw: Path) -> dict[str, Any]:
     paths = find_recordings(raw, card)
     for name, path in paths.items():
         try:
-            record = prepare_recording(open_recording(path, card.table), card)
-            persons.add(card.person_of(path.stem))
+            record = prepare_recording(open_recording(path, card.reading), card)
+            persons.add(card.person_of(path))
         except (ValueError, OSError) as error:
             problems.append(f"{name}: {' '.join(str(error).split())}")
             continue

@@ -287,7 +287,7 @@ def open_night(night: Any, about: About, *, unit: str | None, sfreq: float | Non
     if isinstance(night, Recording):
         return night
     if isinstance(night, str | Path):
-        return open_recording(Path(night), staging_cards(about)[0].table)
+        return open_recording(Path(night), staging_cards(about)[0].reading)
     if hasattr(night, "info") and hasattr(night, "get_data"):
         from biopart.signals.readers.mne_formats import recording_of_raw
 

@@ -6,13 +6,13 @@ Readers are imported when needed, since wfdb and mne take a second each.
 from pathlib import Path
 
 from biopart.signals.recording import Recording
-from biopart.store.card import Table
+from biopart.store.card import Cepstrum, Table
 
 TABLES = (".csv", ".tsv", ".txt")
 _EDF_STARTS = {b"0       ": ".edf", b"\xffBIOSEMI": ".bdf"}
 
 
-def open_recording(path: Path, table: Table | None = None) -> Recording:
+def open_recording(path: Path, how: Table | Cepstrum | None = None) -> Recording:
     """Open a recording of any supported format; samples are read on demand.
 
     Parameters
@@ -21,9 +21,9 @@ def open_recording(path: Path, table: Table | None = None) -> Recording:
         An EDF, EDF+ or BDF file (by suffix or first bytes), a WFDB header or a signal file or a
         record name with a header in its folder, a WAV file (by suffix or first bytes), a table with
         a time column (``.csv``, ``.tsv``, ``.txt``), or any format of ``mne.io.read_raw``.
-    table
-        How to read a table; without it the first column is the time in seconds and the others are
-        channels.
+    how
+        How to read a table, of which otherwise the first column is the time in seconds and the
+        others are channels; or the cepstral coefficients of sound in place of its waveform.
 
     Raises
     ------
@@ -47,9 +47,14 @@ def open_recording(path: Path, table: Table | None = None) -> Recording:
 
         return open_edf(path)
     if is_wav(path):
+        if isinstance(how, Cepstrum):
+            from biopart.signals.readers.cepstrum import open_cepstrum
+
+            return open_cepstrum(path, how)
         from biopart.signals.readers.wav import open_wav
 
         return open_wav(path)
+    table = how if isinstance(how, Table) else None
     if table is not None or path.suffix.lower() in TABLES:
         from biopart.signals.readers.tables import open_table
 

@@ -76,7 +76,7 @@ def check_artefacts(
     n_artefacts = 0
     for number, path in enumerate(paths):
         say(path.stem)
-        recording = open_recording(path, card.table)
+        recording = open_recording(path, card.reading)
         n_artefacts += len(_onsets(recording, np.random.default_rng([seed, number])))
         for kind in KINDS:
             for measure, area in _areas(quality, card, recording, (kind, seed, number)).items():
@@ -93,7 +93,7 @@ def check_artefacts(
 
 def unseen(paths: Sequence[Path], card: Card, seen: Seen) -> list[Path]:
     """Leave out recordings of persons that were seen, by the card's rule for persons."""
-    persons = {path: person_of(card, path.stem) for path in paths}
+    persons = {path: person_of(card, path) for path in paths}
     return [path for path, who in persons.items() if who is None or not seen.knows(card.name, who)]
 
 

@@ -188,9 +188,8 @@ def _write(
     staged = night.staged
     summary = summarise(staged, night.expert_stages, options.lights, model)
     summary |= {"source_sha256": night.source_sha256}
-    summary["warnings"] += warnings_if_seen(
-        Path(summary["source"]).stem, staged, model["dataset"], seen
-    )
+    source = Path(summary["source"])
+    summary["warnings"] += warnings_if_seen(source, staged, model["dataset"], seen)
     track = None if seconds is None else seconds.track(staged.record, staged.card)
     clear_folder(folder, summary, clear=options.clear)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -268,7 +267,7 @@ def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
 def of_file(path: Path, model: Model, options: StagingOptions) -> NightResult:
     """Stage a recording, with an expert's stages where there are some."""
     about = require_stager(model)
-    recording = open_recording(path, staging_cards(about)[0].table)
+    recording = open_recording(path, staging_cards(about)[0].reading)
     staged = stage(recording, model, options.channels, bad_share=options.bad_share)
     expert_stages = None
     if options.truth is not None:

@@ -28,18 +28,18 @@ from biopart.verbs.stage import StagedNight
 COMPARED = ("kappa", "accuracy", "macro_f1", "f1", "confusion", "classes", "n_windows")
 
 
-def warnings_if_seen(name: str, staged: StagedNight, dataset: str, seen: Seen) -> list[str]:
+def warnings_if_seen(path: Path, staged: StagedNight, dataset: str, seen: Seen) -> list[str]:
     """Warn where a night is of a person whom the model was trained on, by the card's rule."""
-    person = person_of(staged.card, name)
+    person = person_of(staged.card, path)
     if person is None or not seen.knows(dataset, person):
         return []
     return [f"the model has seen {person} in its training: agreement here says nothing of others"]
 
 
-def person_of(card: Card, name: str) -> str | None:
-    """Return the person whom a file's stem names by the card's rule; None = from elsewhere."""
+def person_of(card: Card, path: Path) -> str | None:
+    """Return the person whom a file's name states by the card's rule; None = from elsewhere."""
     try:
-        return card.person_of(name)
+        return card.person_of(path)
     except ValueError:
         return None
 
