@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageDraw
+from torchvision import tv_tensors
 
-from biopart.data import Batch, SceneSource
-from biopart.data.scenes import Jitter, boxes_on_canvas
+from biopart.data import Batch
+from biopart.data.scenes import Jitter, SceneSource
 from biopart.images.coco import read_coco
 from biopart.nn import ViT
 from biopart.nn.weights import save_tensors
@@ -116,12 +117,10 @@ def test_the_epoch_and_the_item_decide_the_jitter(root):
 
 
 def test_boxes_are_moved_mirrored_and_clipped_by_hand():
-    boxes = np.array([[10, 20, 30, 40]], np.float32)
-    assert boxes_on_canvas(boxes, Jitter((2.0, 0.5)), 64).tolist() == [[20, 10, 60, 20]]
-    assert boxes_on_canvas(boxes, Jitter((2.0, 2.0), (30, 50)), 64).tolist() == [[0, 0, 30, 30]]
-    assert boxes_on_canvas(boxes, Jitter((1.0, 1.0), (0, 0), True), 64).tolist() == [
-        [34, 20, 54, 40]
-    ]
+    boxes = tv_tensors.BoundingBoxes([[10.0, 20, 30, 40]], format="XYXY", canvas_size=(60, 50))
+    assert Jitter((100, 30)).place(boxes, 64).tolist() == [[20, 10, 60, 20]]
+    assert Jitter((100, 120), (30, 50)).place(boxes, 64).tolist() == [[0, 0, 30, 30]]
+    assert Jitter((50, 60), (0, 0), True).place(boxes, 64).tolist() == [[34, 20, 54, 40]]
 
 
 def test_a_detection_goes_back_to_where_it_is_in_the_scene(root):

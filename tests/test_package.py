@@ -42,6 +42,11 @@ def test_parts_that_need_no_network_load_no_torch(module: str) -> None:
     assert loaded & {"torch", "timm", "torchvision", "lightning_fabric"} == set()
 
 
+@pytest.mark.parametrize("module", ["studies.stage", "verbs.pretrain", "verbs.finetune"])
+def test_recordings_need_neither_timm_nor_torchvision(module: str) -> None:
+    assert loaded_after(f"import biopart.{module}") & {"timm", "torchvision", "torch"} == {"torch"}
+
+
 def test_public_names_are_listed_and_loaded_when_asked_for() -> None:
     assert set(dir(biopart)) == set(biopart.__all__)
     assert biopart.open_cohort.__module__ == "biopart.data.cohort"

@@ -5,12 +5,11 @@ their stored form until they are on the device.
 """
 
 from biopart.data.augment import Augment
-from biopart.data.batch import Batch, Context, Metrics, StepOutput, Windows
+from biopart.data.batch import Batch, Context, Metrics, SceneBatch, StepOutput, Windows
 from biopart.data.cohort import Cohort, open_cohort
 from biopart.data.embedded import EmbeddedWindows
 from biopart.data.images import ImageSource
 from biopart.data.sampler import Sampler
-from biopart.data.scenes import SceneBatch, SceneSource
 from biopart.data.source import Source
 from biopart.data.split import Split, fold_of, split_persons
 from biopart.data.standard import as_trained, standardised
@@ -26,7 +25,6 @@ __all__ = [
     "Metrics",
     "Sampler",
     "SceneBatch",
-    "SceneSource",
     "Source",
     "Split",
     "StepOutput",

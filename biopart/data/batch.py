@@ -65,6 +65,27 @@ class Batch:
         return batch
 
 
+@dataclass
+class SceneBatch(Batch):
+    """Canvases of a batch with their objects.
+
+    Attributes
+    ----------
+    targets : list of dict
+        For each canvas ``boxes`` (objects, 4) as left, top, right, bottom, ``labels`` (objects,)
+        from 1 on and ``masks`` (objects, S, S) uint8.
+    """
+
+    targets: list[dict[str, Tensor]] = field(default_factory=list)
+
+    def to(self, device: torch.device | str) -> "SceneBatch":
+        """Return the batch with its tensors on a device."""
+        moved = [{name: v.to(device) for name, v in one.items()} for one in self.targets]
+        return replace(
+            self, values=self.values.to(device), label=self.label.to(device), targets=moved
+        )
+
+
 def moved(values: Tensor, device: torch.device | str) -> Tensor:
     """Return a tensor on a device; a copy to a GPU is begun, and not waited for."""
     if values.device.type == "cpu" and torch.device(device).type == "cuda":

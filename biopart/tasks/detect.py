@@ -11,8 +11,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from biopart.compute import cores, describe
-from biopart.data import SceneSource
-from biopart.data.scenes import Jitter, draw
+from biopart.data.scenes import SceneSource, colours
 from biopart.evaluation.detection import score_detections
 from biopart.experiment import read_weights
 from biopart.experiment.stored import method_of
@@ -141,7 +140,7 @@ def check_images(coco: Coco, threads: int) -> None:
 def fault_of(scene: Scene) -> str:
     """Say what is wrong with a scene's file; empty where nothing is."""
     try:
-        draw(scene, Jitter((1.0, 1.0)), 1)
+        colours(scene)
     except (ValueError, OSError) as error:
         return str(error)
     return ""
@@ -200,14 +199,13 @@ def scene_detections(
 ) -> list[dict[str, Any]]:
     """Take what was detected on a canvas back to its scene, in COCO's form."""
     scene, ids = source.coco.scenes[item], list(source.coco.classes)
-    scale = torch.tensor(source.lie(item).scale * 2, device=prediction["boxes"].device)
-    boxes = (prediction["boxes"] / scale).cpu()
+    width, height = source.lie(item).sides
     limits = torch.tensor([scene.width, scene.height] * 2)
+    boxes = prediction["boxes"].cpu() * limits / torch.tensor([width, height] * 2)
     boxes = boxes.clamp(min=torch.zeros(4), max=limits)
-    sides = (round(scene.height * scale[1].item()), round(scene.width * scale[0].item()))
     detections = []
     for number, box in enumerate(boxes.tolist()):
-        covered = prediction["masks"][number : number + 1, :, : sides[0], : sides[1]]
+        covered = prediction["masks"][number : number + 1, :, :height, :width]
         mask = torch.nn.functional.interpolate(
             covered, (scene.height, scene.width), mode="bilinear", align_corners=False
         )
