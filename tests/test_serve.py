@@ -2,9 +2,13 @@
 
 import asyncio
 import io
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
 import zipfile
 
 import edfio
@@ -324,3 +328,16 @@ def test_a_port_that_is_taken_is_said_before_any_address(run):
         with pytest.raises(ValueError, match=f"port {port} of 127.0.0.1 cannot be had"):
             serve(run, port=port, say=told.append)
     assert told == []
+
+
+def test_ctrl_c_ends_a_server_in_order(run):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "biopart", "serve", str(run.path), "--port", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as server:
+        assert server.stdout.readline() == f"http://127.0.0.1:{port}/\n".encode()
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60) as page:
+            assert b"Stage a night" in page.read()
+        server.send_signal(signal.SIGINT)
+        assert server.communicate(timeout=60) == (b"", b"")
+        assert server.returncode == 0

@@ -63,9 +63,9 @@ def test_a_night_is_dropped_watched_and_shown(browser, address):
 
 def test_a_wrong_file_is_refused_on_the_page_itself(browser, address, tmp_path):
     url, _ = address
-    (tmp_path / "notes.txt").write_text("no night")
+    (tmp_path / "notes.pdf").write_text("no night")
     browser.get(url)
-    browser.find_element("id", "file").send_keys(str(tmp_path / "notes.txt"))
+    browser.find_element("id", "file").send_keys(str(tmp_path / "notes.pdf"))
     browser.find_element("id", "send").click()
     status = browser.find_element("id", "status")
     until(browser, lambda: "is of no kind that is taken" in status.text)

@@ -3,6 +3,7 @@
 import ipaddress
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import uvicorn
 
@@ -59,7 +60,8 @@ def serve(
         name = f"[{host}]" if ":" in host else host
         say(f"http://{name}:{port}/" + (f"?token={token}" if token else ""))
         config = uvicorn.Config(app, log_level="warning", server_header=False)
-        uvicorn.Server(config).run(sockets=[listening])
+        with suppress(KeyboardInterrupt):  # uvicorn raises it again after it has closed
+            uvicorn.Server(config).run(sockets=[listening])
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
