@@ -150,8 +150,8 @@ def test_a_plan_knows_what_is_there_taken_or_failed_and_refuses_what_a_curve_wou
 @pytest.mark.parametrize(
     ("options", "status", "text"),
     [
-        (["--methods", "simclr"], 2, "curve.methods.0: Input should be 'part'"),
-        (["--sizes", "0"], 2, "greater than or equal to 1"),
+        (["--methods", "simclr"], 2, "curve.methods.0 is 'simclr'; give 'part', "),
+        (["--sizes", "0"], 2, "curve.sizes.0 is 0; give 1 or more"),
         (["--store", "nowhere"], 1, "needs the store nowhere"),
         (["--run", "nowhere"], 1, "nowhere"),
     ],

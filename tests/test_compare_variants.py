@@ -126,7 +126,7 @@ def test_the_ablations_that_are_shipped_have_one_switch_each(name):
         ({"seed": [0, 1]}, "seed cannot be swept"),
         ({"finetune.subjects": [1, 2]}, "to vary their number, use a curve"),
         ({"encoder.depht": [1]}, "unknown key 'depht'"),
-        ({"pretrain.objective.pairs": [0]}, "greater than or equal to 1, got 0"),
+        ({"pretrain.objective.pairs": [0]}, "pretrain.objective.pairs is 0; give 1 or more"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(small_recipe, over, message):
@@ -167,11 +167,11 @@ def test_names_of_variants_become_names_of_files(text, name):
 @pytest.mark.parametrize(
     ("curve", "message"),
     [
-        ({"methods": ["simclr"]}, "curve.methods.0: Input should be 'part'"),
-        ({"sizes": [0]}, "curve.sizes.0: Input should be greater than or equal to 1, got 0"),
+        ({"methods": ["simclr"]}, "curve.methods.0 is 'simclr'; give 'part', "),
+        ({"sizes": [0]}, "curve.sizes.0 is 0; give 1 or more"),
         (
             {"objectives": [{"name": "mae", "wrong": 1}]},
-            "curve.objectives.0.mae: unknown key .wrong.; allowed: decoder_depth",
+            "curve.objectives.0: unknown key .wrong.; allowed: decoder_depth",
         ),
     ],
 )
