@@ -49,6 +49,8 @@ def test_results_are_on_stdout_and_progress_on_stderr(recipe_file):
     quiet = call("finetune", "--run", "R", "--subjects", 2, "--quiet")
     assert quiet.stderr == ""
     assert "kappa: " in quiet.stdout
+    assert "confusion:\n" in quiet.stdout
+    assert "confusion_by_person" not in quiet.stdout
 
 
 def test_a_seen_person_is_refused_with_the_name_and_status_1(recipe_file, small_store):
