@@ -135,6 +135,15 @@ class Strict(BaseModel):
             }
         return values
 
+    def changed(self, *keys: str) -> list[str]:
+        """Return those keys that were given a value other than the default.
+
+        A resolved recipe gives every key; a default has no effect wherever it is given.
+        """
+        fields = type(self).model_fields
+        given = [key for key in keys if key in self.model_fields_set]
+        return [key for key in given if getattr(self, key) != fields[key].default]
+
 
 def _is_section(annotation: Any) -> bool:
     """Distinguish a section of settings, or a choice of several, from a plain value."""

@@ -171,7 +171,7 @@ def test_equal_names_are_told_apart_by_the_shortest_end():
     [
         ("nothing", "nothing is not there; give the folder of a run"),
         ("file", "file is a file; give the folder of a run"),
-        ("empty", "empty is no run .* make one with: biopart pretrain RECIPE"),
+        ("empty", "empty is not a run .* make one with: biopart pretrain RECIPE"),
     ],
 )
 def test_a_wrong_path_gets_one_sentence(tmp_path, path, message):

@@ -135,12 +135,7 @@ def run_of(where: str) -> Run | None:
 def read_run(run: Run) -> Weights:
     """Read the encoder of a run; FileNotFoundError where it has none yet."""
     origin = run.pretrained()
-    if not origin.encoder.is_file():
-        raise FileNotFoundError(
-            f"{origin.path} has no weights yet; finish it with: biopart pretrain --resume --out "
-            f"{origin.path}, or give --from-scratch"
-        )
-    tensors, metadata = load_tensors(origin.encoder)
+    tensors, metadata = load_tensors(origin.pretrained_weights(", or give --from-scratch"))
     return _described(str(origin.path), tensors, metadata)
 
 

@@ -93,8 +93,8 @@ def _runs_of(path: Path) -> Iterator[tuple[Path, Path | None]]:
     }
     if not below:
         raise FileNotFoundError(
-            f"{path} is no run (no recipe.yaml) and holds none up to {DEPTH} folders below; make "
-            "one with: biopart pretrain RECIPE"
+            f"{path} is not a run (no recipe.yaml) and contains none up to {DEPTH} folders below; "
+            "make one with: biopart pretrain RECIPE"
         )
     yield from ((folder, None) for folder in sorted(below, key=natural))
 
