@@ -87,6 +87,15 @@ def test_each_method_has_its_objective(recipe):
     )
 
 
+def test_patches_of_the_grid_keep_no_setting_of_sizes(recipe):
+    sized = PartSettings(scale=(0.5, 2.0), sides="uniform", size_target="ratio")
+    pretraining = recipe.pretrain.model_copy(update={"objective": sized})
+    recipe = recipe.model_copy(update={"pretrain": pretraining})
+    grid = method_recipe(recipe, "part-grid")
+    assert grid.pretrain.objective == PartSettings(on_grid=True)
+    assert resolve(grid.model_dump(mode="json"), [], "again") == grid
+
+
 def test_settings_of_an_objective_come_from_the_curve_else_from_its_defaults(recipe):
     assert objective_of(recipe, "mae") == MaeSettings(decoder_dim=32, decoder_heads=2)
     assert objective_of(recipe, "droppos").decoder_dim == 512
