@@ -340,7 +340,7 @@ def _sentences(faults: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -
 
 
 def _key_of(loc: Sequence[str | int], values: Any) -> str:
-    """Return the dotted key of a fault, without the members of a union, which are no keys."""
+    """Return the dotted key of a fault, without the members of a union, which are not keys."""
     key = []
     for part in loc:
         at_place = isinstance(values, list | tuple) and part in range(len(values))

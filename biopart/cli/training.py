@@ -64,9 +64,15 @@ def pretrain(
 
 @click.command()
 @run_option
-@click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
 @click.option(
-    "--seed", type=click.IntRange(0), help="Seed that draws the persons; default: the recipe's."
+    "--subjects",
+    type=click.IntRange(1),
+    help="Labelled persons, or images per class; default: the recipe's.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Seed of the draw of persons or images; default: the recipe's.",
 )
 @click.option("--from-scratch", is_flag=True, help="Train the supervised baseline.")
 @click.option(
@@ -225,9 +231,15 @@ def embed(
 
 @click.command()
 @run_option
-@click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
 @click.option(
-    "--seed", type=click.IntRange(0), help="Seed that draws the persons; default: the recipe's."
+    "--subjects",
+    type=click.IntRange(1),
+    help="Labelled persons, or images per class; default: the recipe's.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Seed of the draw of persons or images; default: the recipe's.",
 )
 @set_option
 @output_options
@@ -238,7 +250,7 @@ def probe(
     changes: tuple[str, ...],
     output: Output,
 ) -> None:
-    """Fit linear probes to the frozen encoder, an untrained one and band powers."""
+    """Fit linear probes to the frozen encoder, an untrained one and band powers, or pixels."""
     from biopart.run import find_run
     from biopart.verbs.probe import probe as fit_probes
 
