@@ -86,6 +86,25 @@ class Run:
         found = self.path.glob("finetune/*/result.json")
         return [Run(path.parent) for path in sorted(found, key=lambda path: path.stat().st_mtime)]
 
+    def require(self, kind: str) -> None:
+        """Refuse a run of another kind; ValueError."""
+        if self.kind != kind:
+            raise ValueError(f"{self.path} is a {self.kind} run; a {kind} run is needed")
+
+    def pretrained_weights(self, remedy: str = "") -> Path:
+        """Return the weights of this pretraining's encoder.
+
+        Raises ValueError where it is a detection run, FileNotFoundError where the pretraining has
+        not ended.
+        """
+        self.require("pretraining")
+        if not self.encoder.is_file():
+            raise FileNotFoundError(
+                f"{self.path} has no weights yet; finish it with: biopart pretrain --resume --out "
+                f"{self.path}{remedy}"
+            )
+        return self.encoder
+
     def finetuned(self) -> "Run":
         """Return this folder if it is a fine-tuning, else its newest one.
 
@@ -109,7 +128,7 @@ class Run:
             if (folder / "recipe.yaml").is_file():
                 return Run(path)
         raise FileNotFoundError(
-            f"{self.path} is no run (no recipe.yaml); make one with: biopart pretrain RECIPE"
+            f"{self.path} is not a run (no recipe.yaml); make one with: biopart pretrain RECIPE"
         )
 
 
@@ -122,10 +141,10 @@ def new_run(name: str, out: Path | None = None, *, latest: bool = True) -> Run:
     path = out if out is not None else Path("runs") / name / moment
     if (path / "recipe.yaml").exists():
         raise FileExistsError(
-            f"{path} already holds a run; go on with it by --resume or give another --out"
+            f"{path} already contains a run; continue it with --resume or give another --out"
         )
     if path.is_dir() and any(path.iterdir()):
-        raise FileExistsError(f"{path} holds other files; give a new folder by --out")
+        raise FileExistsError(f"{path} contains other files; give a new folder as --out")
     path.mkdir(parents=True, exist_ok=True)
     if latest:
         write_text(LATEST, os.path.relpath(path.resolve(), LATEST.parent.resolve()))

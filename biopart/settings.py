@@ -135,6 +135,15 @@ class Strict(BaseModel):
             }
         return values
 
+    def changed(self, *keys: str) -> list[str]:
+        """Return those keys that were given a value other than the default.
+
+        A resolved recipe gives every key; a default has no effect wherever it is given.
+        """
+        fields = type(self).model_fields
+        given = [key for key in keys if key in self.model_fields_set]
+        return [key for key in given if getattr(self, key) != fields[key].default]
+
 
 def _is_section(annotation: Any) -> bool:
     """Distinguish a section of settings, or a choice of several, from a plain value."""
@@ -224,7 +233,9 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     if not separator or not key.strip():
         raise ValueError(f"--set takes key=value, for example trim_s=0; got {change!r}")
     if not text.strip():
-        raise ValueError(f"--set {change} has no value; write {key.strip()}=null for none")
+        raise ValueError(
+            f"--set {change} has no value; give one, or {key.strip()}=null where null is allowed"
+        )
     *groups, last = key.strip().split(".")
     for group in groups:
         inner = values.setdefault(group, {})
@@ -255,21 +266,101 @@ def changes_of(values: Mapping[str, Any]) -> list[str]:
     return [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
 
 
+_KINDS = {
+    "bool": "true or false",
+    "dict": "a group of keys",
+    "float": "a number",
+    "int": "a whole number",
+    "list": "a list",
+    "model": "a group of keys",
+    "model_attributes": "a group of keys",
+    "path": "a path",
+    "string": "text",
+    "tuple": "a list",
+}
+_ALLOWED = {f"{kind}_{end}": words for kind, words in _KINDS.items() for end in ("type", "parsing")}
+_ALLOWED |= {
+    "int_from_float": "a whole number",
+    "finite_number": "a finite number",
+    "literal_error": "{expected}",
+    "union_tag_invalid": "one of {expected_tags}",
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} or less",
+    "multiple_of": "a multiple of {multiple_of}",
+    "too_short": "{min_length} or more values",
+    "too_long": "at most {max_length} values",
+    "string_pattern_mismatch": "text of the form {pattern}",
+}
+"""Pydantic's type of a fault -> what is allowed, with the values of the fault's context."""
+
+
 def checked(model: type[Model], values: dict[str, Any], what: str) -> Model:
     """Validate values; ValueError names each wrong key, its value and what is allowed."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
-        faults = []
-        for fault in error.errors():
-            key = ".".join(str(part) for part in fault["loc"])
+        raise ValueError(f"{what}: {'; also '.join(_sentences(error.errors(), values))}") from None
+
+
+def _sentences(faults: Sequence[Mapping[str, Any]], values: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each wrong key: what was given and what is allowed."""
+    missing = []
+    given: dict[str, list[str]] = {}  # the start of a sentence -> what is allowed
+    for fault in faults:
+        kind, value, context = fault["type"], fault["input"], fault.get("ctx", {})
+        key = _key_of(fault["loc"], values)
+        discriminator = str(context.get("discriminator", "")).strip("'")
+        allowed = _ALLOWED.get(kind, "").format(**{k: _short(v) for k, v in context.items()})
+        if kind == "missing":
+            missing.append(".".join(filter(None, (key, str(fault["loc"][-1])))))
+        elif kind == "union_tag_not_found":
+            missing.append(f"{key}.{discriminator}")
+        elif kind == "value_error":
             message = fault["msg"].removeprefix("Value error, ")
-            if fault["type"] == "union_tag_invalid":  # the settings of one of several objectives
-                key, fault["input"] = f"{key}.name", fault["ctx"]["tag"]
-                message = f"give one of {fault['ctx']['expected_tags']}"
-            got = "" if fault["type"] in ("value_error", "missing") else f", got {fault['input']!r}"
-            faults.append(f"{key}: {message}{got}" if key else f"{message}{got}")
-        raise ValueError(f"{what}: {'; '.join(faults)}") from None
+            given.setdefault(f"{key}: {message}" if key else message, [])
+        elif fault["loc"][-1:] == ("[key]",) and allowed:
+            group = key.rpartition(".")[0]
+            given.setdefault(f"{group}: unknown key {value!r}; allowed: {allowed}", [])
+        elif not allowed:
+            given.setdefault(f"{key}: {fault['msg']}, got {value!r}", [])
+        else:
+            if kind == "union_tag_invalid":  # the settings of one of several objectives
+                key, value = f"{key}.{discriminator}", context["tag"]
+            given.setdefault(f"{key} is {_spelled(value)}", []).append(allowed)
+    sentences = [
+        f"{start}; give {' or '.join(dict.fromkeys(allowed))}" if allowed else start
+        for start, allowed in given.items()
+    ]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        sentences.insert(0, f"{', '.join(missing)} {verb} missing")
+    return sentences
+
+
+def _key_of(loc: Sequence[str | int], values: Any) -> str:
+    """Return the dotted key of a fault, without the members of a union, which are not keys."""
+    key = []
+    for part in loc:
+        at_place = isinstance(values, list | tuple) and part in range(len(values))
+        if at_place or (isinstance(values, Mapping) and part in values):
+            values = values[part]
+            key.append(str(part))
+    return ".".join(key)
+
+
+def _spelled(value: Any) -> str:
+    """Return a value as YAML spells it."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else repr(value)
+
+
+def _short(value: Any) -> str:
+    """Return a limit of a fault without a needless .0, a pattern without its anchors."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    return re.sub(r"^\^\(?|\)?\$$", "", str(value)) if str(value).startswith("^") else str(value)
 
 
 def load(model: type[Model], path: Path, what: str, changes: Sequence[str] = ()) -> Model:

@@ -1,4 +1,4 @@
-"""What a person or a script sees of a command: progress on stderr, results on stdout."""
+"""The output of a command: progress on stderr, results on stdout."""
 
 import json
 import time
@@ -24,7 +24,7 @@ KEPT = ("probe/kappa",)  # shown until there is a newer one
 
 @dataclass(frozen=True)
 class Output:
-    """How a command was asked to speak: JSON or lines, with progress or quietly."""
+    """How a command prints: JSON or lines, with progress or quietly."""
 
     as_json: bool
     quiet: bool
@@ -46,7 +46,7 @@ class Output:
 
     @contextmanager
     def progress(self, title: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-        """Show a bar of a training's steps on stderr; plain lines where it is no terminal."""
+        """Show a bar of a training's steps on stderr; plain lines if stderr is not a terminal."""
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -81,7 +81,7 @@ class Output:
 
     @contextmanager
     def trainings(self, title: str) -> Iterator[Callable[[Any], None]]:
-        """Show how far a study is on stderr; now and then a line where it is no terminal."""
+        """Show the progress of a study on stderr; lines at intervals if it is not a terminal."""
         from rich.console import Console
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 

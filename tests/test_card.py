@@ -79,12 +79,15 @@ def test_an_unknown_key_of_a_card_is_named_with_its_file() -> None:
 
 @pytest.mark.parametrize("kind", ["stages", "file", "beats", "table", "none"])
 def test_an_unknown_key_of_a_label_rule_is_named(kind: str) -> None:
-    with pytest.raises(ValueError, match=f"labels.{kind}: unknown key 'anotation'; allowed: "):
+    with pytest.raises(ValueError, match=r"card: labels: unknown key 'anotation'; allowed: "):
         card(labels={"kind": kind, "anotation": "atr"})
 
 
 def test_an_unknown_kind_of_labels_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(ValueError, match="'stages', 'file', 'beats', 'table', 'none'"):
+    with pytest.raises(
+        ValueError,
+        match=r"labels\.kind is 'sleep'; give one of 'stages', 'file', 'beats', 'table', 'none'",
+    ):
         card(labels={"kind": "sleep"})
 
 
@@ -141,12 +144,12 @@ def test_a_trim_that_leaves_nothing_or_half_a_sample_is_refused(trim_s: float) -
         ({"recordings": ["a/../../*"]}, "recordings has the glob"),
         ({"recordings": [""]}, "recordings has the glob ''"),
         ({"recordings": ["."]}, "recordings has the glob"),
-        ({"recordings": []}, "recordings: List should have at least 1 item"),
+        ({"recordings": []}, r"recordings is \[\]; give 1 or more values"),
         ({"channels": ["C3", "C4", "C3"]}, "name each channel once"),
-        ({"channels": []}, "channels: List should have at least 1 item"),
-        ({"sfreq_hz": "fast"}, "sfreq_hz: Input should be a valid number.*got 'fast'"),
-        ({"filter_order": 0}, "filter_order: Input should be greater than or equal to 1, got 0"),
-        ({"filter_scope": "window"}, "filter_scope: Input should be 'recording' or 'epoch'"),
+        ({"channels": []}, r"channels is \[\]; give 1 or more values"),
+        ({"sfreq_hz": "fast"}, "sfreq_hz is 'fast'; give a number$"),
+        ({"filter_order": 0}, "filter_order is 0; give 1 or more$"),
+        ({"filter_scope": "window"}, "filter_scope is 'window'; give 'recording' or 'epoch'$"),
     ],
 )
 def test_a_rule_that_cannot_work_is_refused(values: dict[str, Any], message: str) -> None:

@@ -49,6 +49,8 @@ def test_results_are_on_stdout_and_progress_on_stderr(recipe_file):
     quiet = call("finetune", "--run", "R", "--subjects", 2, "--quiet")
     assert quiet.stderr == ""
     assert "kappa: " in quiet.stdout
+    assert "confusion:\n" in quiet.stdout
+    assert "confusion_by_person" not in quiet.stdout
 
 
 def test_a_seen_person_is_refused_with_the_name_and_status_1(recipe_file, small_store):
@@ -79,7 +81,11 @@ def test_a_dry_run_says_so(recipe_file):
     [
         (["pretrain", "no_such"], 2, "the shipped recipes are"),
         (["pretrain", "demo", "--set", "encoder.dimm=3"], 2, "did you mean dim?"),
-        (["pretrain", "demo", "--set", "encoder.dim=x"], 2, "encoder.dim: Input should be"),
+        (
+            ["pretrain", "demo", "--set", "encoder.dim=x"],
+            2,
+            "encoder.dim is 'x'; give a whole number",
+        ),
         (["pretrain"], 2, "give a recipe"),
         (["pretrain", "--resume", "--device", "cpu"], 2, "give only --out and its own recipe"),
         (["pretrain", "physionet_sleep"], 1, "biopart fetch physionet2018"),

@@ -58,7 +58,7 @@ def test_a_folder_is_of_one_recipe_but_for_how_much_is_done_and_where(small_reci
     folder.claim("curve", Recipe.model_validate(small_recipe), "abc")
     small_recipe["finetune"]["lr"] = 0.5
     message = (
-        "holds a curve of another recipe: recipe.finetune.lr is 0.003 there and 0.5 here; "
+        "contains a curve of another recipe: recipe.finetune.lr is 0.003 there and 0.5 here; "
         "store_sha256 is 'abc' there and 'xyz' here; give another --out"
     )
     with pytest.raises(ValueError, match=message):
@@ -85,8 +85,8 @@ def test_nested_differences_have_dotted_keys():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pretrain": {"lr": 0.1}}, "its pretrain.lr is 0.001, part-seed0 wants 0.1"),
-        ({"seed": 7}, "its seed is 0, part-seed7 wants 7"),
+        ({"pretrain": {"lr": 0.1}}, "its pretrain.lr is 0.001, but part-seed0 needs 0.1"),
+        ({"seed": 7}, "its seed is 0, but part-seed7 needs 7"),
     ],
 )
 def test_a_pretraining_of_another_kind_is_not_used(small_recipe, tmp_path, change, message):

@@ -90,7 +90,7 @@ def test_page_loads_nothing_and_describes_its_picture(tmp_path: Path) -> None:
     assert not page.tags & {"script", "link", "iframe"}
     (image,) = page.images
     assert image["role"] == "img"
-    assert "Paired differences to PART" in str(image["aria-label"])
+    assert "Paired differences from PART" in str(image["aria-label"])
     assert "http" not in page.text
 
 
@@ -166,7 +166,7 @@ def test_picture_has_panels_for_kappa_probes_and_differences() -> None:
     assert [axis.get_ylabel() for axis in figure.axes] == [
         "Cohen's kappa on test persons",
         "kappa of a linear probe",
-        "difference of kappa to PART",
+        "difference of kappa from PART",
     ]
     drawn_below = {str(line.get_label()) for line in figure.axes[1].lines}
     assert drawn_below >= {"part", "mae", "untrained", "band-powers"}

@@ -73,7 +73,7 @@ def test_a_curve_grows_by_methods_and_sizes_but_not_by_another_recipe(values, tm
     run_study("curve", Recipe.model_validate(values), tmp_path, Workers(executor=here))
     assert {row["size"] for row in table_of(tmp_path)} == {"2", "3"}
     values["finetune"]["lr"] = 0.5
-    message = r"holds a curve of another recipe: recipe.finetune.lr is 0.003 there and 0.5 here"
+    message = r"contains a curve of another recipe: recipe.finetune.lr is 0.003 there and 0.5 here"
     with pytest.raises(ValueError, match=message):
         run_study("curve", Recipe.model_validate(values), tmp_path, Workers(executor=here))
 
@@ -150,8 +150,8 @@ def test_a_plan_knows_what_is_there_taken_or_failed_and_refuses_what_a_curve_wou
 @pytest.mark.parametrize(
     ("options", "status", "text"),
     [
-        (["--methods", "simclr"], 2, "curve.methods.0: Input should be 'part'"),
-        (["--sizes", "0"], 2, "greater than or equal to 1"),
+        (["--methods", "simclr"], 2, "curve.methods.0 is 'simclr'; give 'part', "),
+        (["--sizes", "0"], 2, "curve.sizes.0 is 0; give 1 or more"),
         (["--store", "nowhere"], 1, "needs the store nowhere"),
         (["--run", "nowhere"], 1, "nowhere"),
     ],
@@ -206,7 +206,7 @@ def test_a_folder_of_another_key_is_refused_and_one_of_other_values_goes_on(swee
     assert [row["method"] for row in found["table"]] == ["finetune.lr=0.01"]
     assert len(list(tmp_path.glob("cells/finetune.lr=*-s3-*.json"))) == 2
     sweep["sweep"]["over"] = {"pretrain.lr": [1e-3]}
-    with pytest.raises(ValueError, match=r"holds a sweep of another recipe: recipe.sweep.over"):
+    with pytest.raises(ValueError, match=r"contains a sweep of another recipe: recipe.sweep.over"):
         run_study("sweep", Recipe.model_validate(sweep), tmp_path, Workers(executor=here))
 
 
@@ -274,7 +274,7 @@ def test_a_cross_validation_scores_every_person_once(values, tmp_path, here):
     counted = sum(np.array(cell["result"]["confusion"]) for cell in cells)
     kappa = {row["method"]: row["kappa"] for row in found["summary"]}["part"]
     assert kappa == pytest.approx(float(kappa_of(counted)))
-    assert "each person is in the test of one of 3 folds" in (tmp_path / "curve.html").read_text()
+    assert "each person is a test person in one of 3 folds" in (tmp_path / "curve.html").read_text()
 
 
 def test_what_a_search_tried_is_on_the_page(values, tmp_path, here):

@@ -87,6 +87,15 @@ def test_each_method_has_its_objective(recipe):
     )
 
 
+def test_patches_of_the_grid_keep_no_setting_of_sizes(recipe):
+    sized = PartSettings(scale=(0.5, 2.0), sides="uniform", size_target="ratio")
+    pretraining = recipe.pretrain.model_copy(update={"objective": sized})
+    recipe = recipe.model_copy(update={"pretrain": pretraining})
+    grid = method_recipe(recipe, "part-grid")
+    assert grid.pretrain.objective == PartSettings(on_grid=True)
+    assert resolve(grid.model_dump(mode="json"), [], "again") == grid
+
+
 def test_settings_of_an_objective_come_from_the_curve_else_from_its_defaults(recipe):
     assert objective_of(recipe, "mae") == MaeSettings(decoder_dim=32, decoder_heads=2)
     assert objective_of(recipe, "droppos").decoder_dim == 512
@@ -126,7 +135,7 @@ def test_the_ablations_that_are_shipped_have_one_switch_each(name):
         ({"seed": [0, 1]}, "seed cannot be swept"),
         ({"finetune.subjects": [1, 2]}, "to vary their number, use a curve"),
         ({"encoder.depht": [1]}, "unknown key 'depht'"),
-        ({"pretrain.objective.pairs": [0]}, "greater than or equal to 1, got 0"),
+        ({"pretrain.objective.pairs": [0]}, "pretrain.objective.pairs is 0; give 1 or more"),
     ],
 )
 def test_what_cannot_be_swept_is_refused(small_recipe, over, message):
@@ -167,11 +176,11 @@ def test_names_of_variants_become_names_of_files(text, name):
 @pytest.mark.parametrize(
     ("curve", "message"),
     [
-        ({"methods": ["simclr"]}, "curve.methods.0: Input should be 'part'"),
-        ({"sizes": [0]}, "curve.sizes.0: Input should be greater than or equal to 1, got 0"),
+        ({"methods": ["simclr"]}, "curve.methods.0 is 'simclr'; give 'part', "),
+        ({"sizes": [0]}, "curve.sizes.0 is 0; give 1 or more"),
         (
             {"objectives": [{"name": "mae", "wrong": 1}]},
-            "curve.objectives.0.mae: unknown key .wrong.; allowed: decoder_depth",
+            "curve.objectives.0: unknown key .wrong.; allowed: decoder_depth",
         ),
     ],
 )

@@ -139,7 +139,7 @@ def test_a_worker_that_is_killed_ends_the_study_which_goes_on_as_if_uninterrupte
     plan = Plan(small_plan.variants[1:], (2, 3), (0,))
     train_all(plan, whole, here)
     message = (
-        "a worker process was killed during (.*), as the system .* are kept in .*repeat the command"
+        "a worker process was killed during (.*), probably .* are kept in .*repeat the command"
     )
     with pytest.raises(ChildProcessError, match=message) as end:
         train_all(plan, killed, Workers(), lambda found: kill_once(found) if found else None)

@@ -220,7 +220,7 @@ def test_foreign_files_in_the_place_of_the_run_are_left_alone(
     note.parent.mkdir()
     note.write_text("mine")
     recipe = load_recipe(Path(shown["run"]) / "recipe.yaml")
-    with pytest.raises(FileExistsError, match="holds other files"):
+    with pytest.raises(FileExistsError, match="contains other files"):
         pretrained(recipe, note.parent, print)
     assert note.read_text() == "mine"
 

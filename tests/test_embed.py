@@ -62,6 +62,7 @@ def test_what_cannot_be_embedded_is_refused(small_run, small_store, simulated_st
     (tmp_path / "there").mkdir()
     for what, out, patches, message in (
         (small_store, tmp_path / "there", False, "exists already"),
+        (small_store, tmp_path / "e.txt", False, r"e\.txt ends in \.txt; give a name that ends in"),
         (small_store, tmp_path / "e.parquet", True, "a Parquet table cannot store patches"),
         (simulated_store, tmp_path / "e", False, "were prepared differently"),
     ):

@@ -97,7 +97,7 @@ def test_windows_that_do_not_fit_are_refused(small_run, windows, tmp_path):
             values[:, :1],
             "takes windows of 2 channels and 120 samples; X",
         ),
-        (SleepStager(tmp_path), values, "no run at|is no run|not there|has no encoder"),
+        (SleepStager(tmp_path), values, "no run at|is not a run|not there|has no encoder"),
         (SleepStager(), values[:, :, None], "X has 4 dimensions"),
         (SleepStager(patch=50), values, "give patch= one of 1, 2, 3, 4"),
     ):

@@ -142,7 +142,7 @@ def test_a_library_that_is_missing_is_named_before_the_training(
 
 
 def test_another_logger_is_refused_with_the_names_that_there_are(small_recipe):
-    with pytest.raises(ValueError, match=r"'tensorboard' or 'mlflow', got 'wandb'"):
+    with pytest.raises(ValueError, match=r"is 'wandb'; give 'tensorboard' or 'mlflow'"):
         made(small_recipe, "wandb")
 
 

@@ -112,7 +112,7 @@ def test_real_runs_stand_with_their_state_losses_and_scores(real, tmp_path):
     assert f"({low:.3f} to {high:.3f})" in cells[3]
     assert "Pretraining: mae" in page
     assert "Pretraining: part" in page
-    assert 'aria-label="training loss over steps; at last part-seed0 ' in page
+    assert 'aria-label="training loss over steps; final values part-seed0 ' in page
 
 
 def test_provenance_of_a_baseline_is_that_of_its_fine_tuning(real, tmp_path):
@@ -169,9 +169,9 @@ def test_equal_names_are_told_apart_by_the_shortest_end():
 @pytest.mark.parametrize(
     ("path", "message"),
     [
-        ("nothing", "nothing is not there; give the folder of a run"),
+        ("nothing", "nothing does not exist; give the folder of a run"),
         ("file", "file is a file; give the folder of a run"),
-        ("empty", "empty is no run .* make one with: biopart pretrain RECIPE"),
+        ("empty", "empty is not a run .* make one with: biopart pretrain RECIPE"),
     ],
 )
 def test_a_wrong_path_gets_one_sentence(tmp_path, path, message):
@@ -189,7 +189,7 @@ def test_no_run_a_folder_as_page_and_damaged_files_are_named(tmp_path):
     with pytest.raises(ValueError, match="R is a folder; give a file to write"):
         report([run], run)
     (run / "provenance.json").write_text('{"steps": 1')
-    with pytest.raises(ValueError, match=r"provenance.json is damaged .* leave its run out"):
+    with pytest.raises(ValueError, match=r"provenance.json is damaged .* leave out its run"):
         report([run], tmp_path / "report.html")
 
 
@@ -340,7 +340,9 @@ def test_every_run_is_drawn_with_its_chance_and_keeps_its_look():
     assert len(set(styles)) == 9
     second = Curves("", {"empty": without, **lines}).draw("t/other").axes[0].lines[0]
     assert second.get_color() == curves.styles["empty"][0]
-    assert figure.get_label().startswith("loss, held-out persons over steps; at last r0 1, r1 1")
+    assert figure.get_label().startswith(
+        "loss, held-out persons over steps; final values r0 1, r1 1"
+    )
     assert figure.get_label().endswith("and 1 more")
     assert curves.draw("t/nothing") is None
 

@@ -24,7 +24,7 @@ def test_latest_names_the_newest_run(tmp_path, monkeypatch):
 def test_a_run_is_never_written_over(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     filled(tmp_path / "R")
-    with pytest.raises(FileExistsError, match="already holds a run"):
+    with pytest.raises(FileExistsError, match="already contains a run; continue it with --resume"):
         new_run("study", tmp_path / "R")
 
 
@@ -32,7 +32,7 @@ def test_a_folder_of_other_files_is_not_filled(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "R").mkdir()
     (tmp_path / "R" / "mine.txt").touch()
-    with pytest.raises(FileExistsError, match="holds other files"):
+    with pytest.raises(FileExistsError, match="contains other files"):
         new_run("study", tmp_path / "R")
 
 
@@ -120,3 +120,13 @@ def test_a_full_disk_is_said_with_the_file(tmp_path, monkeypatch):
     monkeypatch.setattr(type(tmp_path), "write_text", full)
     with pytest.raises(OSError, match=r"a\.json cannot be written \(No space left on device\)"):
         write_json(tmp_path / "a.json", {})
+
+
+def test_a_detection_run_is_not_taken_for_an_unfinished_pretraining(tmp_path):
+    run = Run(tmp_path / "r")
+    run.path.mkdir()
+    with pytest.raises(FileNotFoundError, match=r"r has no weights yet; finish it with: biopart"):
+        run.pretrained_weights()
+    (run.path / "provenance.json").write_text('{"kind": "detection"}')
+    with pytest.raises(ValueError, match=r"r is a detection run; a pretraining run is needed$"):
+        run.pretrained_weights()

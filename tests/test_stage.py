@@ -234,7 +234,7 @@ def test_what_cannot_be_staged_is_refused_in_one_sentence(raw, tuned, tmp_path, 
         ([path, *run, "--channel", "C4-M1"], 2, "--channel takes MODEL=FILE"),
         ([path, *run, "--channel", "C4-M1=Cz"], 1, "C4-M1 cannot be derived (tried Cz alone"),
         ([path, *run, "--lights-off", "late"], 1, "'late' is not a clock time"),
-        ([tmp_path, *run], 1, "holds no recording that fits"),
+        ([tmp_path, *run], 1, "contains no recording that matches"),
     ):
         answer = call("stage", *arguments, "--quiet")
         assert answer.exit_code == status, answer.output
@@ -366,8 +366,8 @@ def test_bad_epochs_have_no_stage_and_are_left_out_of_the_statistics(tuned, tmp_
 @pytest.mark.parametrize(
     ("lights", "clocks", "said"),
     [
-        (("21:30", "22:03"), ("22:00:00", "22:03:00"), "lights off at 21:30 lies outside"),
-        (("22:01", "23:30"), ("22:01:00", "22:05:00"), "lights on at 23:30 lies outside"),
+        (("21:30", "22:03"), ("22:00:00", "22:03:00"), "lights off at 21:30 is outside"),
+        (("22:01", "23:30"), ("22:01:00", "22:05:00"), "lights on at 23:30 is outside"),
         (("22:01", None), ("22:01:00", "22:05:00"), ""),
     ],
 )
@@ -377,7 +377,7 @@ def test_lights_are_kept_and_clamped_with_a_sentence(tuned, lights, clocks, said
     staged = stage(recording_of_raw(raw_of(array_night(), start)), model)
     found, epochs, warned = lights_of(lights, staged)
     assert (found["off"], found["on"]) == clocks
-    assert epochs[1] - epochs[0] == {"": 8, "lights off at 21:30 lies outside": 6}.get(said, 8)
+    assert epochs[1] - epochs[0] == {"": 8, "lights off at 21:30 is outside": 6}.get(said, 8)
     assert [line.startswith(said) for line in warned] == ([True] if said else [])
 
 

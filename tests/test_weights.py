@@ -188,7 +188,10 @@ def test_heads_of_a_run_or_a_file_of_ours_must_be_the_same(tmp_path):
     Model(one, About()).save(tmp_path / "encoder.safetensors")
     (tmp_path / "recipe.yaml").write_text("name: t\n")
     for where in (tmp_path, tmp_path / "encoder.safetensors"):
-        with pytest.raises(ValueError, match="differ: heads 4 and 2"):
+        with pytest.raises(
+            ValueError,
+            match=r"differ: heads 4 and 2; set the recipe.s encoder keys to",
+        ):
             start_encoder(str(where), ViT((32, 32), (8, 8), 3, 16, 1, 2))
 
 

@@ -194,7 +194,7 @@ def runs(folder: Path, output: Output) -> None:
 @click.option(
     "--artefacts",
     type=click.Path(path_type=Path, exists=True),
-    help="Nights: measure whether a PART run detects artefacts added to them.",
+    help="Folder of nights; measure whether a PART run detects artefacts added to them.",
 )
 @click.option("--raw", type=FOLDER, help="Raw files to compare a STORE with, or to try a CARD on.")
 @output_options

@@ -71,7 +71,9 @@ def changes_of(
 @click.command()
 @click.argument("recipe")
 @click.option("--methods", help="Comma-separated; default: the recipe's.")
-@click.option("--sizes", "--subjects", "sizes", help="Labelled persons, e.g. 1,2,5,10.")
+@click.option(
+    "--sizes", "--subjects", "sizes", help="Labelled persons, or images per class, e.g. 1,2,5,10."
+)
 @click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
 @click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
 @click.option(
@@ -93,7 +95,7 @@ def curve(
     output: Output,
     **wanted: Any,
 ) -> None:
-    """Compare methods over numbers of labelled persons; repeat the command to continue."""
+    """Compare methods of a RECIPE by labelled persons; repeat the command to continue."""
     from biopart.recipe import load_recipe
 
     with wrong_use():
@@ -125,7 +127,7 @@ def sweep(
     output: Output,
     **wanted: Any,
 ) -> None:
-    """Compare values of a RECIPE's keys, all else equal; repeat the command to continue."""
+    """Compare values of keys of a RECIPE, all else equal; repeat the command to continue."""
     from biopart.recipe import load_recipe
     from biopart.studies.compare.variants import parse_grid, settings_of
 
@@ -259,7 +261,7 @@ def stage(
     "--host",
     default="127.0.0.1",
     show_default=True,
-    help="Any host but this machine needs --token.",
+    help="Address to listen at; all but this machine's own need --token.",
 )
 @click.option("--port", type=click.IntRange(1, 65535), default=8000, show_default=True)
 @click.option(
@@ -273,7 +275,7 @@ def stage(
     type=click.FloatRange(1),
     default=60,
     show_default=True,
-    help="Minutes until deletion.",
+    help="Minutes until results are deleted.",
 )
 @output_options
 def serve(run: Path, output: Output, **options: Any) -> None:
@@ -293,7 +295,11 @@ def serve(run: Path, output: Output, **options: Any) -> None:
 @click.command()
 @click.argument("runs", nargs=-1, required=True, type=RUN)
 @click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("report.html"), show_default=True
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("report.html"),
+    show_default=True,
+    help="Page to write.",
 )
 @output_options
 def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
@@ -306,7 +312,9 @@ def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
 
 @click.command()
 @click.argument("what", type=click.Choice(["signals", "images", "part", "objectives", "gpu"]))
-@click.option("--repeats", type=click.IntRange(1), default=5, show_default=True)
+@click.option(
+    "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds."
+)
 @output_options
 def bench(what: str, repeats: int, output: Output) -> None:
     """Measure speed: preparing a raw night, images, a PART step, all objectives, or a GPU."""

@@ -1,6 +1,7 @@
 """Commands that train, score and export: pretrain, finetune, detect, evaluate, embed, export."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -63,9 +64,15 @@ def pretrain(
 
 @click.command()
 @run_option
-@click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
 @click.option(
-    "--seed", type=click.IntRange(0), help="Seed that draws the persons; default: the recipe's."
+    "--subjects",
+    type=click.IntRange(1),
+    help="Labelled persons, or images per class; default: the recipe's.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Seed of the draw of persons or images; default: the recipe's.",
 )
 @click.option("--from-scratch", is_flag=True, help="Train the supervised baseline.")
 @click.option(
@@ -109,7 +116,19 @@ def finetune(
     result = target.result()
     for warning in result["warnings"]:
         output.say(f"warning: {warning}")
-    output.emit({"run": str(target.path), **result})
+    values = {"run": str(target.path), **result}
+    output.emit(values, score_lines(values))
+
+
+def score_lines(values: Mapping[str, Any]) -> list[str]:
+    """Return a score as lines; the tables of single persons or images are only in the JSON.
+
+    Examples
+    --------
+    >>> score_lines({"kappa": 0.5, "confusion_by_person": {"p1": [[3, 1], [0, 2]]}})
+    ['kappa: 0.5']
+    """
+    return readable({k: v for k, v in values.items() if not k.startswith("confusion_by_")})
 
 
 @click.command()
@@ -126,7 +145,8 @@ def evaluate(
     from biopart.verbs.evaluate import evaluate as score
 
     names = None if persons is None else [n.strip() for n in persons.split(",") if n.strip()]
-    output.emit(score(find_run(run_path), store, names, device=device))
+    values = score(find_run(run_path), store, names, device=device)
+    output.emit(values, score_lines(values))
 
 
 @click.command()
@@ -191,7 +211,10 @@ def export(run: Path, target: Any, out: Path, output: Output) -> None:
 @click.argument("what", type=click.Path(path_type=Path))
 @run_option
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Zarr folder, or a file .parquet."
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="New folder that ends in .zarr, or file that ends in .parquet.",
 )
 @click.option("--patches", is_flag=True, help="Also write the tokens of all patches.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
@@ -208,9 +231,15 @@ def embed(
 
 @click.command()
 @run_option
-@click.option("--subjects", type=click.IntRange(1), help="Labelled persons; default: the recipe's.")
 @click.option(
-    "--seed", type=click.IntRange(0), help="Seed that draws the persons; default: the recipe's."
+    "--subjects",
+    type=click.IntRange(1),
+    help="Labelled persons, or images per class; default: the recipe's.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Seed of the draw of persons or images; default: the recipe's.",
 )
 @set_option
 @output_options
@@ -221,7 +250,7 @@ def probe(
     changes: tuple[str, ...],
     output: Output,
 ) -> None:
-    """Fit linear probes to the frozen encoder, an untrained one and band powers."""
+    """Fit linear probes to the frozen encoder, an untrained one and band powers, or pixels."""
     from biopart.run import find_run
     from biopart.verbs.probe import probe as fit_probes
 

@@ -26,8 +26,7 @@ def stored_recipe(
 
     Raises ValueError where the run is of another kind.
     """
-    if run.kind != kind:
-        raise ValueError(f"{run.path} is a {run.kind} run; a {kind} run is needed")
+    run.require(kind)
     values = read_yaml(run.path / "recipe.yaml")
     if store is not None:
         values.setdefault("data", {})["store"] = str(store)

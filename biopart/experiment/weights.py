@@ -14,7 +14,7 @@ from torch import Tensor
 
 from biopart.nn import About, Encoder, from_timm
 from biopart.nn.positions import longer_axes, sincos_table
-from biopart.nn.weights import load_tensors, take
+from biopart.nn.weights import load_tensors, take, unlike
 from biopart.run import Run, find_run
 
 _PATCH = "patch_embed.proj.weight"  # every vision transformer in timm's names has it
@@ -56,10 +56,7 @@ class Weights:
         """
         own, new = (built.get("heads") for built in (self.built, encoder.arguments))
         if None not in (own, new) and own != new:  # no shape tells the number of heads
-            raise ValueError(
-                f"{self.where}: the pretrained encoder and the new one differ: heads {own} and "
-                f"{new}"
-            )
+            raise ValueError(f"{self.where}: {unlike([f'heads {own} and {new}'])}")
         # Sines and cosines of a signal's patches go on beyond the pretrained window.
         signal = len(longer_axes(encoder.counts)) == 1 and encoder.embeds_positions
         go_on = positions and signal and self.built.get("position") == "sincos"
@@ -135,12 +132,7 @@ def run_of(where: str) -> Run | None:
 def read_run(run: Run) -> Weights:
     """Read the encoder of a run; FileNotFoundError where it has none yet."""
     origin = run.pretrained()
-    if not origin.encoder.is_file():
-        raise FileNotFoundError(
-            f"{origin.path} has no weights yet; finish it with: biopart pretrain --resume --out "
-            f"{origin.path}, or give --from-scratch"
-        )
-    tensors, metadata = load_tensors(origin.encoder)
+    tensors, metadata = load_tensors(origin.pretrained_weights(", or give --from-scratch"))
     return _described(str(origin.path), tensors, metadata)
 
 

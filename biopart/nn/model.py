@@ -61,12 +61,7 @@ class Model(nn.Module):
         if run.model.is_file() and run.kind == "pretraining":
             return cls._read(run.model)
         origin = run.pretrained()
-        if not origin.encoder.is_file():
-            raise FileNotFoundError(
-                f"{origin.path} has no weights yet; finish it with: biopart pretrain --resume "
-                f"--out {origin.path}"
-            )
-        model = cls._read(origin.encoder)
+        model = cls._read(origin.pretrained_weights())
         if model.about.positions is None:  # a file of before; its recipe tells
             recipe = resolve(read_yaml(origin.path / "recipe.yaml"), [], f"{origin.path}")
             given = recipe.pretrain.objective.uses_positions

@@ -80,7 +80,7 @@ def take(
         if old != (new := wanted[name])
     ]
     if differing:
-        raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(differing)}")
+        raise unlike(differing)
     surplus = [name for name in state if name not in own and not is_position(name)]
     absent = [name for name in own if name not in state and not is_position(name)]
     if surplus or absent:
@@ -101,8 +101,16 @@ def take(
         if value.shape != own[name].shape
     ]
     if shaped:
-        raise ValueError(f"the pretrained encoder and the new one differ: {'; '.join(shaped[:3])}")
+        raise unlike(shaped[:3])
     encoder.load_state_dict(weights, strict=False)
+
+
+def unlike(differences: Sequence[str]) -> ValueError:
+    """Return the error of weights that do not fit an encoder, with both values of each key."""
+    return ValueError(
+        f"the pretrained encoder and the new one differ: {'; '.join(differences)}; set the "
+        "recipe's encoder keys to those of the pretraining, or choose other weights"
+    )
 
 
 def _kept_positions(

@@ -129,7 +129,30 @@ class PartSettings(Strict):
                 "back; set symmetry to 0 or choose another target"
             )
         self._check_pairs()
+        self._check_unused()
         return self
+
+    def _check_unused(self) -> None:
+        """Refuse keys that the others leave without effect."""
+        for what, without, keys in (
+            ("pairs null takes every pair", self.pairs is None, ("replacement", "shared_pairs")),
+            (
+                f"scale {list(self.scale)} gives patches of one size",
+                self.scale[0] == self.scale[1],
+                ("sides", "size_target"),
+            ),
+            (
+                f"head {self.head} has no attention heads",
+                self.head not in ("attention", "cross_attention"),
+                ("heads",),
+            ),
+        ):
+            if without and (unused := self.changed(*keys)):
+                verb = "has" if len(unused) == 1 else "have"
+                raise ValueError(
+                    f"{what}, so {' and '.join(unused)} {verb} no effect; leave "
+                    f"{'it' if len(unused) == 1 else 'them'} out"
+                )
 
     def _check_pairs(self) -> None:
         """Refuse ways to draw pairs that contradict each other."""

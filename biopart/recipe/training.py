@@ -2,9 +2,9 @@
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from biopart.recipe.objectives import Objective, PartSettings
 from biopart.recipe.protocol import Protocol
@@ -37,6 +37,19 @@ class Schedule(Strict):
         1, ge=1, description="times an image comes in an epoch of the same length, augmented anew"
     )
     validate_every: int = Field(1, ge=1, description="epochs between validations")
+
+    @model_validator(mode="after")
+    def _check_rates(self) -> Self:
+        if self.decay_at and self.changed("final_lr"):
+            raise ValueError(
+                "decay_at replaces the cosine, so final_lr has no effect; leave one of them out"
+            )
+        if self.final_lr > self.lr:
+            raise ValueError(
+                f"final_lr {self.final_lr:g} is larger than lr {self.lr:g}; lower final_lr or "
+                "raise lr"
+            )
+        return self
 
     def optimisation(self, betas: tuple[float, float], layer_decay: float = 1.0) -> "Optimisation":
         """Return the settings of the loop, with those of the method."""

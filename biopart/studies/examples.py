@@ -1,4 +1,4 @@
-"""Simulated nights and drawn images to try biopart on, made once per folder; no result of them."""
+"""Simulated nights and drawn images to try biopart on, made once per folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +26,7 @@ def simulated_store(folder: Path = WORK) -> Path:
 
 
 def simulated_recipe(folder: Path = WORK, steps: int = 300, changes: Sequence[str] = ()) -> Recipe:
-    """Return the recipe of ``biopart demo`` for that store: smaller, and of windows of 6 s only."""
+    """Return the recipe of ``biopart demo`` for that store: smaller, with windows of 6 s."""
     return load_recipe(
         "demo",
         (
@@ -54,7 +54,7 @@ def simulated_recipe(folder: Path = WORK, steps: int = 300, changes: Sequence[st
 
 
 def simulated_run(folder: Path = WORK) -> Run:
-    """Pretrain and fine-tune on that store, or take what is there; return the fine-tuning."""
+    """Pretrain and fine-tune on that store, or reuse existing trainings; return the fine-tuning."""
     run, _ = pretrained(simulated_recipe(folder), folder / "run", lambda line: None)
     return finetuned(run, 4, "part", changes=())[0]
 

@@ -39,8 +39,8 @@ def embed(
     what : Path
         A store prepared like the run's, or a recording.
     out : Path
-        A new zarr folder, for ``xarray.open_zarr(out, consolidated=False)``; a name that ends in
-        .parquet gives one table (extra ``parquet``).
+        A new zarr folder, for ``xarray.open_zarr(out, consolidated=False)``, whose name ends in
+        .zarr or has no ending; a name that ends in .parquet gives one table (extra ``parquet``).
     patches : bool
         Also write the tokens of all patches; not in a table.
     device : str
@@ -56,9 +56,14 @@ def embed(
     FileNotFoundError
         If the run has no weights or ``what`` does not exist.
     ValueError
-        If the store does not fit, ``out`` exists, or patches are to go into a table.
+        If the store does not fit, ``out`` exists or ends otherwise, or patches are to go into a
+        table.
     """
     table = out.suffix == ".parquet"
+    if out.suffix not in ("", ".zarr", ".parquet"):
+        raise ValueError(
+            f"--out {out} ends in {out.suffix}; give a name that ends in .zarr or .parquet"
+        )
     if out.exists():
         raise ValueError(f"{out} exists already; give another --out or delete it")
     if table and patches:

@@ -91,7 +91,11 @@ def read_rows(path: Path, *, delimiter: str | None = None, header: bool | None =
     else:
         names = tuple(f"column{number + 1}" for number in range(len(rows[0][1]) if rows else 0))
     if not rows:
-        raise ValueError(f"{path.name} has no rows: copy it again.")
+        raise ValueError(
+            f"{path.name} has no rows below its line of names; copy it again, or give another file"
+            if names
+            else f"{path.name} is empty; copy it again, or give another file"
+        )
     for line, cells in rows:
         if len(cells) != len(names):
             raise ValueError(
@@ -215,7 +219,7 @@ def _grid(
     unique = np.unique(times)
     if len(unique) < 2:
         raise ValueError(
-            f"{path.name} has {len(unique)} time in its rows; a signal needs two or more"
+            f"{path.name} has rows of one time; a signal needs rows of two or more times"
         )
     step_s = float(np.median(np.diff(unique)))
     sfreq_hz = table.sfreq_hz or regular_rate(step_s)
@@ -232,11 +236,16 @@ def _grid(
 
 def _check_names(path: Path, table: Table, columns: dict[str, int]) -> None:
     """Refuse a table without a value column, or a unit for a channel that does not exist."""
-    strangers = [name for name in table.units if name not in columns]
-    if not columns or strangers:
+    if not columns:
         raise ValueError(
-            f"{path.name} has the value columns {', '.join(columns) or 'none'}; a unit was given "
-            f"for {', '.join(strangers) or 'none'}: name columns that have values"
+            f"{path.name} has one column; a recording in a table needs a column of times in "
+            "seconds and one column for each channel"
+        )
+    strangers = [name for name in table.units if name not in columns]
+    if strangers:
+        raise ValueError(
+            f"{path.name} has the value columns {', '.join(columns)}; a unit was given for "
+            f"{', '.join(strangers)}: name columns that have values"
         )
 
 

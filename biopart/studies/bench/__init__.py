@@ -1,8 +1,8 @@
 """Benchmarks.
 
-What is compared runs in one process and in turns (A B A B ...), after one turn that does not
-count; figures are medians of wall time, with the limit that they should keep beside them. Nights
-are simulated or random: these figures say how fast, never how well.
+Compared calls alternate in one process (A B A B ...), after one round that is not counted; numbers
+are medians of wall time, with the limit that they should keep beside them. Nights
+are simulated or random: these numbers measure speed, not quality.
 """
 
 from biopart.studies.bench.gpu import bench_gpu

@@ -64,7 +64,7 @@ SIZES = (
 
 
 class RandomItems:
-    """Items of random integers that lie on the device, as a resident cohort's do."""
+    """Items of random integers on the device, like those of a resident cohort."""
 
     def __init__(self, size: Size, count: int, device: torch.device) -> None:
         generator = torch.Generator(device=device).manual_seed(0)
@@ -84,7 +84,7 @@ class RandomItems:
         return len(self.values)
 
     def __getitems__(self, indices: Sequence[int] | np.ndarray[Any, Any]) -> Batch:
-        """Return items by a slice, since their order means nothing."""
+        """Return items by a slice, since their order does not matter."""
         first, count = int(indices[0]) % (len(self) - len(indices) + 1), len(indices)
         values = self.values[first : first + count]
         return Batch(values, self._label[:count], ["nobody"] * count, ["random:0"] * count)
@@ -101,7 +101,7 @@ def bench_gpu(
     steps: int = 100,
     device: str = "auto",
 ) -> dict[str, Any]:
-    """Train by PART on random items that lie on the device, through the one training loop.
+    """Train by PART on random items on the device, with the training loop.
 
     Runs on a CPU too, which takes minutes there.
 
@@ -149,7 +149,7 @@ def bench_gpu(
 def measure_size(
     size: Size, fabric: Fabric, compute: ComputeSettings, *, repeats: int, steps: int
 ) -> dict[str, Any]:
-    """Train an encoder of a size and return its figures."""
+    """Train an encoder of a size and return its measurements."""
     torch.manual_seed(0)
     tokens = int(np.prod([s // p for s, p in zip(size.shape, size.patch, strict=True)]))
     encoder = size.encoder()

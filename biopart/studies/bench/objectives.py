@@ -52,7 +52,7 @@ def bench_objectives(
     Returns
     -------
     dict
-        ``objectives``: their settings; ``dim<D>``: the figures of ``bench_steps``.
+        ``objectives``: their settings; ``dim<D>``: the measurements of ``bench_steps``.
     """
     result: dict[str, Any] = {
         "threads": torch.get_num_threads(),

@@ -58,7 +58,7 @@ def bench_part(
 
 
 def bench_cut(values: Tensor, count: int, size: tuple[int, ...], repeats: int) -> dict[str, Any]:
-    """Time ``cut`` in turns with loops of slices, which fill an array that is there already."""
+    """Time ``cut`` in turns with loops of slices, which fill an existing array."""
     generator = torch.Generator().manual_seed(0)
     boxes = random_boxes(len(values), count, values.shape[2:], size, generator=generator)
     places = slices_of(boxes)

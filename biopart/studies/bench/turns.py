@@ -1,4 +1,4 @@
-"""Timing calls in turns, and figures with the limits that they should keep."""
+"""Time calls in turns, and compare measurements with the limits that they should keep."""
 
 import time
 from collections.abc import Callable, Mapping
@@ -59,7 +59,7 @@ class Timing:
 
 
 def in_turns(calls: Mapping[str, Callable[[], object]], repeats: int) -> Timing:
-    """Time calls in turns, A B A B ..., after one turn that does not count.
+    """Time calls in turns, A B A B ..., after one round that is not counted.
 
     Examples
     --------

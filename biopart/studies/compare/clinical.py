@@ -1,4 +1,4 @@
-"""Agreement of a curve's predictions with the expert, night by night, where YASA is there."""
+"""Agreement of a curve's predictions with the expert, night by night, if YASA is installed."""
 
 from pathlib import Path
 from typing import Any

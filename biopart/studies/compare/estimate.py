@@ -1,4 +1,4 @@
-"""How long a study will take, from a few timed steps of its variants."""
+"""Estimate how long a study will take from a few timed steps of its variants."""
 
 import math
 import tempfile
@@ -24,7 +24,7 @@ FORWARD = 1 / 3  # share of a training step that its forward pass takes: the bac
 
 
 class TimedError(Exception):
-    """Ends a training after its timed steps; holds the row that it logged last."""
+    """Ends a training after its timed steps; contains the row that it logged last."""
 
 
 def timed(train: Callable[[Callable[[Row], None]], object], batch: int) -> Row:
@@ -46,10 +46,10 @@ def timed(train: Callable[[Callable[[Row], None]], object], batch: int) -> Row:
 def estimate(
     plan: Plan, trainings: Collection[Training], say: Callable[[str], None] = lambda line: None
 ) -> dict[Training, float]:
-    """Return the seconds that trainings of a study will take on this machine; NaN = not known.
+    """Return the seconds that trainings of a study will take on this machine; NaN = unknown.
 
-    A few steps of every variant are timed, and predictions are reckoned from them. Fitting a probe,
-    and band powers, are not in it. ``say`` gets a line before each measurement.
+    A few steps of every variant are timed; the time of predictions is derived from them. Fitting
+    probes and band powers is not included. ``say`` gets a line before each measurement.
     """
     seconds: dict[Training, float] = {}
     for variant in plan.variants:
@@ -59,7 +59,7 @@ def estimate(
         say(f"timing {variant.name}")
         try:
             seconds |= timed_variant(variant, ours)
-        except FAULTS as error:  # its trainings will report it themselves; the others go on
+        except FAULTS as error:  # its trainings will report it; the others continue
             say(f"{variant.name} cannot be timed: {' '.join(str(error).split())}")
             seconds |= dict.fromkeys(ours, math.nan)
     return seconds
@@ -97,14 +97,14 @@ def timed_variant(variant: Variant, trainings: Sequence[Training]) -> dict[Train
 
 
 def training_alone(recipe: Recipe) -> Recipe:
-    """Return a recipe without what goes along with a training: its probes and loggers."""
+    """Return a recipe without the probes and loggers of its trainings."""
     pretraining = recipe.pretrain.model_copy(update={"probe_every": None})
     compute = recipe.compute.model_copy(update={"loggers": []})
     return recipe.model_copy(update={"pretrain": pretraining, "compute": compute})
 
 
 def tuning_speed(recipe: Recipe, size: int, folder: Path) -> float:
-    """Return the windows per second of a fine-tuning from scratch on so many persons."""
+    """Return the windows per second of a fine-tuning from scratch on ``size`` persons."""
     settings = recipe.finetune.model_copy(update={"weights": None})
     write_text(folder / "recipe.yaml", recipe.model_copy(update={"finetune": settings}).to_yaml())
     row = timed(
@@ -120,7 +120,7 @@ def pretraining_s(recipe: Recipe, row: Row, *, validated: bool) -> float:
     epochs = row["steps"] * row["epoch"] / row["step"]
     validations = (epochs / settings.validate_every + 1) * validated
     windows = row["steps"] * settings.batch + validations * FORWARD * settings.validation_windows
-    if settings.probe_every is not None:  # its two parts, also before the first step and at the end
+    if settings.probe_every is not None:  # both parts, also before the first step and at the end
         windows += (epochs / settings.probe_every + 2) * FORWARD * 2 * settings.probe_windows
     return float(windows / row["windows_per_second"])
 
@@ -145,7 +145,7 @@ def tuning_s(variant: Variant, speed: float, *, train: int, validation: int, tes
 
 
 def duration_text(seconds: float) -> str:
-    """Spell a time as a person would.
+    """Return a duration with a unit that suits its length.
 
     Examples
     --------
@@ -160,9 +160,9 @@ def duration_text(seconds: float) -> str:
 def overview(
     plan: Plan, left: Sequence[Training], seconds: Mapping[Training, float | None], jobs: int
 ) -> dict[str, Any]:
-    """Return what a study is going to do: trainings by variant, and the time that is left.
+    """Return the plan of a study: trainings by variant, and the remaining time.
 
-    ``seconds`` has the time of trainings, measured or estimated, as far as it is known.
+    ``seconds`` has the measured or estimated time of trainings, where known.
     """
     times = {key: value for key, value in seconds.items() if value and not math.isnan(value)}
     table = {}

@@ -1,4 +1,4 @@
-"""The folder of a study: what it is a study of, its runs, and the outcome of every training."""
+"""The folder of a study: its recipe, its runs, and the outcome of every training."""
 
 import shutil
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from biopart.run import Run
 from biopart.settings import checked
 from biopart.studies.compare.plan import Plan, StudyKind, Training
 
-# What may differ between two calls into one folder: how much is done, and on which machine.
+# What may differ between two calls with one folder: the amount of work, and the machine.
 FREE: dict[str, Any] = {"compute": True, "seed": True, "data": {"store"}}
 FREE_OF = {
     "curve": FREE | {"curve": {"methods", "sizes", "repeats", "published"}, "sweep": True},
@@ -25,7 +25,7 @@ KEPT = ("provenance.json", "metrics.jsonl", "encoder.safetensors", "objective.sa
 class StudyFolder:
     """The folder of a study, in which one process works at a time.
 
-    Every outcome is a file written whole or not at all, so that a stopped study goes on where it
+    Every outcome is a file that is complete or absent, so that a stopped study continues where it
     stopped.
     """
 
@@ -46,7 +46,7 @@ class StudyFolder:
         }
 
     def settle(self, training: Training, outcome: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the outcome of a training, and return it as it is read back."""
+        """Write the outcome of a training, and return it as it would be read."""
         about = {"variant": training.variant, "seed": training.seed, "size": training.size}
         values: dict[str, Any] = plain({**about, **outcome})
         write_json(self.path / "cells" / f"{training.name}.json", values)
@@ -60,23 +60,23 @@ class StudyFolder:
         return sorted(path.stem for path in failed)
 
     def held(self) -> AbstractContextManager[None]:
-        """Keep the folder to this process; ValueError where another one works in it."""
+        """Lock the folder for this process; ValueError if another one is working in it."""
         busy = f"another process is working in {self.path}; wait until it ends, or stop it"
         return held(self.path / ".lock", busy)
 
     def claim(self, kind: StudyKind, recipe: Recipe, fingerprint: str) -> None:
-        """Write what the folder is a study of, if it is new; refuse a folder of another study."""
+        """Write the recipe of the study if the folder is new; refuse a folder of another study."""
         self.check(kind, recipe, fingerprint)
         file = self.path / f"{kind}.json"
         if not file.is_file():
             write_json(file, identity(kind, recipe, fingerprint))
 
     def check(self, kind: StudyKind, recipe: Recipe, fingerprint: str) -> None:
-        """Refuse a folder that holds a study of another recipe; ValueError names what differs."""
+        """Refuse a folder with a study of another recipe; ValueError names the differences."""
         file = self.path / f"{kind}.json"
         if not file.is_file():
             return
-        stored = read_json(file)  # of a version that lacked a key: its default
+        stored = read_json(file)  # a key that an older version lacked has its default
         before = checked(Recipe, stored["recipe"], f"the recipe in {file}")
         differences = compared(
             identity(kind, before, stored["store_sha256"]), identity(kind, recipe, fingerprint)
@@ -86,7 +86,7 @@ class StudyFolder:
         ]
         if differing:
             raise ValueError(
-                f"{self.path} holds a {kind} of another recipe: {'; '.join(differing)}; give "
+                f"{self.path} contains a {kind} of another recipe: {'; '.join(differing)}; give "
                 "another --out"
             )
 
@@ -100,7 +100,7 @@ class StudyFolder:
             target.path.mkdir(parents=True, exist_ok=True)
             for name in KEPT:
                 shutil.copy2(origin.path / name, target.path / name)
-            # Its fine-tunings are the study's, whatever the run's own recipe says of them.
+            # Its fine-tunings follow the study, whatever the run's own recipe states.
             recipe = plan.variant(training).seeded(training.seed)
             write_text(target.path / "recipe.yaml", recipe.to_yaml())
             self.settle(training, {"seconds": None, "taken_from": str(path)})
@@ -108,10 +108,10 @@ class StudyFolder:
 
 
 def identity(kind: StudyKind, recipe: Recipe, fingerprint: str) -> dict[str, Any]:
-    """Return what two calls must have alike to share a folder.
+    """Return what must be equal in two calls with one folder.
 
-    Of a sweep these are its keys, whose values may be added to: outcomes are named by values, which
-    mean nothing without the keys.
+    The keys of a sweep are part of it; values may be added. Outcomes are named by values, which are
+    ambiguous without the keys.
     """
     values = recipe.model_dump(mode="json", exclude=FREE_OF[kind])
     if kind == "sweep":
@@ -136,10 +136,10 @@ def compared(one: Mapping[str, Any], two: Mapping[str, Any]) -> dict[str, tuple[
 
 
 def pretrained_by(plan: Plan, runs: Sequence[Path], fingerprint: str) -> dict[Training, Path]:
-    """Return the trainings of a study that finished pretrainings stand for.
+    """Return the trainings of a study that finished pretrainings can replace.
 
-    A run is used where its recipe is that of a variant and seed of the study: same store, split,
-    encoder and pretraining; ValueError for any other, with what differs from the nearest one.
+    A run is used if its recipe is that of a variant and seed of the study: same store, split,
+    encoder and pretraining; ValueError for any other, with the differences from the nearest one.
     """
     wanted = {
         training: plan.variant(training).seeded(training.seed)
@@ -158,7 +158,8 @@ def pretrained_by(plan: Plan, runs: Sequence[Path], fingerprint: str) -> dict[Tr
         }
         training, difference = min(differences.items(), key=lambda item: len(item[1]))
         why = [
-            f"its {key} is {a!r}, {training.name} wants {b!r}" for key, (a, b) in difference.items()
+            f"its {key} is {a!r}, but {training.name} needs {b!r}"
+            for key, (a, b) in difference.items()
         ]
         if not origin.encoder.is_file():
             why.append("it has no weights")
@@ -173,12 +174,12 @@ def pretrained_by(plan: Plan, runs: Sequence[Path], fingerprint: str) -> dict[Tr
 
 
 def learnt_otherwise(one: Recipe, two: Recipe) -> dict[str, tuple[Any, Any]]:
-    """Return what differs where two recipes do not pretrain one encoder alike, by dotted key."""
+    """Return the differences that make two recipes pretrain different encoders, by dotted key."""
     data = {"card", "channels", "window_s", "normalise"}
     wanted: Any = {"data": data, "split": True, "encoder": True, "pretrain": True, "seed": True}
 
     def decided(recipe: Recipe) -> dict[str, Any]:
-        """Return what decides the weights, with what is left open filled in."""
+        """Return the settings that determine the weights, with the method's defaults filled in."""
         values = recipe.model_dump(mode="json", include=wanted)
         pretraining = recipe.pretrain
         for key in ("probe_every", "probe_windows"):

@@ -104,9 +104,9 @@ def publish(path: Path, study: Comparison, drawing: Figure, **values: Any) -> di
 
 
 def picture(study: Comparison) -> Figure:
-    """Draw a curve: kappas with intervals, linear probes, paired differences to PART.
+    """Draw a curve: kappas with intervals, linear probes, paired differences from PART.
 
-    Raises ValueError where no training has a defined kappa.
+    Raises ValueError if no training has a defined kappa.
     """
     means, gaps, called = study.summary, study.differences, REFERENCE.upper()
     significant = frozenset((row["method"], row["size"]) for row in gaps if row["supported"])
@@ -123,8 +123,8 @@ def picture(study: Comparison) -> Figure:
         ),
         figures.Panel(
             points(gaps, "difference", "ci95"),
-            f"difference of kappa to {called}",
-            f"Paired differences to {called} (filled: significant)",
+            f"difference of kappa from {called}",
+            f"Paired differences from {called} (filled: significant)",
             filled=significant,
             zero=True,
         ),
@@ -164,7 +164,7 @@ def drawn(study: Comparison) -> list[Row]:
     -------
     list of dict
         ``seed``, ``added`` {size: persons who are not in a smaller size}, ``nested`` and
-        ``alike``: whether each size holds the smaller ones, and whether all methods had the same.
+        ``alike``: whether each size contains the smaller ones, and whether all methods share it.
     """
     table = []
     for seed in sorted({training.seed for training in study.trainings}):

@@ -1,4 +1,4 @@
-"""The plan of a study: variants x seeds x numbers of labelled persons, and what it should know."""
+"""The plan of a study: variants x seeds x numbers of labelled persons, and notes on the data."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ StudyKind = Literal["curve", "sweep"]
 
 @dataclass(frozen=True)
 class Training:
-    """A pretraining (size None), or a fine-tuning or baseline on so many persons.
+    """A pretraining (size None), or a fine-tuning or baseline on ``size`` persons.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class Plan:
     sizes: tuple[int, ...]
     seeds: tuple[int, ...]
     skipped: frozenset[tuple[int, int]] = frozenset()
-    """Sizes and seeds whose persons have fewer than two classes: nothing can be learnt there."""
+    """Sizes and seeds whose persons have fewer than two classes: no training there."""
 
     @cached_property
     def trainings(self) -> tuple[Training, ...]:
@@ -67,12 +67,12 @@ class Plan:
         return next(v for v in self.variants if v.name == training.variant)
 
     def needs(self, training: Training) -> Training | None:
-        """Return the pretraining that a training starts from, if it does."""
+        """Return the pretraining that a training starts from, or None."""
         tuned = training.size is not None and self.variant(training).kind == "pretrained"
         return Training(training.variant, training.seed) if tuned else None
 
     def reason(self, training: Training, outcomes: Outcomes) -> str | None:
-        """Return why a training failed, also where the pretraining that it needs did."""
+        """Return why a training, or the pretraining that it needs, failed."""
         if training in outcomes:
             return outcomes[training].get("failed")
         needed = self.needs(training)
@@ -88,7 +88,7 @@ class Plan:
         ]
 
     def ready(self, outcomes: Outcomes) -> list[Training]:
-        """Return the trainings that can begin: what they start from is there."""
+        """Return the trainings that can start: the pretraining that they need is finished."""
         return [
             training
             for training in self.left(outcomes)
@@ -104,9 +104,9 @@ class Plan:
 def lay_out(kind: StudyKind, recipe: Recipe, experiment: Experiment) -> tuple[Plan, list[str]]:
     """Lay out the trainings of a recipe's curve or sweep, and notes for its reader.
 
-    Sizes above what is labelled take all that is labelled. Besides its methods, a curve fits on
-    every subset a linear probe on an untrained encoder (``untrained``) and logistic regression on
-    band powers (``band-powers``), or on images averaged to few pixels (``pixels``).
+    Sizes above the number of labelled persons take all of them. Besides its methods, a curve fits
+    on every subset a linear probe on an untrained encoder (``untrained``) and logistic regression
+    on band powers (``band-powers``), or on images averaged to few pixels (``pixels``).
 
     Raises
     ------

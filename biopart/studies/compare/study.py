@@ -54,7 +54,7 @@ def compare(
     Parameters
     ----------
     recipe : Recipe, path or name of a shipped one
-        Its ``curve`` section gives methods, sizes and seeds.
+        Its ``curve`` section has methods, sizes and seeds.
     out : Path, optional
         Folder of the curve; ``curves/<name>`` by default. A stopped one is continued.
     jobs : int
@@ -62,7 +62,7 @@ def compare(
     runs : sequence of Path
         Finished pretrainings to use instead of new ones.
     executor : Executor, optional
-        Where trainings are done, by default in processes of this machine. These are spawned: a
+        Where trainings run, by default in processes of this machine. These are spawned: a
         script that calls this needs ``if __name__ == "__main__"``. A pool of threads must have one.
     say : callable
         Gets lines of progress.
@@ -77,7 +77,7 @@ def compare(
     FileNotFoundError
         If there is no such recipe, or its store is missing.
     ValueError
-        If the folder holds a curve of another recipe, another process works in it, or a run of
+        If the folder contains a curve of another recipe, another process works in it, or a run of
         ``runs`` does not fit.
     """
     loaded = as_recipe(recipe)
@@ -88,7 +88,7 @@ def compare(
 def run_study(
     kind: StudyKind, recipe: Recipe, out: Path, workers: Workers, *, runs: Sequence[Path] = ()
 ) -> dict[str, Any]:
-    """Run a study to its end, or on from where it stopped, and write its tables and its page.
+    """Run or continue a study, and write its tables and its page.
 
     Returns
     -------
@@ -112,10 +112,10 @@ def run_study(
 def announce(
     kind: StudyKind, recipe: Recipe, out: Path, workers: Workers, *, runs: Sequence[Path] = ()
 ) -> dict[str, Any]:
-    """Return what ``run_study`` would do and how long that takes, from a few timed steps.
+    """Return what ``run_study`` would do and how long it would take, from a few timed steps.
 
-    Writes nothing; refuses what ``run_study`` would refuse. Of finished trainings it gives the time
-    that they took: only what is left is timed.
+    Writes nothing; refuses what ``run_study`` would refuse. Finished trainings count with the time
+    that they took; only the others are timed.
     """
     study, folder = open_study(kind, recipe, workers), StudyFolder(out)
     finished = pretrained_by(study.plan, runs, study.fingerprint)
@@ -139,7 +139,7 @@ def open_study(kind: StudyKind, recipe: Recipe, workers: Workers) -> Study:
 
 
 def train_left(study: Study, folder: StudyFolder, workers: Workers) -> None:
-    """Do what is left of a study, after reporting how long it will take."""
+    """Run the remaining trainings of a study, after reporting how long they will take."""
     plan, before = study.plan, folder.outcomes()
     left = plan.left(before)
     if not left:
@@ -217,8 +217,8 @@ def gather(study: Study, outcomes: Outcomes) -> Comparison:
 def held_out(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
     """Return, per variant, the last scores of its pretrainings on validation persons.
 
-    They are means over seeds, comparable across variants only where the swept key does not change
-    what they mean.
+    They are means over seeds, comparable across variants only if the swept key does not change
+    their meaning.
     """
     scores = {}
     for variant in plan.variants:
@@ -237,7 +237,7 @@ def held_out(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:
 
 
 def lines_of(result: Mapping[str, Any]) -> list[str]:
-    """Return an answer as lines for a reader: scores by variant and size, then the verdict."""
+    """Return a result as lines for a reader: scores by variant and size, then the verdict."""
     lines = []
     for row in result.get("summary", result.get("table", ())):
         low, high = map(decimals, row["ci95"])
@@ -256,7 +256,7 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
 
 
 def decimals(value: float | None) -> str:
-    """Return a number with three decimals, a dash where there is none.
+    """Return a number with three decimals, or a dash for None.
 
     Examples
     --------

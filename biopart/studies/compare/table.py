@@ -105,7 +105,7 @@ def joined(key: tuple[str, int, int], parts: Sequence[Scored]) -> Scored:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that is known of a study.
+    """The finished trainings of a study, and what is known about it.
 
     Attributes
     ----------
@@ -118,7 +118,7 @@ class Comparison:
     missing : tuple of str
         Names of trainings still to be done.
     notes : tuple of str
-        What a reader should know.
+        Notes for the reader.
     simulated : bool
         Whether the recordings are simulated: their scores are not results.
     published : mapping
@@ -144,7 +144,7 @@ class Comparison:
 
     @property
     def methods(self) -> list[str]:
-        """Methods in the order in which they are first met."""
+        """Methods in the order of their first training."""
         return list(dict.fromkeys(training.method for training in self.trainings))
 
     @property
@@ -219,7 +219,7 @@ class Comparison:
     def probe_gains(self) -> list[Row]:
         """Paired differences of linear probes to the one on an untrained encoder.
 
-        As ``differences``, whose p values these do not touch.
+        As ``differences``; the p values are adjusted separately.
         """
         return _compared(
             (method, size, self.probes(method, size), self.results(UNTRAINED, size))
@@ -228,7 +228,7 @@ class Comparison:
 
     @cached_property
     def searched(self) -> list[Row]:
-        """Values that a search tried, with ``chosen`` of ``searches`` that took them, by method."""
+        """Values that a search tried, by method: ``chosen`` in so many of ``searches``."""
         table: list[Row] = []
         for method in self.methods:
             counts: dict[str, int] = {}
@@ -281,7 +281,7 @@ def rows(study: Comparison) -> list[Row]:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV; what is not known stays empty."""
+    """Write rows as CSV; unknown values stay empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
@@ -292,9 +292,9 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def is_significant(row: Mapping[str, Any]) -> bool:
     """Tell whether a difference is significant.
 
-    It is where the adjusted p is below 0.05 and all intervals lie on the same side of 0: that over
-    persons, that over persons and seeds, and Student's over seeds. One seed shows nothing about a
-    method.
+    It is significant if the adjusted p is below 0.05 and all intervals are on the same side of 0:
+    over persons, over persons and seeds, and Student's over seeds. One seed is no evidence about
+    a method.
     """
     if row["p_adjusted"] is None or row["p_adjusted"] >= LEVEL:
         return False
@@ -303,7 +303,7 @@ def is_significant(row: Mapping[str, Any]) -> bool:
 
 
 def _compared(pairs: Iterable[tuple[str, int, Scores, Scores]]) -> list[Row]:
-    """Pair scores by seed and person and adjust p over all pairs; pairs without a seed go."""
+    """Pair scores by seed and person and adjust p over all pairs; skip pairs without a seed."""
     table = []
     for method, size, own, other in pairs:
         seeds = sorted(own.keys() & other.keys())
@@ -343,7 +343,7 @@ def counts_of(score: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def drawn_by(score: Mapping[str, Any]) -> frozenset[str]:
-    """Return the labelled persons of a score; of images the hash that names them all."""
+    """Return the labelled persons of a score; for images the hash of their names."""
     names = score.get("train_persons")
     return frozenset([score["train_images_sha256"]] if names is None else names)
 

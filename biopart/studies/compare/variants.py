@@ -84,7 +84,8 @@ def method_recipe(recipe: Recipe, method: Method) -> Recipe:
         objective = objective_of(recipe, method.removesuffix("-grid"))
         if method == "part-grid":
             assert isinstance(objective, PartSettings)
-            changes = {"on_grid": True, "scale": (1.0, 1.0)}
+            # Patches of the grid have one size, so nothing is drawn or predicted of sizes.
+            changes = {"on_grid": True, "scale": (1.0, 1.0), "sides": "log", "size_target": "log"}
             objective = objective.model_copy(update=changes)
         pretraining = recipe.pretrain.model_copy(update={"objective": objective})
         recipe = recipe.model_copy(update={"pretrain": pretraining})

@@ -1,4 +1,4 @@
-"""What a study calls what it counts: persons, or images per class."""
+"""The words for what a study counts: persons, or images per class."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

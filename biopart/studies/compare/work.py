@@ -1,4 +1,4 @@
-"""Doing the trainings of a study through an executor, whose workers may be anywhere."""
+"""Run the trainings of a study through an executor, whose workers may be on any machine."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ from biopart.verbs.pretrain import pretrain, resume
 from biopart.verbs.probe import probe
 
 # What a training may raise on data or settings that do not work (NaN, no memory, a damaged file),
-# or by a fault of ours: it costs a training, whose outcome keeps the traceback, never the study.
+# or through a bug: that training fails and its outcome keeps the traceback; the study continues.
 FAULTS = (
     *(ArithmeticError, AssertionError, AttributeError, LookupError, MemoryError, OSError),
     *(RuntimeError, SafetensorError, TypeError, ValueError),
@@ -47,7 +47,7 @@ POLL_S = 2.0  # between two reports of progress while nothing ends
 
 @dataclass(frozen=True)
 class Standing:
-    """How far a study is: trainings by their state, and the share of the estimated time."""
+    """Progress of a study: trainings by their state, and the share of the estimated time."""
 
     done: int
     failed: int
@@ -57,21 +57,21 @@ class Standing:
 
 @dataclass(frozen=True)
 class Workers:
-    """How the trainings of a study are done, and who hears of it.
+    """How the trainings of a study are run, and where progress is reported.
 
     Attributes
     ----------
     jobs : int
         Trainings at a time.
     executor : Executor, optional
-        Where they are done; by default in processes of this machine. Of threads there may be only
-        one at work: trainings seed torch's global generator.
+        Where they run; by default in processes of this machine. A pool of threads must have one
+        worker: trainings seed torch's global generator.
     retry : bool
         Repeat failed trainings.
     say : callable
         Gets lines.
     progress : callable
-        Gets a Standing every so often.
+        Gets a Standing at intervals.
     """
 
     jobs: int = 1
@@ -81,9 +81,9 @@ class Workers:
     progress: Callable[[Standing], None] = lambda standing: None
 
     def share(self, recipe: Recipe) -> Recipe:
-        """Divide the cores among the trainings of a time where the recipe's threads are auto.
+        """Divide the cores among simultaneous trainings if the recipe's threads are auto.
 
-        Two processes of one thread each do more than one of two threads, on small networks.
+        With small networks, two processes of one thread each are faster than one of two threads.
         """
         compute = recipe.compute
         if compute.threads != "auto":
@@ -100,10 +100,10 @@ def train_all(
     workers: Workers,
     after: Callable[[Outcomes], None] = lambda outcomes: None,
 ) -> None:
-    """Do the trainings of a study that have no outcome yet, at most ``workers.jobs`` at a time.
+    """Run the trainings of a study that have no outcome yet, at most ``workers.jobs`` at a time.
 
     Workers write outcomes into the folder themselves. ``after`` gets all outcomes after every
-    training and every so often. ChildProcessError if a worker is killed; what has ended is kept.
+    training and at intervals. ChildProcessError if a worker is killed; finished ones are kept.
     """
     outcomes, executor = folder.outcomes(), workers.executor
     spread = plan.variants[0].recipe.compute.device == "auto"
@@ -124,17 +124,17 @@ def train_all(
     except BrokenExecutor as error:
         names = ", ".join(training.name for training in running.values())
         raise ChildProcessError(
-            f"a worker process was killed during {names}, as the system does where memory is "
-            f"short; finished trainings are kept in {folder.path}: repeat the command, with fewer "
-            "--jobs if memory is short"
+            f"a worker process was killed during {names}, probably because memory ran out; "
+            f"finished trainings are kept in {folder.path}: repeat the command, with fewer --jobs "
+            "if memory is short"
         ) from error
     finally:
-        for future in running:  # of an executor of the caller's, which goes on after a fault here
+        for future in running:  # the caller's executor outlives an error here
             future.cancel()
 
 
 def perform(variant: Variant, training: Training, path: Path) -> dict[str, Any]:
-    """Do a training and write its outcome into a study's folder; a fault becomes its outcome.
+    """Run a training and write its outcome into a study's folder; an error becomes its outcome.
 
     Returns
     -------
@@ -156,9 +156,9 @@ def perform(variant: Variant, training: Training, path: Path) -> dict[str, Any]:
 
 
 def pretrained(variant: Variant, training: Training, folder: StudyFolder) -> dict[str, Any]:
-    """Pretrain, from the last checkpoint where a study was stopped on the way.
+    """Pretrain, from the last checkpoint if the study was stopped during the training.
 
-    What was begun on a device that this machine lacks is begun anew.
+    A pretraining that was started on a device that this machine lacks is started again.
     """
     run = folder.run(training)
     begun = (run.path / "recipe.yaml").is_file() and (run.path / "provenance.json").is_file()
@@ -176,7 +176,7 @@ def tuned(variant: Variant, training: Training, folder: StudyFolder) -> dict[str
     run = folder.run(training)
     if not (run.path / "recipe.yaml").is_file():
         write_text(run.path / "recipe.yaml", variant.seeded(training.seed).to_yaml())
-    # The run may have been begun elsewhere, where the store lies under another path.
+    # The run may have been started elsewhere, where the store has another path.
     drawn: Any = {"subjects": training.size, "seed": training.seed}
     drawn["store"] = variant.recipe.data.store
     if variant.kind in ("untrained_mean", "band_powers", "pixels"):
@@ -192,9 +192,9 @@ def tuned(variant: Variant, training: Training, folder: StudyFolder) -> dict[str
 
 @contextmanager
 def processes(jobs: int, *, spread: bool = False) -> Iterator[Executor]:
-    """Start processes of this machine, which end with the block and with the one that runs it.
+    """Start processes of this machine, which end with the block and with the process that runs it.
 
-    Where there are several GPUs and ``spread`` is true, they take turns on them.
+    If there are several GPUs and ``spread`` is true, the processes are spread over them.
     """
     context = get_context("spawn")
     ours, theirs = context.Pipe()
@@ -211,7 +211,7 @@ def processes(jobs: int, *, spread: bool = False) -> Iterator[Executor]:
 
 
 def _begin(alive: Connection, started: Any) -> None:
-    """Let this process end once the other end of a connection is closed, and give it a GPU."""
+    """End this process when the other end of a connection is closed, and assign it a GPU."""
 
     def watch() -> None:
         with suppress(EOFError):

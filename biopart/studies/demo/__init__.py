@@ -1,4 +1,4 @@
-"""The demonstration: simulated nights, a pretraining, fine-tunings and a page of it all."""
+"""The demonstration: simulated nights, a pretraining, fine-tunings and a page about the results."""
 
 from biopart.studies.demo.demo import run_demo, table
 

@@ -1,8 +1,8 @@
-"""The demonstration: simulated nights, prepared, learnt from, staged, and a page of it all.
+"""The demonstration: simulate nights, prepare them, train, stage one, and write a page.
 
-Everything goes through the verbs that real recordings go through. A second call into the same
-folder takes what is finished: nights and store always, trainings where recipe, store, versions and
-commit are the same; a training that was stopped goes on, any other begins anew.
+Every step uses the verbs that real recordings use. A second call with the same folder reuses what
+is finished: nights and store always, trainings if recipe, store, versions and commit are the same;
+a stopped training is continued, any other is started again.
 """
 
 import shutil
@@ -37,12 +37,12 @@ Made = TypeVar("Made")
 def timed(
     name: str, call: Callable[[], tuple[Made, bool]], seconds: dict[str, float | None], say: Say
 ) -> Made:
-    """Do a part, which returns what it made and whether it had to work; None = it had not."""
+    """Run a step, which returns its result and whether it had to work; None = it had not."""
     say(f"{name} ...")
     begun = time.perf_counter()
     made, worked = call()
     seconds[name] = time.perf_counter() - begun if worked else None
-    say(f"{name}: {seconds[name]:.1f} s" if worked else f"{name}: there before, taken as it is")
+    say(f"{name}: {seconds[name]:.1f} s" if worked else f"{name}: already present")
     return made
 
 
@@ -55,12 +55,12 @@ def run_demo(
     sizes: Sequence[int] = SIZES,
     changes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Simulate nights, prepare them, pretrain, fine-tune, and write a page of it all.
+    """Simulate nights, prepare them, pretrain, fine-tune, and write a page about the results.
 
     Parameters
     ----------
     out : Path
-        Folder for nights, store, run, pages and pictures; taken up where an earlier call ended.
+        Folder for nights, store, run, pages and pictures; an earlier call in it is continued.
     say : callable
         Gets lines of progress.
     persons, hours, sizes : int, float, sequence of int
@@ -72,7 +72,7 @@ def run_demo(
     -------
     dict
         JSON-ready: ``page``, ``pictures``, ``run``, ``simulated``, ``rows`` (per size the results
-        ``part`` and ``scratch``), ``pretraining`` (last held-out figures), ``probes``, ``seconds``.
+        ``part`` and ``scratch``), ``pretraining`` (last held-out scores), ``probes``, ``seconds``.
     """
     store = out / "nights.zarr"
     recipe = load_recipe(RECIPE, changes)
@@ -105,14 +105,14 @@ def run_demo(
 
 
 def simulate(raw: Path, persons: int, hours: float, say: Say) -> tuple[list[Path], bool]:
-    """Simulate the nights that are not there yet."""
+    """Simulate the nights that do not exist yet."""
     complete = (raw / "training" / "RECORDS").is_file()
     report: Say = (lambda line: None) if complete else say
     return simulate_cohort(raw, persons=persons, hours=hours, seed=0, report=report), not complete
 
 
 def prepare(raw: Path, store: Path) -> tuple[Path, bool]:
-    """Prepare the nights that the store does not hold yet, by the shipped card."""
+    """Prepare the nights that the store does not contain yet, by the shipped card."""
     report = ingest(load_card(CARD), raw, store)
     if report.refused:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in report.refused.items())
@@ -121,7 +121,7 @@ def prepare(raw: Path, store: Path) -> tuple[Path, bool]:
 
 
 def pretrained(recipe: Recipe, folder: Path, say: Say) -> tuple[Run, bool]:
-    """Pretrain, go on with a pretraining that was stopped, or take a finished one."""
+    """Pretrain, continue a stopped pretraining, or reuse a finished one."""
 
     def report(row: Row) -> None:
         if "validation/r2" in row:
@@ -131,13 +131,13 @@ def pretrained(recipe: Recipe, folder: Path, say: Say) -> tuple[Run, bool]:
     if is_current(run, recipe):
         return (run, False) if run.encoder.is_file() else (resume(folder, report), True)
     if any((folder / name).is_file() for name in ("recipe.yaml", "provenance.json")):
-        say("the run that is there has another recipe, store or version: trained anew")
+        say("the existing run has another recipe, store or version; training again")
         shutil.rmtree(folder)
     return pretrain(recipe, out=folder, report=report), True
 
 
 def is_current(run: Run, recipe: Recipe) -> bool:
-    """Tell whether a run was made from this recipe and store by the software that runs now."""
+    """Tell whether a run was made from this recipe and store by the installed software."""
     made = run.path / "recipe.yaml"  # written after provenance.json
     if not made.is_file() or made.read_text(encoding="utf-8") != recipe.to_yaml():
         return False
@@ -149,7 +149,7 @@ def is_current(run: Run, recipe: Recipe) -> bool:
 def finetuned(
     run: Run, subjects: int, method: str, changes: Sequence[str] = WHOLE
 ) -> tuple[Run, bool]:
-    """Fine-tune, or take the fine-tuning of the same persons that is finished."""
+    """Fine-tune, or reuse a finished fine-tuning of the same persons."""
     wanted = [subjects, run.provenance()["seed"], method == "scratch"]
     for tuned in run.finetunings():
         if [tuned.result()[k] for k in ("n_train_persons", "seed", "from_scratch")] == wanted:
@@ -158,7 +158,7 @@ def finetuned(
 
 
 def probed(run: Run, subjects: int) -> tuple[Mapping[str, Mapping[str, Any]], bool]:
-    """Probe the frozen encoder beside an untrained one, or take the scores that are there."""
+    """Probe the frozen encoder beside an untrained one, or reuse existing scores."""
     found = run.path / "probe" / f"s{subjects}-seed{run.provenance()['seed']}.json"
     if found.is_file():
         return read_json(found), False

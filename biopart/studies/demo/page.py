@@ -1,4 +1,4 @@
-"""The page of the demonstration: its scores, what PART learnt, and the way to the other pages."""
+"""The page of the demonstration: its scores, what PART learnt, and links to the other pages."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ METHODS = {"part": "PART", "scratch": "from scratch"}
 
 @dataclass(frozen=True)
 class DemoReport:
-    """A finished demonstration: its folder, the length of its nights, and what came of it.
+    """A finished demonstration: its folder, the length of its nights, and its results.
 
-    ``part_run`` opens the pretrained run, ``rows`` holds the results ``part`` and ``scratch`` of
+    ``part_run`` is the opened pretrained run, ``rows`` has the results ``part`` and ``scratch`` of
     each number of ``persons``, ``probes`` scores by feature, ``tuned`` stages a night, ``changes``
     are the settings of the fine-tunings.
     """
@@ -67,7 +67,7 @@ class DemoReport:
 
 
 def verdict(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Say where PART's kappa is higher, in the two decimals of the table.
+    """State where PART's kappa is higher, at the two decimals of the table.
 
     Examples
     --------

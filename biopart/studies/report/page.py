@@ -18,7 +18,7 @@ MAIN = ("loss", "r2", "r2_excess", "accuracy", "kappa")  # others are folded up
 DASHES = ("solid", "dashed", "dotted", "dashdot")
 LONG = 8  # entries of a list that are shown at once
 UNUSED, UNRECORDED, _MISSING_KEY = object(), object(), object()
-"""Values of a setting that had no effect, of a fact that nothing recorded, of a key not there."""
+"""Values of a setting that had no effect, of a fact that was not recorded, of a missing key."""
 _NO_VALUE = {UNUSED: "not used", UNRECORDED: "-", _MISSING_KEY: "-"}
 
 Rows = Sequence[Mapping[str, Any]]
@@ -26,7 +26,7 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Cell:
-    """A value in a table: its text, whether it is marked, and all of it where that is long."""
+    """A value in a table: its text, whether it is marked, and the full text of a long one."""
 
     text: str
     marked: bool = False
@@ -89,7 +89,7 @@ def _cell(value: Any, *, marked: bool) -> Cell:
 
 @dataclass(frozen=True)
 class Curves:
-    """Trainings whose figures mean the same: lines by their names."""
+    """Trainings whose metrics are comparable: lines by their names."""
 
     title: str
     lines: Mapping[str, Rows]
@@ -130,9 +130,9 @@ class Curves:
                 yield pages.spelled(name), main, Markup(figures.to_html(figure))
 
     def draw(self, name: str) -> Figure | None:
-        """Draw one figure of all trainings that have it, dotted the level of chance.
+        """Draw one metric of all trainings that have it, with the level of chance dotted.
 
-        None where nothing was logged yet.
+        None if nothing was logged yet.
         """
         quantity = name.rpartition("/")[2]
         lines = {
@@ -161,13 +161,13 @@ class Curves:
         last = [f"{label} {points[-1][1]:.4g}" for label, points in lines.items()]
         more = f" and {len(last) - LONG} more" if len(last) > LONG else ""
         figure.set_label(
-            f"{pages.spelled(name)} over steps; at last {', '.join(last[:LONG])}{more}"
+            f"{pages.spelled(name)} over steps; final values {', '.join(last[:LONG])}{more}"
         )
         return figure
 
 
 def chance(rows: Rows, name: str) -> float | None:
-    """Return the level of chance logged beside a figure, its mean over a training.
+    """Return the level of chance logged beside a metric, its mean over a training.
 
     Examples
     --------
@@ -208,12 +208,12 @@ class Comparable:
 
     @property
     def notes(self) -> dict[str, bool]:
-        """All that is to be known of its scores, each once, and whether it is a difference."""
+        """The notes of its scores, each once, and whether each is a difference from the run."""
         return {text: kind for _, trial in self.scores for text, kind in trial.notes.items()}
 
 
 def comparable(entries: Sequence[Entry]) -> list[Comparable]:
-    """Group finished scores by the persons, and the store, that they were reached on."""
+    """Group finished scores by their test persons and store."""
     groups: dict[tuple[tuple[str, ...], str | None], list[tuple[Entry, Trial]]] = {}
     for entry in entries:
         for trial in entry.trials:
@@ -223,7 +223,7 @@ def comparable(entries: Sequence[Entry]) -> list[Comparable]:
 
 
 def settings_of(entries: Sequence[Entry]) -> list[Values]:
-    """Return the settings of runs; those of the pretraining are unused where there was none."""
+    """Return the settings of runs; those of the pretraining are unused if there was none."""
     wanted = {key for entry in entries for key in entry.settings if key.startswith("pretrain.")}
     unused = dict.fromkeys(sorted(wanted), UNUSED)
     return [entry.settings if entry.pretraining else entry.settings | unused for entry in entries]
@@ -236,7 +236,7 @@ def facts_of(entries: Sequence[Entry]) -> list[Values]:
 
 
 def classes_of(result: Mapping[str, Any]) -> list[str]:
-    """Return the names of a confusion matrix's rows; numbers where they are not stored."""
+    """Return the names of a confusion matrix's rows; numbers if they are not stored."""
     names = list(result.get("f1", ()))
     counts = result["confusion"]
     return names if len(names) == len(counts) else [str(n) for n in range(len(counts))]
@@ -248,9 +248,9 @@ def write_page(path: Path, entries: Sequence[Entry]) -> None:
     Parameters
     ----------
     path : Path
-        The file, written whole or not at all.
+        The file, which is complete or absent.
     entries : sequence of Entry
-        Runs, in the order in which they stand side by side.
+        Runs, in the order of the columns.
     """
     pages.write_page(
         path,

@@ -15,8 +15,8 @@ def report(runs: Sequence[Path], out: Path = Path("report.html")) -> Path:
     Parameters
     ----------
     runs : sequence of Path
-        Run folders, finished or not; fine-tunings inside them; or folders that hold runs up to
-        two levels below, as that of a curve.
+        Run folders, finished or not; fine-tunings inside them; or folders that contain runs up
+        to two levels below, as that of a curve.
     out : Path
         The page.
 
@@ -28,7 +28,7 @@ def report(runs: Sequence[Path], out: Path = Path("report.html")) -> Path:
     Raises
     ------
     FileNotFoundError
-        If a path is no folder, or holds no run.
+        If a path is not a folder, or contains no run.
     ValueError
         If no run is given, ``out`` is a folder, or a file of a run is damaged.
     """
@@ -44,12 +44,12 @@ def find_entries(paths: Sequence[Path]) -> list[Entry]:
     Parameters
     ----------
     paths : sequence of Path
-        Runs, fine-tunings inside runs, or folders that hold runs up to two levels below.
+        Runs, fine-tunings inside runs, or folders that contain runs up to two levels below.
 
     Raises
     ------
     FileNotFoundError
-        If a path is no folder, or holds no run.
+        If a path is not a folder, or contains no run.
     ValueError
         If no path is given or a file of a run is damaged.
     """
@@ -66,17 +66,17 @@ def find_entries(paths: Sequence[Path]) -> list[Entry]:
 
 
 def _chosen(tunings: Sequence[Path | None]) -> list[Path] | None:
-    """Return the fine-tunings asked for, each once; None where the whole run was, too."""
+    """Return the requested fine-tunings, each once; None if the whole run was requested."""
     once = {path.resolve(): path for path in tunings if path is not None}
     return None if None in tunings else list(once.values())
 
 
 def _runs_of(path: Path) -> Iterator[tuple[Path, Path | None]]:
-    """Yield the runs that a path means, with the fine-tuning if it is one."""
+    """Yield the runs at a path, with the fine-tuning if the path is one."""
     if not path.is_dir():
-        what = "a file" if path.exists() else "not there"
+        what = "is a file" if path.exists() else "does not exist"
         raise FileNotFoundError(
-            f"{path} is {what}; give the folder of a run, of a fine-tuning or of a curve"
+            f"{path} {what}; give the folder of a run, of a fine-tuning or of a curve"
         )
     if (path / "recipe.yaml").is_file():
         yield path, None
@@ -93,14 +93,14 @@ def _runs_of(path: Path) -> Iterator[tuple[Path, Path | None]]:
     }
     if not below:
         raise FileNotFoundError(
-            f"{path} is no run (no recipe.yaml) and holds none up to {DEPTH} folders below; make "
-            "one with: biopart pretrain RECIPE"
+            f"{path} is not a run (no recipe.yaml) and contains none up to {DEPTH} folders below; "
+            "make one with: biopart pretrain RECIPE"
         )
     yield from ((folder, None) for folder in sorted(below, key=natural))
 
 
 def distinguishing(paths: Sequence[Path]) -> dict[Path, str]:
-    """Return the shortest end of each path that no other one shares.
+    """Return the shortest ending of each path that no other path shares.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Reading the runs of a report: pretrainings, baselines, and what came of them."""
+"""Read the runs of a report: pretrainings, baselines and their scores."""
 
 import json
 import re
@@ -25,7 +25,7 @@ class Trial:
     Attributes
     ----------
     name : str
-        Of its folder, or of its file and feature.
+        Name of its folder, or of its file and feature.
     result : mapping
         As result.json; empty where it is not finished.
     rows : sequence of mapping
@@ -44,7 +44,7 @@ class Trial:
 
     @property
     def state(self) -> str:
-        """How far it is."""
+        """Its progress."""
         return "finished" if self.result else f"unfinished: {reached(self.rows)}"
 
     @property
@@ -61,20 +61,20 @@ class Trial:
         return self._named("seed") if seed is None else seed
 
     def _named(self, what: str) -> int | None:
-        """Return a number that the name of a fine-tuning tells, as s3-seed0."""
+        """Return a number in the name of a fine-tuning such as s3-seed0."""
         match = re.search(rf"\b{what}(\d+)\b", self.name)
         return int(match[1]) if match else None
 
     @property
     def notes(self) -> dict[str, bool]:
-        """What a reader must know, and whether it is a difference to the run."""
+        """Notes for the reader, and whether each is a difference from the run."""
         return dict.fromkeys(self.result.get("warnings", ()), False) | dict.fromkeys(
             self.deviates, True
         )
 
     @property
     def tested_on(self) -> tuple[tuple[str, ...], str | None]:
-        """The test persons, and the store that they are of: its fingerprint or path, if known."""
+        """The test persons, and the fingerprint or path of their store, if known."""
         persons = self.result.get("test_persons") or self.result.get("kappa_by_person", ())
         store = self.result.get("store") or self.provenance.get("store_sha256")
         return tuple(sorted(persons)), store
@@ -106,7 +106,7 @@ class Entry:
 
     @property
     def objective(self) -> str:
-        """Name of what was pretrained."""
+        """Name of the objective of the pretraining."""
         if not self.pretraining:
             return "none"
         return str(self.settings.get("pretrain.objective.name", "unnamed"))
@@ -119,7 +119,7 @@ class Entry:
 
     @property
     def simulated(self) -> bool:
-        """Whether it learnt from simulated recordings."""
+        """Whether it was trained on simulated recordings."""
         flags = [
             self.pretraining.get("simulated"),
             *(t.result.get("simulated") for t in self.trials),
@@ -128,18 +128,18 @@ class Entry:
 
     @property
     def step(self) -> int:
-        """Steps of the pretraining done, as far as logged."""
+        """Finished steps of the pretraining, according to the log."""
         return max((int(row["step"]) for row in self.rows if "train/loss" in row), default=0)
 
     @property
     def steps(self) -> int | None:
-        """Steps of the pretraining in all."""
+        """Total steps of the pretraining."""
         steps: int | None = self.pretraining.get("steps")
         return steps
 
     @property
     def state(self) -> str:
-        """How far the pretraining is."""
+        """Progress of the pretraining."""
         if not self.pretraining:
             return "no pretraining"
         if self.run.encoder.is_file():
@@ -154,7 +154,7 @@ class Entry:
 
     @property
     def seconds(self) -> float | None:
-        """Time of the pretraining, reckoned from the logged speed; None where none is logged."""
+        """Time of the pretraining, computed from the logged speed; None if none is logged."""
         total, before = 0.0, 0
         for row in self.rows:
             speed = row.get("windows_per_second")
@@ -199,7 +199,7 @@ def deviations(
     origin: Mapping[str, Any],
     own_origin: Mapping[str, Any],
 ) -> Iterator[str]:
-    """Yield in what a fine-tuning differs from its run: settings, commit, versions, machine.
+    """Yield the differences of a fine-tuning from its run: settings, commit, versions, machine.
 
     Examples
     --------
@@ -226,17 +226,19 @@ def natural(path: Path) -> list[tuple[int, str]]:
 
 
 def json_of(path: Path) -> Values:
-    """Read a JSON object, {} where there is no file; ValueError names a damaged one."""
+    """Read a JSON object, {} if the file does not exist; ValueError names a damaged one."""
     try:
         values = read_json(path)
     except FileNotFoundError:
         return {}
     except ValueError as error:
         raise ValueError(
-            f"{path} is damaged ({error}); leave its run out or make it anew"
+            f"{path} is damaged ({error}); leave out its run or repeat the run"
         ) from None
     if not isinstance(values, dict):
-        raise ValueError(f"{path} is damaged (no JSON object); leave its run out or make it anew")
+        raise ValueError(
+            f"{path} is damaged (not a JSON object); leave out its run or repeat the run"
+        )
     return values
 
 

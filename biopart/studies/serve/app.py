@@ -1,8 +1,9 @@
 """The pages and addresses of ``biopart serve``.
 
 ``GET /`` asks for a night, ``POST /nights`` takes one, or one with its hypnogram, or several,
-``GET /nights/KEY`` shows how far it is, ``POST /nights/KEY/again`` tries one that failed once more,
-``/nights/KEY/state`` the same as JSON, ``/nights/KEY/FILE`` gives a result, ``all.zip`` all.
+``GET /nights/KEY`` shows its progress, ``/nights/KEY/state`` the same as JSON, ``POST
+/nights/KEY/again`` stages a failed night again, ``/nights/KEY/FILE`` returns a result, ``all.zip``
+all results.
 """
 
 import io
@@ -56,10 +57,10 @@ def make_app(
     limit_bytes : int
         Largest upload.
     token : str, optional
-        Asked of everybody: ``?token=`` once, which becomes a cookie, or a bearer header.
+        Required from every visitor: ``?token=`` once, which sets a cookie, or a bearer header.
     hosts : tuple of str
-        Names that the server answers to, ``*`` for any: a page of somebody else's that a browser
-        is tricked into calling by another name gets nothing.
+        Host names that the server answers to, ``*`` for any: this stops pages of other sites that
+        reach the server under another name (DNS rebinding).
     """
 
     @asynccontextmanager
@@ -88,7 +89,7 @@ def make_app(
 
 
 def guard(token: str | None) -> Callable[[Request, Next], Awaitable[Response]]:
-    """Return what every request passes: the token, no call from another site, strict headers."""
+    """Return the checks of every request: token, no call from another site, strict headers."""
 
     async def dispatch(request: Request, go_on: Next) -> Response:
         if token is not None and not has_token(request, token):
@@ -96,7 +97,11 @@ def guard(token: str | None) -> Callable[[Request, Next], Awaitable[Response]]:
                 answer: Response = RedirectResponse(request.url.path, 303)
                 answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
                 return answer
-            return page("error.html.jinja", 403, message="this server asks for its token")
+            return page(
+                "error.html.jinja",
+                403,
+                message="this server needs its token; open the address that it printed",
+            )
         origin = request.headers.get("origin")
         foreign = origin is not None and urlsplit(origin).netloc != request.headers.get("host")
         if foreign and request.method != "GET":
@@ -118,14 +123,14 @@ POLICY = (
 
 
 def has_token(request: Request, token: str) -> bool:
-    """Tell whether a request brings the token as a cookie or a bearer header."""
+    """Tell whether a request has the token as a cookie or a bearer header."""
     _, _, bearer = request.headers.get("authorization", "").partition("Bearer ")
     given = (request.cookies.get(COOKIE, ""), bearer)
     return any(is_same(one, token) for one in given)
 
 
 def is_same(given: str, token: str) -> bool:
-    """Compare in a time that tells nothing, also what is no ASCII."""
+    """Compare in constant time, also text that is not ASCII."""
     return secrets.compare_digest(given.encode(), token.encode())
 
 
@@ -157,10 +162,10 @@ class Views:
         return RedirectResponse(f"/nights/{job.key}", 303)
 
     async def _form(self, request: Request) -> FormData:
-        """Read a form that is no larger than allowed, whatever it says of its size."""
+        """Read a form that is no larger than allowed, whatever size it declares."""
         content_length = request.headers.get("content-length", "")
         too_large = HTTPException(
-            413, f"the files are larger than {self.limit_bytes // 10**6} MB, the most that is taken"
+            413, f"the files are larger than the limit of {self.limit_bytes // 10**6} MB"
         )
         if content_length.isdigit() and int(content_length) > self.limit_bytes:
             raise too_large
@@ -176,9 +181,9 @@ class Views:
         try:
             return await MultiPartParser(request.headers, counted()).parse()
         except ClientDisconnect as error:
-            raise HTTPException(400, "the connection was closed in the middle") from error
+            raise HTTPException(400, "the connection was closed during the upload") from error
         except (MultiPartException, KeyError) as error:
-            raise HTTPException(400, "send a form with a file called night") from error
+            raise HTTPException(400, "send a form with a file in the field night") from error
 
     async def _queued(self, form: FormData) -> Job:
         """Write what was sent and queue it: recordings, and an expert's hypnogram of one."""
@@ -198,7 +203,7 @@ class Views:
             ]
             nights = [path for path in paths if path not in truths]
             return self._several(nights, truths, options)
-        finally:  # what was taken lies in folders of its own now, what is refused is not kept
+        finally:  # accepted files are in folders of their own now; refused ones are not kept
             shutil.rmtree(folder)
 
     def _several(self, nights: list[Path], truths: list[Path], options: dict[str, Any]) -> Job:
@@ -227,7 +232,7 @@ class Views:
         return jobs[0]
 
     async def again(self, request: Request) -> Response:
-        """Try a night that failed once more with other channels, without sending it anew."""
+        """Stage a failed night again with other channels, without another upload."""
         form = await self._form(request)
         try:
             options = options_of({key: text for key, text in form.items() if isinstance(text, str)})
@@ -242,15 +247,15 @@ class Views:
         try:
             return self.jobs[request.path_params["key"]]
         except KeyError as error:
-            raise HTTPException(404, "there is no such night here, or no longer") from error
+            raise HTTPException(404, "this night does not exist or was deleted") from error
 
     async def night(self, request: Request) -> Response:
-        """Show how far a night is, and its page once it is done."""
+        """Show the progress of a night, and its page when it is done."""
         job = self._job(request)
         return page_with_script("night.html.jinja", job=job, state=self._state(job))
 
     async def state(self, request: Request) -> Response:
-        """Say how far a night is, as JSON."""
+        """Return the progress of a night as JSON."""
         return JSONResponse(self._state(self._job(request)))
 
     def _state(self, job: Job) -> dict[str, Any]:
@@ -261,7 +266,7 @@ class Views:
         """Give one result, or all as a zip."""
         job, name = self._job(request), request.path_params["name"]
         if job.state != "done":
-            raise HTTPException(404, "this night is not done")
+            raise HTTPException(404, "this night is not staged yet")
         if name == "all.zip":
             content = io.BytesIO()
             with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -270,7 +275,7 @@ class Views:
             headers = {"Content-Disposition": f'attachment; filename="{Path(job.name).stem}.zip"'}
             return Response(content.getvalue(), media_type="application/zip", headers=headers)
         if name not in job.files:
-            raise HTTPException(404, f"this night has {', '.join(job.files)}")
+            raise HTTPException(404, f"the files of this night are {', '.join(job.files)}")
         shown = "inline" if name == "night.html" else "attachment"
         return FileResponse(job.files[name], filename=name, content_disposition_type=shown)
 
@@ -281,21 +286,23 @@ class Views:
 
 
 def is_hypnogram(path: Path) -> bool:
-    """Tell a hypnogram from a recording: a text, or EDF with annotations and no signal."""
+    """Tell a hypnogram from a recording: a text file, or EDF with annotations and no signal."""
     if path.suffix.lower() not in RECORDINGS:
         return True
     try:
         return not open_recording(path).channels
-    except (ValueError, OSError):  # staging it says what is wrong
+    except (ValueError, OSError):  # staging reports what is wrong
         return False
 
 
 async def save_upload(sent: UploadFile, folder: Path, suffixes: tuple[str, ...]) -> Path:
-    """Write a file that was sent into a new folder; ValueError where it is of a wrong kind."""
+    """Write an uploaded file into a new folder; ValueError if its type is not accepted."""
     folder.mkdir()
     path = folder / safe_name(str(sent.filename))
     if path.suffix.lower() not in suffixes:
-        raise ValueError(f"{path.name} is of no kind that is taken: {', '.join(suffixes)}")
+        raise ValueError(
+            f"{path.name} is not of an accepted type; send one of {', '.join(suffixes)}"
+        )
     with path.open("wb") as file:
         while chunk := await sent.read(1 << 20):
             file.write(chunk)
@@ -317,6 +324,6 @@ def page_with_script(template: str, **values: Any) -> HTMLResponse:
 
 
 async def refusal(request: Request, error: Exception) -> Response:
-    """Say in a page what was wrong with a request."""
+    """Show on a page what was wrong with a request."""
     assert isinstance(error, HTTPException)
     return page("error.html.jinja", error.status_code, message=error.detail)

@@ -1,4 +1,4 @@
-"""Nights that are waiting, staged one after the other, and forgotten after a while."""
+"""A queue of nights: staged one after the other, and deleted after some time."""
 
 import logging
 import re
@@ -23,20 +23,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass
 class Job:
-    """One night: where its files are, and how far it is.
+    """One night: where its files are, and its progress.
 
     Attributes
     ----------
     key : str
-        Names it in addresses; cannot be guessed.
+        Part of its address; cannot be guessed.
     name : str
-        The file's name, as it was sent.
+        Name of the uploaded file.
     folder : Path
-        Holds the recording until it is staged, and ``night`` with the results.
+        Contains the recording until it is staged, and ``night`` with the results.
     future : Future
         Of the staging.
     recording, truth : Path
-        What was sent; kept where it could not be staged, so that it can be asked for anew.
+        The uploaded files; kept if staging failed, so that it can be repeated.
     others : tuple
         Key and name of the nights that were sent with it.
     """
@@ -52,34 +52,34 @@ class Job:
 
     @property
     def can_go_again(self) -> bool:
-        """Whether it failed and what was sent is still here."""
+        """Whether it failed and its recording still exists."""
         return self.state == "failed" and self.recording.is_file()
 
     @property
     def state(self) -> State:
-        """How far it is."""
+        """Its progress."""
         if not self.future.done():
             return "running" if self.future.running() else "waiting"
         return "failed" if self.future.exception() is not None else "done"
 
     @property
     def error(self) -> str:
-        """What went wrong, in one sentence; empty where nothing did."""
+        """What went wrong, in one sentence; empty if nothing did."""
         error = self.future.exception() if self.future.done() else None
         if error is None:
             return ""
         if isinstance(error, ValueError | OSError):
             return " ".join(str(error).split())
-        return "something unforeseen went wrong; the server's log has it"
+        return "an unexpected error occurred; see the log of the server"
 
     @property
     def summary(self) -> dict[str, Any]:
-        """What summary.json says of the night, once it is done."""
+        """The content of summary.json, when the night is done."""
         return self.future.result()[0]
 
     @property
     def files(self) -> dict[str, Path]:
-        """The results by name, once it is done."""
+        """The results by name, when the night is done."""
         return {Path(path).name: Path(path) for path in self.summary["files"]}
 
 
@@ -89,9 +89,9 @@ class Jobs:
     Parameters
     ----------
     run : Run
-        A fine-tuning, or a run whose newest is taken.
+        A fine-tuning, or a run whose newest fine-tuning is used.
     keep_s : float
-        How long results are kept once a night is done or has failed.
+        How long results are kept after a night is done or has failed.
     """
 
     def __init__(self, run: Run, *, keep_s: float = 3600.0) -> None:
@@ -113,7 +113,7 @@ class Jobs:
     def add(
         self, recording: Path, name: str, *, truth: Path | None = None, options: Mapping[str, Any]
     ) -> Job:
-        """Queue a recording that lies in a folder of ``new_folder``; both are deleted in the end.
+        """Queue a recording in a folder of ``new_folder``; both are deleted later.
 
         Raises
         ------
@@ -122,14 +122,14 @@ class Jobs:
         """
         waiting = sum(job.state == "waiting" for job in self._jobs.values())
         if waiting >= MOST_WAITING:
-            raise ValueError(f"{waiting} nights are waiting already; try again in some minutes")
+            raise ValueError(f"{waiting} nights are already waiting; try again in a few minutes")
         folder = recording.parent
 
         staging = StagingOptions(truth=truth, **options)
 
         def work() -> list[dict[str, Any]]:
             results = stage_nights(recording, self.run, folder / "night", staging)
-            for sent in (recording, truth):  # not kept a second longer than it is needed
+            for sent in (recording, truth):  # not kept longer than needed
                 if sent is not None:
                     sent.unlink(missing_ok=True)
             return results
@@ -142,15 +142,15 @@ class Jobs:
         return job
 
     def again(self, job: Job, options: Mapping[str, Any]) -> Job:
-        """Queue a night that failed once more, with other options; the old one is forgotten.
+        """Queue a failed night again with other options, in place of the old job.
 
         Raises
         ------
         ValueError
-            If it did not fail, or what was sent is gone.
+            If it did not fail, or its recording was deleted.
         """
         if not job.can_go_again:
-            raise ValueError("this night cannot be tried again; send its recording anew")
+            raise ValueError("this night cannot be staged again; send its recording again")
         new = self.add(job.recording, job.name, truth=job.truth, options=options)
         self._jobs.pop(job.key, None)
         return new
@@ -161,9 +161,9 @@ class Jobs:
         return sum(other.state in ("waiting", "running") for other in earlier)
 
     def remove(self, key: str) -> None:
-        """Forget a night and delete its files; a running one is finished first."""
+        """Delete a night and its files; a running one is finished first."""
         job = self._jobs.pop(key, None)
-        if job is None:  # by hand before its time was over
+        if job is None:  # already deleted by the user
             return
         if job.future.cancel() or job.future.done():
             shutil.rmtree(job.folder, ignore_errors=True)
@@ -171,26 +171,26 @@ class Jobs:
             job.future.add_done_callback(lambda _: shutil.rmtree(job.folder, ignore_errors=True))
 
     def _remove_later(self, key: str) -> None:
-        """Forget a night after ``keep_s``, whether anybody looks or not."""
+        """Delete a night after ``keep_s``."""
         timer = threading.Timer(self.keep_s, self.remove, (key,))
         timer.daemon = True
         timer.start()
 
     def close(self) -> None:
-        """Finish what runs, drop what waits, and delete everything."""
+        """Finish the running night, drop the waiting ones, and delete everything."""
         self._pool.shutdown(cancel_futures=True)
         self._folder.cleanup()
 
 
 def _log_unforeseen(future: "Future[Any]") -> None:
-    """Write the trace of an error that has no sentence for the user."""
+    """Log the traceback of an unexpected error."""
     error = None if future.cancelled() else future.exception()
     if error is not None and not isinstance(error, ValueError | OSError):
         logger.error("staging failed", exc_info=error)
 
 
 def safe_name(name: str) -> str:
-    """Return a file's name without folders and without what a shell or a system minds.
+    """Return a file's name without folders and special characters.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def safe_name(name: str) -> str:
 def options_of(fields: Mapping[str, str]) -> dict[str, Any]:
     """Return the options of a staging from a form's fields.
 
-    Raises ValueError where a channel is not spelled MODEL=FILE.
+    Raises ValueError if a channel is not of the form MODEL=FILE.
 
     Examples
     --------

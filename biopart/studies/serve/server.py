@@ -33,7 +33,7 @@ def serve(
     host, port : str, int
         Where to listen.
     token : str, optional
-        Asked of everybody; needed where the host is not this machine's own.
+        Required from every visitor; needed unless the host is this machine only.
     limit_mb : int
         Largest upload in megabytes.
     keep_min : float
@@ -44,16 +44,16 @@ def serve(
     Raises
     ------
     ValueError
-        If others could reach it without a token, or the run cannot stage.
+        If other machines could connect without a token, or the run cannot stage.
     """
     local = is_loopback(host)
     if not local and not token:
         raise ValueError(
-            f"{host} lets other machines in; give --token SECRET, or leave --host away to serve "
-            "this machine alone"
+            f"{host} can be reached from other machines; give --token SECRET, or leave out --host "
+            "to serve this machine only"
         )
     require_stager(load(run))
-    with listening_socket(host, port) as listening:  # so that the address that is printed is ours
+    with listening_socket(host, port) as listening:  # before the address is printed
         jobs = Jobs(run, keep_s=60.0 * keep_min)
         hosts = LOCAL if local else ("*",)
         app = make_app(jobs, limit_bytes=limit_mb * 10**6, token=token, hosts=hosts)
@@ -65,18 +65,18 @@ def serve(
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address; ValueError where another program has it."""
+    """Return a socket that listens at an address; ValueError if another program uses it."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
         raise ValueError(
-            f"port {port} of {host} cannot be had ({error.strerror}); give another --port"
+            f"port {port} of {host} cannot be used ({error.strerror}); give another --port"
         ) from None
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is reached from this machine alone.
+    """Tell whether a host can be reached from this machine only.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a pretrained run can do, drawn: places, uncertainty, symmetry, sizes."""
+"""Pictures of what a pretrained run predicts: places, uncertainty, symmetry, sizes."""
 
 from biopart.studies.show.show import drawn, lines_of, run_show
 

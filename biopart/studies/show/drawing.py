@@ -13,12 +13,12 @@ Drawn = Iterator[tuple[str, Figure]]
 
 
 def draw(part_run: PartRun, view: View, items: list[int]) -> Drawn:
-    """Yield the figures of a view with what they show, one or more per item.
+    """Yield the titles and figures of a view, one or more per item.
 
     Raises
     ------
     ValueError
-        If the run is of grids with another number of axes than one or two.
+        If the run's grid has more than two axes.
     """
     if part_run.axes > 2:
         raise ValueError(
@@ -82,7 +82,7 @@ def _ring(
 
 
 def _mixed(part_run: PartRun, relations: Relations) -> Drawn:
-    """Draw patches of two items placed together; without hints, which would tell them apart."""
+    """Draw patches of two items placed together; without hints, which would separate them."""
     first = part_run.part.count - part_run.part.count // 2
     owner = (np.arange(part_run.part.count) >= first).astype(int)
     corners = (relations.placed() - relations.boxes.size / 2)[0].numpy()
@@ -147,7 +147,7 @@ def _pairs(part_run: PartRun, relations: Relations, row: int) -> Drawn:
 def _sizes(part_run: PartRun, relations: Relations, row: int) -> Drawn:
     assert relations.sizes is not None
     size = relations.boxes.size[row].double()
-    # Each reference tells the log of every size; their mean, moved so that the whole agrees.
+    # Each reference predicts the log of every size; their mean is shifted to the true mean.
     logs = relations.sizes[row].double().mean(0)
     logs = logs - logs.mean(0) + size.log().mean(0)
     sizes_found, centres = logs.exp(), relations.placed()[row]

@@ -1,4 +1,4 @@
-"""One page of what a pretrained run does with held-out windows or images, and its pictures."""
+"""A page and pictures of what a pretrained run predicts for held-out windows or images."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +14,9 @@ from biopart.verbs.show import PartRun, View, measure_relations, open_part_run, 
 
 EXPLANATIONS = {
     "reconstruction": "Patches cut at any place are placed by their predicted relations: once "
-    "from the first patch alone, and once by least squares over all pairs. Relations do not say "
-    "where the whole lies; it is moved so that the first patch, or the mean, has its true place.",
+    "from the first patch alone, and once by least squares over all pairs. Relations do not "
+    "determine the absolute position: all patches are shifted together so that the first patch, or "
+    "the mean, has its true place.",
     "uncertainty": "Each patch in turn serves as the reference and gives places for all others. "
     "The uncertainty of a patch is the spread of its places over all references.",
     "symmetry": "The relation from i to j must be the negative of the relation from j to i. The "
@@ -54,11 +55,11 @@ def run_show(
     out : Path, optional
         Folder; ``RUN/show`` by default.
     views : sequence of str
-        reconstruction, uncertainty, symmetry, scale; all that the run has by default.
+        reconstruction, uncertainty, symmetry, scale; by default all that the run allows.
     items : int
         Windows or images drawn.
     store : Path, optional
-        Where the store lies now.
+        Where the store is now.
 
     Returns
     -------
@@ -68,7 +69,7 @@ def run_show(
     Raises
     ------
     ValueError
-        If the run is not PART's, or has no such view.
+        If the run was not pretrained by PART, or does not allow a view.
     """
     part_run = open_part_run(run, store)
     chosen = views_of(part_run, views)
@@ -101,7 +102,7 @@ def run_show(
 
 
 def drawn(part_run: PartRun, view: View, items: int) -> Iterator[tuple[str, Figure]]:
-    """Yield the figures of a view with what they show; of simulated recordings both say so."""
+    """Yield the titles and figures of a view; for simulated recordings both say so."""
     for title, figure in draw(part_run, view, part_run.items(items)):
         if part_run.experiment.simulated:
             figure.suptitle(pages.BANNER, fontsize=10, color="#8a2d00")

@@ -1,4 +1,4 @@
-"""How well the quality of seconds finds artefacts that are put into recordings."""
+"""Measure how well the quality of patches detects artefacts added to recordings."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,18 +31,17 @@ LENGTH_S, GAP_S = 3.0, (15.0, 45.0)
 def check_artefacts(
     run: Run, nights: Path, *, seed: int = 0, say: Callable[[str], None] = lambda line: None
 ) -> dict[str, Any]:
-    """Measure how well each track finds artefacts that are put into recordings.
+    """Measure how well each track detects artefacts added to recordings.
 
     Every night gets artefacts of 3 s, one kind at a time, their onsets 15 to 45 s apart; a patch
-    that is covered by half or more is one with the artefact, patches that
-    touch none are without.
+    at least half covered counts as one with the artefact, patches that touch none as without.
 
     Parameters
     ----------
     run : Run
         A pretraining by PART, or a fine-tuning of one.
     nights : Path
-        A folder of recordings. Those of persons whom the pretraining has met are left out.
+        A folder of recordings. Persons whom the pretraining has seen are left out.
     seed : int
         Draws the onsets.
     say : callable
@@ -53,7 +52,7 @@ def check_artefacts(
     dict
         ``n_nights``, ``n_artefacts`` per kind, and ``auc``: kind -> measure -> mean over nights of
         the area under the curve and its 95 % t interval ``[mean, low, high]``. Measures are the
-        two of PART; ``amplitude``; and ``amplitude_change``, which is large too where a patch is
+        two of PART; ``amplitude``; and ``amplitude_change``, which is also large if a patch is
         smaller than usual (absolute logarithm).
 
     Raises
@@ -67,8 +66,8 @@ def check_artefacts(
     paths = unseen(recordings_of(nights, card.recordings), card, about.seen)
     if len(paths) < 2:
         raise ValueError(
-            f"{nights} holds {len(paths)} nights of persons whom the run has not seen; an interval "
-            "over nights needs two or more"
+            f"{nights} contains {len(paths)} nights of persons whom the run has not seen; an "
+            "interval over nights needs two or more"
         )
     areas: dict[str, dict[str, list[float]]] = {
         kind: {measure: [] for measure in MEASURES} for kind in KINDS
@@ -132,7 +131,7 @@ def _areas(
 
 
 def _onsets(recording: Recording, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Draw onsets that have no rhythm which windows could share."""
+    """Draw onsets without a period that windows could share."""
     whole = recording.channels[0].n_samples / recording.channels[0].sfreq_hz
     onsets: NDArray[np.float64] = np.cumsum(rng.uniform(*GAP_S, round(whole / GAP_S[0]) + 1))
     return onsets[onsets + LENGTH_S <= whole]

@@ -1,4 +1,4 @@
-"""The files that a staged night becomes."""
+"""Write the result files of a staged night."""
 
 import csv
 import io
@@ -23,7 +23,7 @@ def write_files(
 ) -> list[Path]:
     """Write ``hypnogram.csv``, ``hypnogram.edf`` and ``summary.json`` of a night into a folder.
 
-    With the quality of every patch ``quality.csv`` too.
+    If the quality of every patch is given, also ``quality.csv``.
     """
     paths = [folder / name for name in ("hypnogram.csv", "hypnogram.edf", "summary.json")]
     folder.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ def write_files(
 def as_csv(night: xr.Dataset) -> str:
     """Return a row per epoch: number, onset, stage, confidence, bad, probability of each stage.
 
-    ``bad`` is 1 where the epoch is flat, clipped or missing: its stage means nothing.
+    ``bad`` is 1 if the epoch is flat, clipped or missing: its stage is meaningless.
     """
     names = [str(name) for name in night["class"].values]
     probability = night["probability"].values
@@ -58,10 +58,10 @@ def as_csv(night: xr.Dataset) -> str:
 
 
 def write_edf(night: xr.Dataset, path: Path) -> None:
-    """Write the stages as annotations of an EDF+ file, whole or not at all.
+    """Write the stages as annotations of an EDF+ file, which is complete or absent.
 
-    Texts are EDF+'s own, ``Sleep stage N2``, of bad epochs ``Sleep stage ?``; the file names
-    nobody. A date that EDF+ cannot state, before 1985 or after 2084, becomes 1 January 1985.
+    Texts are EDF+'s own, ``Sleep stage N2``, for bad epochs ``Sleep stage ?``; the file contains
+    no name. A date that EDF+ cannot state, before 1985 or after 2084, becomes 1 January 1985.
     """
     names = [str(name) for name in night["class"].values]
     length = float(night.attrs["epoch_s"])

@@ -1,4 +1,4 @@
-"""Nights from files to folders: staged, compared with an expert where there is one, and written."""
+"""Stage nights, compare them with an expert's hypnogram if there is one, write the results."""
 
 import hashlib
 import tempfile
@@ -36,7 +36,7 @@ from biopart.verbs.stage import (
     staging_cards,
 )
 
-# Taken from a folder where nothing fits the rule of the model's own data set.
+# Used for a folder in which no file matches the rule of the model's own data set.
 SUFFIXES = (".edf", ".bdf", ".hea", ".vhdr", ".set", ".fif")
 RESULT_FILES = ("hypnogram.csv", "hypnogram.edf", "summary.json", "quality.csv", "night.html")
 
@@ -48,20 +48,20 @@ class StagingOptions:
     Attributes
     ----------
     channels : mapping, optional
-        The model's channel -> what to take for it, or several to average over.
+        The model's channel -> the channel of the file to use, or several to average over.
     truth : Path, optional
-        An expert's hypnogram; of a folder of nights the folder of theirs, found by the card's rule.
-        A store has its own.
+        An expert's hypnogram; for a folder of nights the folder of their hypnograms, matched by the
+        card's rule. A store has its own.
     codes : str, optional
         What the numbers of the expert's hypnogram mean: aasm, rk, rem4, ucddb or dreams.
     lights : tuple of str
-        Clock times of lights off and on, ``22:30``; the recording by default.
+        Clock times of lights off and on, ``22:30``; by default start and end of the recording.
     quality : bool
-        Whether to look at every patch by the run's relative encoder too.
+        Whether the run's relative encoder also measures the quality of every patch.
     bad_share : float
         An epoch is bad where more than this share of it is flat, clipped or missing.
     clear : bool
-        Whether the results of another night are removed from a folder of the same name.
+        Whether the results of another night in the same folder are removed.
     """
 
     channels: Channels | None = None
@@ -96,23 +96,23 @@ def stage_nights(
     Parameters
     ----------
     night : Path
-        A recording, a folder of some, or a store prepared as the model's was.
+        A recording, a folder of recordings, or a store prepared as the model's was.
     run : Run
-        A fine-tuning, or a run whose newest is taken.
+        A fine-tuning, or a run whose newest fine-tuning is used.
     out : Path
-        Folder of the results; of several nights each has one in it, named after its recording.
+        Folder of the results; each of several nights has a subfolder named after its recording.
     options : StagingOptions
         Channels, an expert's hypnogram, lights and the rest.
     named : bool
-        Whether a single night has a folder of its name in ``out`` too.
+        Whether a single night also has a subfolder of its name in ``out``.
     say : callable
         Gets the name of each night, and why one could not be staged.
 
     Returns
     -------
     list of dict
-        Of each night what summary.json holds, and ``files``; of one of several that could not be
-        staged ``night`` and ``error``.
+        For each night the content of summary.json, and ``files``; for one of several nights that
+        could not be staged, ``night`` and ``error``.
 
     Raises
     ------
@@ -163,8 +163,8 @@ def _nights(night: Path, model: Model, options: StagingOptions) -> list[NamedNig
     if is_store(night):
         if options.channels or options.truth is not None or any(options.lights):
             raise ValueError(
-                "a store has its channels, labels and no clock; leave --channel, --truth and "
-                "--lights away"
+                "a store has channels and labels of its own and no clock; leave out --channel, "
+                "--truth, --lights-off and --lights-on"
             )
         return list(of_store(night, model, options))
     paths = recordings_of(night, (require_stager(model).card or {})["recordings"])
@@ -184,7 +184,7 @@ def _write(
     model: Mapping[str, Any],
     seconds: Quality | None = None,
 ) -> dict[str, Any]:
-    """Write the files of a night into its folder, all or none; return its summary."""
+    """Write all files of a night into its folder, or none; return its summary."""
     staged = night.staged
     summary = summarise(staged, night.expert_stages, options.lights, model)
     summary |= {"source_sha256": night.source_sha256}
@@ -204,9 +204,9 @@ def _write(
 
 
 def clear_folder(folder: Path, summary: Mapping[str, Any], *, clear: bool) -> None:
-    """Remove the results of the same night from a folder; of another night only if asked to.
+    """Remove the results of the same night from a folder; those of another night only on request.
 
-    Raises ValueError where the folder holds another night.
+    Raises ValueError if the folder contains the results of another night.
     """
     files = [folder / name for name in RESULT_FILES if (folder / name).is_file()]
     if not files:
@@ -226,9 +226,9 @@ def clear_folder(folder: Path, summary: Mapping[str, Any], *, clear: bool) -> No
 
 
 def channels_of(spelled: Sequence[str]) -> dict[str, list[str]]:
-    """Read choices of channels, MODEL=FILE; of several for one channel all are kept.
+    """Read choices of channels, MODEL=FILE; several for one channel are all kept.
 
-    Raises ValueError where one is spelled otherwise.
+    Raises ValueError if a choice has another form.
 
     Examples
     --------
@@ -240,14 +240,15 @@ def channels_of(spelled: Sequence[str]) -> dict[str, list[str]]:
         name, sign, source = (part.strip() for part in choice.partition("="))
         if not (name and sign and source):
             raise ValueError(
-                f"{choice!r} names no channel: --channel takes MODEL=FILE, for instance EEG=C4-A1"
+                f"{choice!r} does not name a channel; --channel takes MODEL=FILE, for instance "
+                "EEG=C4-A1"
             )
         chosen.setdefault(name, []).append(source)
     return chosen
 
 
 def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
-    """Return the recordings that a path means; FileNotFoundError where a folder has none."""
+    """Return the recordings at a path; FileNotFoundError if a folder has none."""
     if not night.is_dir() or night.suffix == ".mff":
         return [night]
     fitting = {path for glob in globs for path in night.glob(glob)}
@@ -258,14 +259,14 @@ def recordings_of(night: Path, globs: Sequence[str]) -> list[Path]:
     }
     if not recordings:
         raise FileNotFoundError(
-            f"{night} holds no recording that fits {', '.join(globs)} or ends in "
+            f"{night} contains no recording that matches {', '.join(globs)} or ends in "
             f"{', '.join(SUFFIXES)}"
         )
     return sorted(recordings)
 
 
 def of_file(path: Path, model: Model, options: StagingOptions) -> NightResult:
-    """Stage a recording, with an expert's stages where there are some."""
+    """Stage a recording, with an expert's stages if given."""
     about = require_stager(model)
     recording = open_recording(path, staging_cards(about)[0].reading)
     staged = stage(recording, model, options.channels, bad_share=options.bad_share)
@@ -283,10 +284,10 @@ def of_file(path: Path, model: Model, options: StagingOptions) -> NightResult:
 
 
 def of_store(path: Path, model: Model, options: StagingOptions) -> Iterator[NamedNight]:
-    """Give the records of a store, which has the expert's stages itself."""
+    """Yield the records of a store, which has the expert's stages itself."""
     about, cohort = require_stager(model), open_cohort(path)
     if len(cohort.shape) != 1:
-        raise ValueError(f"{path} holds {cohort.kind.name}; stage needs recordings")
+        raise ValueError(f"{path} contains {cohort.kind.name}; stage needs recordings")
     check_fit(about, cohort)
     (card,) = staging_cards(about)
     rows = [cohort.channels.index(name) for name in about.channels]
@@ -310,7 +311,7 @@ def of_store(path: Path, model: Model, options: StagingOptions) -> Iterator[Name
 
 
 def lines_of(results: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Return what was found as lines for a reader."""
+    """Return the results as lines for a reader."""
     lines = []
     for summary in results:
         if "error" in summary:

@@ -27,7 +27,7 @@ def write_night(
     summary: Mapping[str, Any],
     quality: xr.Dataset | None = None,
 ) -> None:
-    """Write the page of a night: one file that loads nothing, with no name of anybody."""
+    """Write the page of a night: one file that loads nothing else and contains no name."""
     night, card = staged.dataset, staged.card
     names = [str(name) for name in night["class"].values]
     confidence = night["probability"].values.max(axis=1)
@@ -123,7 +123,7 @@ def _kept_s(staged: StagedNight) -> float:
 def _title(
     night: xr.Dataset, expert_stages: NDArray[np.int8] | None, names: Sequence[str], *, epoch: int
 ) -> str:
-    """Name an epoch, its stage with the confidence, the runner-up and what the expert says."""
+    """Name an epoch, its stage with the confidence, the runner-up and the expert's stage."""
     shares = night["probability"].values[epoch]
     first, second = np.argsort(-shares, kind="stable")[:2]
     text = f"epoch {epoch}: {names[first]} ({shares[first]:.2f}) or {names[second]}"
@@ -134,7 +134,7 @@ def _title(
 
 
 def _clock(start: datetime | None, after_s: float) -> str:
-    """Return the time of an epoch, of the day where the recording tells it.
+    """Return the time of an epoch, as clock time if the recording states its start.
 
     Examples
     --------

@@ -33,7 +33,9 @@ def warnings_if_seen(path: Path, staged: StagedNight, dataset: str, seen: Seen) 
     person = person_of(staged.card, path)
     if person is None or not seen.knows(dataset, person):
         return []
-    return [f"the model has seen {person} in its training: agreement here says nothing of others"]
+    return [
+        f"the model has seen {person} in training: this agreement does not hold for other persons"
+    ]
 
 
 def person_of(card: Card, path: Path) -> str | None:
@@ -52,12 +54,12 @@ def read_expert(
     *,
     codes: str | None = None,
 ) -> tuple[NDArray[np.int8], list[str]]:
-    """Return an expert's stage of each epoch, -1 = unscored, and what there is to say of it.
+    """Return an expert's stage of each epoch, -1 = unscored, and warnings.
 
     Parameters
     ----------
     truth : Path
-        A hypnogram, or a folder of some.
+        A hypnogram, or a folder of hypnograms.
     recording : Recording
         The night, whose clock is compared with the hypnogram's.
     card : mapping
@@ -65,12 +67,12 @@ def read_expert(
     staged : Staged
         The staged night.
     codes : str, optional
-        What the numbers of the hypnogram mean, over the card's.
+        What the numbers of the hypnogram mean; takes precedence over the card's codes.
 
     Raises
     ------
     ValueError
-        If the hypnogram is not there or does not fit the night.
+        If the hypnogram does not exist or does not fit the night.
     """
     epoch_s, rate = staged.card.epoch_s, staged.card.sfreq_hz
     epoch = round(epoch_s * rate)
@@ -83,7 +85,8 @@ def read_expert(
         scoring = scoring_of(recording, rule, night, warnings, folder=truth)
         if not scoring.marks:
             raise ValueError(
-                f"{recording.path.name}: {'; '.join(warnings) or 'no hypnogram is there'}"
+                f"{recording.path.name}: "
+                f"{'; '.join(warnings) or 'the folder has no hypnogram of it'}"
             )
     else:
         scoring = read_scoring(truth, rule, night)
@@ -113,14 +116,15 @@ def describe_model(run: Run, about: About) -> dict[str, Any]:
 def lights_of(
     wanted: tuple[str | None, str | None], staged: StagedNight
 ) -> tuple[dict[str, str | None], tuple[int, int], list[str]]:
-    """Return lights off and on as clock times and as epochs, and what there is to say of them.
+    """Return lights off and on as clock times and as epochs, and warnings.
 
-    A clock time outside the recording is taken for its start or its end, with a warning.
+    A clock time outside the recording is replaced by its start or its end, with a warning.
 
     Raises
     ------
     ValueError
-        If a time is no clock time, the recording does not state its start, or off is not before on.
+        If a time is not a clock time, the recording does not state its start, or off is not
+        before on.
     """
     night = staged.dataset
     count, epoch_s = night.sizes["epoch"], float(night.attrs["epoch_s"])
@@ -128,7 +132,10 @@ def lights_of(
     if not any(wanted):
         return {"off": None, "on": None}, (0, count), []
     if start is None:
-        raise ValueError("the recording does not state its start, so clock times mean nothing")
+        raise ValueError(
+            "the recording does not state its start, so lights off and on cannot be given as clock "
+            "times; leave them out"
+        )
     seconds, warnings = [], []
     for what, text, usual in (("off", wanted[0], 0.0), ("on", wanted[1], end)):
         moment = usual if text is None else _after(_clock(text), start, end)
@@ -137,7 +144,7 @@ def lights_of(
             span = f"{clock_text(start)} to {clock_text(start + timedelta(seconds=end))}"
             taken = clock_text(start + timedelta(seconds=inside))
             warnings.append(
-                f"lights {what} at {text} lies outside the recording ({span}): {taken} was taken"
+                f"lights {what} at {text} is outside the recording ({span}); {taken} is used"
             )
         seconds.append(inside)
     off, on = (round(moment / epoch_s) for moment in seconds)
@@ -167,7 +174,7 @@ def summarise(
     lights: tuple[str | None, str | None],
     model: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Return the summary of a night: statistics, agreement, what was done and left out."""
+    """Return the summary of a night: statistics, agreement, what was done and excluded."""
     night = staged.dataset
     clocks, span, warnings = lights_of(lights, staged)
     start = read_start(night.attrs["start"])
@@ -219,7 +226,7 @@ def summarise(
 
 
 def channel_report(staged: StagedNight) -> list[dict[str, Any]]:
-    """Return of each channel its standard deviation in its unit, and the share that is missing."""
+    """Return the standard deviation of each channel in its unit, and the share that is missing."""
     record = staged.record
     report = []
     for name, row, scale in zip(staged.card.channels, record.signal, record.scale, strict=True):
@@ -233,7 +240,7 @@ def channel_report(staged: StagedNight) -> list[dict[str, Any]]:
 def agreement_with(
     expert_stages: NDArray[np.int8], stages: NDArray[np.int8], names: Sequence[str]
 ) -> dict[str, Any]:
-    """Return how a model agrees with an expert; where that knows one stage only without kappa."""
+    """Return how a model agrees with an expert; no kappa if the expert scored one stage only."""
     if len(np.unique(expert_stages)) < 2:
         alone = {
             "classes": [names[expert_stages[0]]],
