@@ -223,8 +223,15 @@ def test_a_sweep_is_announced_without_writing_anything(sweep, tmp_path, here):
 
 
 def test_a_sweep_makes_one_table_with_scores_of_validation_persons(sweep, tmp_path, here):
+    sweep["finetune"] |= {"search": {"lr": [1e-9, 3e-3]}}
     found = run_study("sweep", Recipe.model_validate(sweep), tmp_path, Workers(executor=here))
     assert [row["method"] for row in found["table"]] == ["pairs=4", "pairs=16"]
+    chosen = {(row["method"], row["values"]): row["chosen"] for row in found["searched"]}
+    assert chosen == {
+        (f"pairs={n}", f"finetune.lr {rate}"): int(rate > 1e-3)
+        for n in (4, 16)
+        for rate in (1e-9, 3e-3)
+    }
     for row in found["table"]:
         assert row["ci95"][0] <= row["kappa"] <= row["ci95"][1]
         assert 0 < row["validation/loss"] < 1
@@ -234,6 +241,7 @@ def test_a_sweep_makes_one_table_with_scores_of_validation_persons(sweep, tmp_pa
     page = (tmp_path / "sweep.html").read_text()
     assert "pairs=16" in page
     assert "pretrain.objective.pairs" in page
+    assert "Values tried" in page
     assert (tmp_path / "sweep.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -80,7 +80,8 @@ def publish_sweep(
     files = publish(
         folder / "sweep", study, drawing, table=table, columns=names, intervals=INTERVALS
     )
-    return {"table": table, "notes": list(study.notes), "files": files}
+    content = {"table": table, "searched": study.searched}
+    return {**content, "notes": list(study.notes), "files": files}
 
 
 def publish(path: Path, study: Comparison, drawing: Figure, **values: Any) -> dict[str, str]:
