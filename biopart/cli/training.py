@@ -18,6 +18,17 @@ from biopart.cli.options import (
 )
 from biopart.terminal import Output, readable
 
+subjects_option = click.option(
+    "--subjects",
+    type=click.IntRange(1),
+    help="Labelled persons, or images per class; default: the recipe's.",
+)
+seed_option = click.option(
+    "--seed",
+    type=click.IntRange(0),
+    help="Seed of the draw of persons or images; default: the recipe's.",
+)
+
 
 @click.command()
 @click.argument("recipe", required=False)
@@ -64,16 +75,8 @@ def pretrain(
 
 @click.command()
 @run_option
-@click.option(
-    "--subjects",
-    type=click.IntRange(1),
-    help="Labelled persons, or images per class; default: the recipe's.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    help="Seed of the draw of persons or images; default: the recipe's.",
-)
+@subjects_option
+@seed_option
 @click.option("--from-scratch", is_flag=True, help="Train the supervised baseline.")
 @click.option(
     "--context", type=int, help="Neighbouring windows per classification; default: the recipe's."
@@ -231,16 +234,8 @@ def embed(
 
 @click.command()
 @run_option
-@click.option(
-    "--subjects",
-    type=click.IntRange(1),
-    help="Labelled persons, or images per class; default: the recipe's.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0),
-    help="Seed of the draw of persons or images; default: the recipe's.",
-)
+@subjects_option
+@seed_option
 @set_option
 @output_options
 def probe(
