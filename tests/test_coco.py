@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from biopart.data.scenes import SceneSource
+from biopart.data import SceneSource
 from biopart.evaluation.detection import score_detections
 from biopart.images.annotations import area, outline_of
 from biopart.images.coco import read_coco

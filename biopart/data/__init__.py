@@ -10,6 +10,7 @@ from biopart.data.cohort import Cohort, open_cohort
 from biopart.data.embedded import EmbeddedWindows
 from biopart.data.images import ImageSource
 from biopart.data.sampler import Sampler
+from biopart.data.scenes import SceneSource
 from biopart.data.source import Source
 from biopart.data.split import Split, fold_of, split_persons
 from biopart.data.standard import as_trained, standardised
@@ -25,6 +26,7 @@ __all__ = [
     "Metrics",
     "Sampler",
     "SceneBatch",
+    "SceneSource",
     "Source",
     "Split",
     "StepOutput",

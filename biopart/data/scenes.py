@@ -1,6 +1,6 @@
 """Scenes with objects, as square canvases for detection.
 
-Imported where detection is: torchvision takes a second.
+torchvision, which takes a second to import, is imported where it is used.
 """
 
 from collections.abc import Sequence
@@ -12,8 +12,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as F
 
 from biopart.data.batch import SceneBatch
 from biopart.images.coco import Coco, Scene, corners
@@ -44,6 +42,9 @@ class Jitter:
 
     def place(self, part: Tensor, canvas: int) -> Tensor:
         """Put an image, boxes or masks (tv_tensors) of a scene onto a square canvas."""
+        from torchvision import tv_tensors
+        from torchvision.transforms.v2 import functional as F
+
         (width, height), (left, top) = self.sides, self.shift
         seen = min(height - top, canvas), min(width - left, canvas)
         fill = list(FILL) if isinstance(part, tv_tensors.Image) else 0
@@ -113,6 +114,8 @@ class SceneSource:
         return Jitter((sides[0], sides[1]), (left, top), bool(rng.random() < self.flip))
 
     def _draw(self, item: int) -> tuple[Tensor, dict[str, Tensor]]:
+        from torchvision import tv_tensors
+
         scene, jitter, side = self.coco.scenes[item], self.lie(item), self.canvas
         kept = np.flatnonzero(~scene.crowd)
         size = (scene.height, scene.width)
