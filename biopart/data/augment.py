@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biopart.data.batch import Batch
-from biopart.grid import Boxes, cut, random_boxes
+from biopart.grid import Boxes, cut, rand, random_boxes
 from biopart.nn.normalise import IMAGENET
 from biopart.recipe import AugmentSettings, ViewSettings
 
@@ -159,7 +159,7 @@ def crop_boxes(
 
 def uniform(count: int, generator: torch.Generator) -> Tensor:
     """Draw numbers in [0, 1) and move them to the CPU, where boxes are drawn."""
-    return torch.rand(count, generator=generator, device=generator.device).cpu()
+    return rand(count, generator=generator).cpu()
 
 
 def posterize_visibly(image: Image.Image, bits: int, **_: object) -> Image.Image:

@@ -2,6 +2,7 @@
 
 from biopart.grid.boxes import Boxes, grid_boxes, random_boxes
 from biopart.grid.constants import constant, on_axes
+from biopart.grid.draws import BatchGenerator, rand, randint
 from biopart.grid.errors import errors_by_overlap, r2_by_hints, translation_errors
 from biopart.grid.focus import energy, focused_boxes, inside
 from biopart.grid.pairs import check_pairs, draw_near_pairs, draw_pairs, overlap, pick
@@ -10,6 +11,7 @@ from biopart.grid.relations import asymmetry, chance_mse, log_scale, place, spre
 from biopart.grid.targets import Form, Target, pointwise
 
 __all__ = [
+    "BatchGenerator",
     "Boxes",
     "Form",
     "Target",
@@ -33,6 +35,8 @@ __all__ = [
     "place",
     "pointwise",
     "r2_by_hints",
+    "rand",
+    "randint",
     "random_boxes",
     "spread",
     "translation",

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from biopart.grid.constants import constant, on_axes
+from biopart.grid.draws import rand
 
 Sides = Literal["log", "uniform"]
 """How sides of random boxes are drawn."""
@@ -136,7 +137,7 @@ def random_boxes(
 
     def uniform() -> Tensor:
         shape_drawn = (batch, count, len(drawn))
-        return torch.rand(shape_drawn, generator=generator, device=source, dtype=torch.float64)
+        return rand(*shape_drawn, generator=generator, device=source, dtype=torch.float64)
 
     if drawn:
         extent = constant([shape[axis] for axis in drawn], size_drawn.device)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from biopart.grid.boxes import Boxes, check_fit
 from biopart.grid.constants import constant
+from biopart.grid.draws import rand
 
 
 def focused_boxes(
@@ -65,7 +66,7 @@ def focused_boxes(
     flat = torch.where(flat.sum(1, keepdim=True) > 0, flat, 1.0)
     rising = flat.cumsum(1)
     source = generator.device if generator is not None else density.device
-    drawn = torch.rand(len(flat), count, generator=generator, device=source, dtype=torch.float64)
+    drawn = rand(len(flat), count, generator=generator, device=source, dtype=torch.float64)
     index = torch.searchsorted(rising, drawn.to(rising.device) * rising[:, -1:], right=True)
     # Rounding may put a draw on the last step; use the last position with any mass.
     last = (flat > 0).long().cumsum(1).argmax(1, keepdim=True)

@@ -1,9 +1,12 @@
 """Pairs of patches: which of the K * K relations of a grid are asked for."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
 from biopart.grid.boxes import Boxes
+from biopart.grid.draws import rand, randint
 
 _FAR = 1e-6  # weight of a pair that is too far, so that a grid without near pairs still has some
 
@@ -62,12 +65,13 @@ def draw_pairs(
         index = torch.arange(count * steps, device=device)[None]
         reference, step = index // steps, index % steps + first
     elif replacement:
-        shape = (draws, pairs)
-        reference = torch.randint(count, shape, generator=generator, device=device)
-        step = torch.randint(first, count, shape, generator=generator, device=device)
+        draw = partial(torch.randint, device=device) if shared else randint
+        reference = draw(0, count, (draws, pairs), generator=generator)
+        step = draw(first, count, (draws, pairs), generator=generator)
     else:
         check_pairs(count, pairs, self_pairs=self_pairs)
-        noise = torch.rand(draws, count * steps, generator=generator, device=device)
+        uniform = partial(torch.rand, device=device) if shared else rand
+        noise = uniform(draws, count * steps, generator=generator)
         index = noise.argsort(1)[:, :pairs]
         reference, step = index // steps, index % steps + first
     return torch.stack([reference, (reference + step) % count], dim=-1).expand(batch, -1, -1)
@@ -111,7 +115,11 @@ def draw_near_pairs(
     if generator is not None:
         weight = weight.to(generator.device)
     count = weight.shape[1]
-    index = torch.multinomial(weight.flatten(1), pairs, replacement=True, generator=generator)
+    rising = weight.flatten(1).double().cumsum(1)
+    drawn = rand(len(weight), pairs, generator=generator, device=weight.device, dtype=torch.float64)
+    index = torch.searchsorted(rising, drawn * rising[:, -1:], right=True)
+    # Rounding may put a draw behind the last pair; pairs of a patch with itself have no weight.
+    index = index.clamp(max=weight[0].numel() - 2)
     return torch.stack([index // count, index % count], dim=-1).to(centre.device)
 
 

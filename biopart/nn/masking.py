@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from biopart.grid import rand
 from biopart.nn.relative import take
 
 
@@ -35,7 +36,7 @@ def random_order(
     [[0, 1, 2, 3, 4], [0, 1, 2, 3, 4]]
     """
     source = device if generator is None else generator.device
-    noise = torch.rand(batch, count, generator=generator, device=source)
+    noise = rand(batch, count, generator=generator, device=source)
     return noise.argsort(1).to(source if device is None else device)
 
 

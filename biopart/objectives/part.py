@@ -26,6 +26,7 @@ from biopart.grid import (
     pick,
     pointwise,
     r2_by_hints,
+    rand,
     random_boxes,
     translation,
     translation_errors,
@@ -296,7 +297,7 @@ class Part(nn.Module):
     def _draw_hints(self, values: Tensor, generator: torch.Generator | None, hints: int) -> Tensor:
         """Choose the same number of hinted patches in every grid, bool (B, K)."""
         source = generator.device if generator is not None else values.device
-        noise = torch.rand(len(values), self.count, generator=generator, device=source)
+        noise = rand(len(values), self.count, generator=generator, device=source)
         return (noise.argsort(1).argsort(1) < hints).to(values.device)
 
     def _metrics(
