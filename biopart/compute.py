@@ -1,5 +1,6 @@
 """The hardware of a run: device, threads, precision, and placement of the cohort."""
 
+import atexit
 import json
 import logging
 import math
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
 
 from biopart.data import Source
 from biopart.data.source import Resident
@@ -20,8 +22,13 @@ from biopart.nn import Encoder
 from biopart.recipe import ComputeSettings
 
 
-def open_fabric(compute: ComputeSettings, trial: Callable[[], Encoder] | None = None) -> Fabric:
-    """Choose device, threads and precision.
+def open_fabric(
+    compute: ComputeSettings, trial: Callable[[], Encoder] | None = None, *, share: bool = False
+) -> Fabric:
+    """Choose device, threads and precision, and launch the processes that share a training.
+
+    Lightning Fabric starts the command again for each further process, or finds that torchrun or
+    SLURM has.
 
     Parameters
     ----------
@@ -29,22 +36,57 @@ def open_fabric(compute: ComputeSettings, trial: Callable[[], Encoder] | None = 
         Settings of the recipe; every auto is resolved here.
     trial : callable, optional
         Builds an encoder to measure bfloat16 against float32 if precision is auto.
+    share : bool
+        Whether several processes may share the work, as ``compute.devices`` and ``nodes`` say.
+
+    Raises
+    ------
+    ValueError
+        If a device is not available, or there are fewer than asked for.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-    torch.set_num_threads(cores() if compute.threads == "auto" else compute.threads)
     name = compute.device
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     kind, _, number = name.partition(":")
     if not has_device(name):
         raise ValueError(f"device {name!r} is not available; give auto, cpu or cuda:N")
-    devices: Any = [int(number)] if number else 1
+    here, nodes = processes(compute, name) if share else (1, 1)
+    devices: Any = [int(number)] if number else here
+    each = max(1, cores() // here) if compute.threads == "auto" else compute.threads
+    torch.set_num_threads(each)
     precision: str = compute.precision
     if precision == "auto":
         precision = "float32" if trial is None else measured_precision(trial(), name)
     spelled = {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
-    return Fabric(accelerator=kind, devices=devices, precision=spelled)
+    options: dict[str, Any] = {"accelerator": kind, "devices": devices, "precision": spelled}
+    if here * nodes > 1:
+        # In a step without hints, say, positions take no part.
+        options |= {"strategy": DDPStrategy(find_unused_parameters=True), "num_nodes": nodes}
+    fabric = Fabric(**options)
+    fabric.launch()
+    if fabric.world_size > 1:
+        torch.set_num_threads(each)  # Fabric sets it anew
+        atexit.register(torch.distributed.destroy_process_group)
+    return fabric
+
+
+def processes(compute: ComputeSettings, device: str) -> tuple[int, int]:
+    """Return how many processes share a training on this machine, and on how many machines.
+
+    What torchrun has started counts; ValueError where there are fewer devices than asked for.
+    """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
+    kind, _, number = device.partition(":")
+    there = torch.cuda.device_count() if kind == "cuda" else None
+    here = compute.devices if compute.devices != "auto" else there or 1
+    if there is not None and here > there:
+        raise ValueError(f"devices is {here}, but this machine has {there} GPUs; give at most that")
+    if number and here * compute.nodes > 1:
+        raise ValueError(f"device {device} is one device; give device cuda for {here} of them")
+    return here, compute.nodes
 
 
 def has_device(name: str) -> bool:
@@ -111,7 +153,7 @@ def describe(fabric: Fabric, source: object) -> dict[str, Any]:
     """Return the choice for every auto, for provenance.json; a resume reuses it."""
     mixed = fabric._precision.precision != "32-true"
     return {
-        "device": str(fabric.device),
+        "device": str(fabric.device) if fabric.world_size == 1 else fabric.device.type,
         "precision": "bfloat16" if mixed else "float32",
         "threads": torch.get_num_threads(),
         "resident": isinstance(source, Resident),

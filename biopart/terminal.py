@@ -1,6 +1,8 @@
 """The output of a command: progress on stderr, results on stdout."""
 
 import json
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -30,9 +32,11 @@ class Output:
     quiet: bool
 
     def emit(self, values: Mapping[str, Any], lines: list[str] | None = None) -> None:
-        """Write results on stdout: JSON, or lines for a reader."""
+        """Write results on stdout: JSON, or lines for a reader; once for all processes."""
         from biopart.files import plain
 
+        if process_number():
+            return
         if self.as_json:
             click.echo(json.dumps(plain(values), ensure_ascii=False))
             return
@@ -40,8 +44,8 @@ class Output:
             click.echo(line)
 
     def say(self, line: str) -> None:
-        """Write a line of progress on stderr."""
-        if not self.quiet:
+        """Write a line of progress on stderr, once for all processes."""
+        if not self.quiet and not process_number():
             click.echo(line, err=True)
 
     @contextmanager
@@ -64,7 +68,9 @@ class Output:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        alone = os.environ.get("LOCAL_RANK", "0") == "0"  # of several processes the first draws
+        hidden = not (console.is_terminal and alone)
+        with Progress(*columns, console=console, disable=hidden) as bar:
             task = bar.add_task(title, total=None, note="")
             kept: dict[str, Any] = {}
 
@@ -106,6 +112,14 @@ class Output:
                     self.say(f"{title}: {note} after {(last_report - begun) / 60:.0f} min")
 
             yield display
+
+
+def process_number() -> int:
+    """Return the number of this process among those that share a training; 0 = alone or first."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return 0
+    return int(distributed.get_rank())
 
 
 def _is_number(value: object) -> bool:

@@ -80,6 +80,8 @@ TABLE = {
         "--out directory",
         "--resume",
         "--device text",
+        "--devices integer",
+        "--nodes integer",
         "--dry-run",
     ],
     "list": ["recipes|cards|objectives|encoders"],

@@ -14,6 +14,7 @@ import click
 
 import biopart
 from biopart.cli import data, studies, training
+from biopart.terminal import process_number
 
 REPORT = "the issue tracker of the project (CONTRIBUTING.md)"
 
@@ -47,6 +48,8 @@ class Commands(click.Group):
         except BrokenPipeError:  # the reader has closed the pipe; click ends silently
             raise
         except (ValueError, OSError) as error:
+            if process_number():  # the first of the processes that share a training says it
+                raise SystemExit(1) from error
             raise click.ClickException(" ".join(str(error).split())) from error
 
 

@@ -1,6 +1,7 @@
 """Commands that train, score and export: pretrain, finetune, detect, evaluate, embed, export."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,10 @@ seed_option = click.option(
 @click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, or the newest run.")
 @click.option("--device", help="auto, cpu or cuda:N.")
+@click.option(
+    "--devices", type=click.IntRange(1), help="Processes on this machine, a GPU each if it has any."
+)
+@click.option("--nodes", type=click.IntRange(1), help="Machines that run this command together.")
 @dry_option
 @output_options
 def pretrain(
@@ -46,6 +51,7 @@ def pretrain(
     device: str | None,
     dry_run: bool,
     output: Output,
+    **processes: int | None,
 ) -> None:
     """Pretrain an encoder with a RECIPE, given as a path or as the name of a shipped recipe."""
     from biopart.recipe import load_recipe
@@ -59,11 +65,15 @@ def pretrain(
     if not resume and recipe is None:
         raise click.UsageError("give a recipe, for instance: biopart pretrain demo")
     changes = (*changes, *([f"compute.device={device}"] if device else []))
+    given = {key: value for key, value in processes.items() if value is not None}
+    if given:  # torch warns, for every process, where each parameter takes part in a step
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    changes = (*changes, *(f"compute.{key}={value}" for key, value in given.items()))
     with output.progress("pretrain") as report:
         with wrong_use():
             loaded = None if recipe is None else load_recipe(recipe, changes)
         if resume:
-            run = verb.resume(out, report, recipe=loaded)
+            run = verb.resume(out, report, recipe=loaded, processes=given)
         else:
             assert loaded is not None
             run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report)

@@ -223,6 +223,12 @@ class ComputeSettings(Strict):
     device: str = Field(
         "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
     )
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
+        1,
+        description="devices of this machine that share a pretraining, a process each: GPUs, or "
+        "processes on the CPU; auto = all GPUs",
+    )
+    nodes: int = Field(1, ge=1, description="machines that share a pretraining")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto measures both once and takes the faster"
     )

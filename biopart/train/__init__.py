@@ -3,19 +3,23 @@
 from biopart.train.loggers import Logger, check_loggers, logging_to
 from biopart.train.loop import fit
 from biopart.train.measuring import measure, predict
+from biopart.train.ranks import Ranks, agree, none_lost
 from biopart.train.schedule import clip, learning_rate, parameter_groups
 from biopart.train.training import Row, Training
 
 __all__ = [
     "Logger",
+    "Ranks",
     "Row",
     "Training",
+    "agree",
     "check_loggers",
     "clip",
     "fit",
     "learning_rate",
     "logging_to",
     "measure",
+    "none_lost",
     "parameter_groups",
     "predict",
 ]

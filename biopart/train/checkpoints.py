@@ -24,8 +24,6 @@ def save_checkpoint(
 def restore(run: Run | None, average: Average, optimiser: torch.optim.Optimizer) -> int:
     """Load the checkpoint of a run, if there is one, and return its step."""
     if run is None or not run.checkpoint.is_file():
-        if run is not None:
-            run.cut_back(-1)
         return 0
     tensors, about = load_tensors(run.checkpoint)
     weights: dict[str, dict[str, Tensor]] = {"objective": {}, "average": {}}
@@ -41,6 +39,4 @@ def restore(run: Run | None, average: Average, optimiser: torch.optim.Optimizer)
     average.load(weights["average"])
     groups = optimiser.state_dict()["param_groups"]
     optimiser.load_state_dict({"state": states, "param_groups": groups})
-    step = int(about["step"])
-    run.cut_back(step or -1)  # what stands before the first step is logged anew
-    return step
+    return int(about["step"])

@@ -1,5 +1,6 @@
 """Refusing missing samples and losses that are not finite, without a step that waits for a GPU."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -30,11 +31,17 @@ class Checks:
     ------
     ValueError
         From ``add`` or ``settle``: names the windows with missing samples, or the records of a
-        batch whose loss or gradient is not finite.
+        batch whose loss or gradient is not finite. Of several processes all raise the same.
+
+    Parameters
+    ----------
+    gather : callable, optional
+        Returns what every process gives it; by default there is one.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, gather: Callable[[str], list[str]] = lambda text: [text]) -> None:
         self._begun: Begun | None = None
+        self._gather = gather
 
     def add(self, missing: Tensor, loss: Tensor, norm: Tensor, batch: Batch) -> None:
         """Look at a step (or the one before it, on a GPU), ``missing`` bool (B,) by window."""
@@ -42,7 +49,7 @@ class Checks:
         flags = torch.cat([missing.to(finite.device), ~finite.reshape(1)])
         step = Begun(flags, batch.key, loss.detach(), norm)
         if flags.device.type == "cpu":
-            refuse(step)
+            self._refuse(step)
             return
         step.flags = flags.to("cpu", non_blocking=True)
         step.copied = torch.cuda.current_stream(flags.device).record_event()
@@ -55,7 +62,15 @@ class Checks:
         if step is not None:
             if step.copied is not None:
                 step.copied.synchronize()
-            refuse(step)
+            self._refuse(step)
+
+    def _refuse(self, step: Begun) -> None:
+        """Raise ValueError where the flags of a step say so, here or on another process."""
+        if not bool(step.flags.any()):
+            return
+        # The gradient is shared, so that all processes come here in the same step.
+        faults = self._gather(fault_of(step))
+        raise ValueError(next(filter(None, faults), no_step(step)))
 
 
 def missing_windows(batch: Batch) -> Tensor:
@@ -68,18 +83,21 @@ def missing_windows(batch: Batch) -> Tensor:
     return (values == MISSING).flatten(1).any(1)
 
 
-def refuse(step: Begun) -> None:
-    """Raise ValueError where the flags of a step say so."""
-    if not bool(step.flags.any()):
-        return
+def fault_of(step: Begun) -> str:
+    """Say what is wrong with the windows of this process; empty where another's are to blame."""
     missing = step.flags[:-1].nonzero().flatten().tolist()
     if missing:
-        raise ValueError(
+        return (
             f"windows {', '.join(step.keys[index] for index in missing)} have missing samples "
             "(NaN); find them with: biopart check STORE"
         )
+    return "" if bool(torch.isfinite(step.loss)) else no_step(step)
+
+
+def no_step(step: Begun) -> str:
+    """Say that a step cannot be made."""
     records = sorted({key.partition(":")[0] for key in step.keys})
-    raise ValueError(
+    return (
         f"the loss is {step.loss.item()} and its gradient {step.norm.item()} on windows of "
         f"{', '.join(records)}; lower lr, or inspect these recordings with: biopart check STORE"
     )

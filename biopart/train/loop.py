@@ -16,11 +16,12 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from biopart.data import StepOutput
+from biopart.grid import BatchGenerator
 from biopart.run import Run
 from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore, save_checkpoint
 from biopart.train.checks import Checks, missing_windows
-from biopart.train.measuring import numbers
+from biopart.train.ranks import Ranks
 from biopart.train.schedule import clip, learning_rate, parameter_groups
 from biopart.train.training import Following, Row, Training
 
@@ -30,8 +31,9 @@ LOG_EVERY = 10
 
 @dataclass
 class Progress:
-    """State of a training, and the rows that it logged."""
+    """State of a training in one of its processes, and the rows that it logged."""
 
+    ranks: Ranks
     step: int = 0
     rows: list[Row] = field(default_factory=list)
     best: float = -math.inf
@@ -51,12 +53,14 @@ def fit(
 ) -> list[Row]:
     """Train an objective.
 
+    Several processes share every batch; the first one validates, probes and writes.
+
     Parameters
     ----------
     task : Training
         What to train.
     fabric : Fabric
-        Device and precision.
+        Device, precision and processes.
     run : Run, optional
         Where metrics and the checkpoint go; an existing checkpoint is resumed.
     report : callable
@@ -72,12 +76,18 @@ def fit(
     ValueError
         If a window has missing samples or the loss is not finite; names the windows.
     """
+    ranks = Ranks(fabric)
     task.objective.to(fabric.device)
     optimiser = make_optimiser(task, fabric.device)
     average = Average(task.objective, task.settings.ema)
-    progress, checks = Progress(step=restore(run, average, optimiser)), Checks()
+    progress, checks = Progress(ranks, restore(run, average, optimiser)), Checks(ranks.gather)
+    fabric.barrier()  # all have read the checkpoint
+    if not ranks.first:
+        run, report = None, lambda row: None
+    if run is not None:
+        run.cut_back(progress.step or -1)  # what stands before the first step is logged anew
     model = fabric.setup_module(task.objective)
-    generator = torch.Generator(device=fabric.device)
+    generator = BatchGenerator(device=fabric.device)
     length = len(task.sampler)
     model.train()
     if task.probe is not None and progress.step == 0:
@@ -90,15 +100,17 @@ def fit(
                 checks.settle()
                 save_checkpoint(run, average, optimiser, progress.step)
                 progress.saved = time.perf_counter()
-            batch = task.source.__getitems__(items)
+            part = ranks.share(items)
+            batch = task.source.__getitems__(part.items)
             missing = missing_windows(batch)
             batch = batch.to(fabric.device)
-            seed_step(generator, task.seed, progress.step)
+            seed_step(generator, task.seed, progress.step, ranks.rank)
+            ranks.place(generator, part)
             batch = task.prepare(batch, generator)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(task, progress.step) * group["scale"]
             output: StepOutput = model(batch, generator, progress.step / task.steps)
-            fabric.backward(output.loss)
+            fabric.backward(ranks.loss(output.loss, part, missing))
             norm = clip(task)
             checks.add(missing, output.loss, norm, batch)
             optimiser.step()
@@ -107,7 +119,7 @@ def fit(
                 task.objective.after_step((progress.step + 1) / task.steps)
             progress.step += 1
             average.after_step(progress.step)
-            progress.windows += len(batch.values)
+            progress.windows += part.total
             if progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps):
                 row = training_row(task, progress, output, norm)
                 log(row, progress, run, report)
@@ -143,7 +155,8 @@ def probe(
     """Rate the encoder as it stands."""
     assert task.probe is not None
     task.objective.eval()
-    row = {"step": progress.step, "epoch": progress.step / len(task.sampler), **task.probe()}
+    found = progress.ranks.from_first(task.probe)
+    row = {"step": progress.step, "epoch": progress.step / len(task.sampler), **found}
     task.objective.train()
     log(row, progress, run, report)
 
@@ -154,7 +167,7 @@ def validate(
     """Score held-out persons, keep the best weights; true = patience has run out."""
     assert task.validate is not None
     task.objective.eval()
-    scores = task.validate()
+    scores = progress.ranks.from_first(task.validate)
     task.objective.train()
     row = {"step": progress.step, "epoch": progress.step / len(task.sampler)}
     log(row | {f"validation/{k}": v for k, v in scores.items()}, progress, run, report)
@@ -179,14 +192,14 @@ def log(row: Row, progress: Progress, run: Run | None, report: Callable[[Row], N
 
 
 def training_row(task: Training, progress: Progress, output: StepOutput, norm: Tensor) -> Row:
-    """Return the logged values of a step."""
+    """Return the logged values of a step, of several processes their means."""
     now = time.perf_counter()
     row: Row = {
         "step": progress.step,
         "steps": task.steps,
         "epoch": progress.step / len(task.sampler),
         "lr": learning_rate(task, progress.step - 1),
-        **numbers(
+        **progress.ranks.mean(
             {
                 "train/loss": output.loss,
                 **{f"train/{name}": value for name, value in output.metrics.items()},
@@ -199,11 +212,11 @@ def training_row(task: Training, progress: Progress, output: StepOutput, norm: T
     return row
 
 
-def seed_step(generator: torch.Generator, seed: int, step: int) -> None:
-    """Seed an objective's generator, and torch's own for drop path, by (seed, step)."""
+def seed_step(generator: torch.Generator, seed: int, step: int, rank: int = 0) -> None:
+    """Seed an objective's generator by (seed, step), torch's own, for drop path, by process too."""
     state = int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0] >> 1)
     generator.manual_seed(state)
-    torch.manual_seed(state)
+    torch.manual_seed((state + rank) % 2**63)
 
 
 def make_optimiser(task: Training, device: torch.device) -> torch.optim.Optimizer:

@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -16,7 +17,17 @@ from biopart.nn.weights import save_tensors
 from biopart.probing.online import online_probe
 from biopart.recipe import ComputeSettings, Recipe, as_recipe, resolve
 from biopart.run import Run, find_run, new_run, one_process, origins
-from biopart.train import Row, Training, check_loggers, fit, logging_to, measure
+from biopart.train import (
+    Ranks,
+    Row,
+    Training,
+    agree,
+    check_loggers,
+    fit,
+    logging_to,
+    measure,
+    none_lost,
+)
 
 
 def pretrain(
@@ -55,10 +66,16 @@ def pretrain(
         recipe = recipe.model_copy(update={"pretrain": short, "compute": unlogged})
     experiment = open_experiment(recipe)
     training, fabric = make_training(experiment, recipe.compute)
+    ranks = Ranks(fabric)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(Path(folder)) if dry_run else new_run(recipe.name, out, latest=latest)
-        write_json(run.path / "provenance.json", provenance(experiment, training, fabric))
-        write_text(run.path / "recipe.yaml", recipe.to_yaml())
+
+        def begun() -> Run:
+            run = Run(Path(folder)) if dry_run else new_run(recipe.name, out, latest=latest)
+            write_json(run.path / "provenance.json", provenance(experiment, training, fabric))
+            write_text(run.path / "recipe.yaml", recipe.to_yaml())
+            return run
+
+        run = ranks.from_first(begun)
         train(experiment, training, fabric, run, report=report)
     return run
 
@@ -69,6 +86,7 @@ def resume(
     *,
     store: Path | None = None,
     recipe: Recipe | None = None,
+    processes: Mapping[str, Any] | None = None,
 ) -> Run:
     """Continue a run from its last checkpoint, with the device and precision it was started with.
 
@@ -82,6 +100,8 @@ def resume(
         The store, if it has moved since the run was started.
     recipe : Recipe, optional
         Must be the run's own recipe, which is the default.
+    processes : mapping, optional
+        ``devices`` and ``nodes`` other than the run's; the steps are the same.
 
     Raises
     ------
@@ -99,7 +119,8 @@ def resume(
         raise ValueError(
             f"{experiment.cohort.path} has changed since {run.path} was started; start a new run"
         )
-    compute = experiment.recipe.compute.model_copy(update=before["chosen"])
+    settings = experiment.recipe.compute.model_dump() | before["chosen"] | dict(processes or {})
+    compute = ComputeSettings.model_validate(settings)
     training, fabric = make_training(experiment, compute)
     train(experiment, training, fabric, run, report=report)
     return run
@@ -128,7 +149,10 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     recipe = experiment.recipe
     objective = build(experiment)
     source = experiment.source(experiment.split.pretrain)
-    fabric = open_fabric(compute, lambda: experiment.encoder(recipe.encoder.position, 0))
+    fabric = open_fabric(
+        compute, lambda: experiment.encoder(recipe.encoder.position, 0), share=True
+    )
+    check_processes(experiment, fabric)
     compiled(cast(Encoder, objective.encoder), compute)
     every = recipe.pretrain.probe_every
     training = Training(
@@ -154,8 +178,14 @@ def train(
     report: Callable[[Row], None],
 ) -> None:
     """Train in a run folder, from its checkpoint if there is one, and write the weights."""
-    with one_process(run):
-        _train(experiment, training, fabric, run, report=report)
+    ranks = Ranks(fabric)
+    with none_lost(ranks, f"continue with: biopart pretrain --resume --out {run.path}"):
+        if ranks.first:
+            with one_process(run):
+                _train(experiment, training, fabric, run, report=report)
+        else:
+            fit(training, fabric, run)
+        fabric.barrier()  # the files are there
 
 
 def _train(
@@ -176,6 +206,27 @@ def _train(
     if model.net is training.objective.encoder:  # its weights are in their own file
         state = {name: value for name, value in state.items() if not name.startswith("encoder.")}
     save_tensors(run.path / "objective.safetensors", state, model.about.to_json())
+
+
+def check_processes(experiment: Experiment, fabric: Fabric) -> None:
+    """Refuse processes that cannot share a training: ValueError."""
+    ranks, batch = Ranks(fabric), experiment.recipe.pretrain.batch
+    if batch % ranks.count:
+        below = batch // ranks.count * ranks.count
+        near = [str(size) for size in (below, below + ranks.count) if size]
+        raise ValueError(
+            f"a batch of {batch} does not divide among {ranks.count} processes; set pretrain.batch "
+            f"to {' or '.join(near)}"
+        )
+    agree(
+        ranks,
+        {
+            "version of biopart": version("biopart"),
+            "recipe": experiment.recipe.to_yaml(),
+            "store": experiment.cohort.fingerprint,
+            "precision": str(fabric._precision.precision),
+        },
+    )
 
 
 def exported(objective: nn.Module) -> Encoder:

@@ -1,0 +1,159 @@
+"""Trainings that several processes share: the same steps, and one sentence where one cannot."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from lightning_fabric import Fabric
+
+from biopart.compute import processes
+from biopart.nn.weights import load_tensors
+from biopart.recipe import ComputeSettings
+from biopart.store import Record, create_store, write_record
+from biopart.train.ranks import Ranks, agree, none_lost, share
+
+OBJECTIVES = {
+    "part": {"name": "part", "patches": 8, "pairs": 16, "position_hint": 0.5},
+    "mae": {"name": "mae", "decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2},
+}
+
+
+def pretrained(
+    values: Mapping[str, Any], folder: Path, devices: int
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in processes that share the training."""
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(values)))
+    command = [sys.executable, "-m", "biopart", "pretrain", "recipe.yaml", "--out", "run"]
+    return subprocess.run(
+        [*command, "--devices", str(devices)],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def logged(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize(("name", "counts"), [("part", (2, 4)), ("mae", (2,))])
+def test_any_number_of_processes_makes_the_same_steps(
+    small_recipe: dict[str, Any], tmp_path: Path, name: str, counts: tuple[int, ...]
+) -> None:
+    # 24 windows of 4 persons without the bad: epochs of 6 batches, the last of which is shorter.
+    values = small_recipe | {"split": {"test_persons": 2, "validation_persons": 1}}
+    values["pretrain"] = values["pretrain"] | {"objective": OBJECTIVES[name], "steps": 50}
+    rows, weights = {}, {}
+    for count in (1, *counts):
+        folder = tmp_path / str(count)
+        answer = pretrained(values, folder, count)
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.count("\nstep: 50") == 1  # once for all processes
+        rows[count] = logged(folder)
+        weights[count] = load_tensors(folder / "run/encoder.safetensors")[0]
+    for count in counts:
+        assert [row["step"] for row in rows[count]] == [row["step"] for row in rows[1]]
+        for one, other in zip(rows[1], rows[count], strict=True):
+            for key in ("train/loss", "train/gradient_norm", "validation/loss"):
+                if key in one:
+                    assert other[key] == pytest.approx(one[key], rel=2e-4), (count, one["step"])
+        for key, value in weights[1].items():
+            torch.testing.assert_close(weights[count][key], value, rtol=1e-2, atol=1e-3)
+
+
+def test_a_window_that_one_process_cannot_train_on_stops_all_with_one_sentence(
+    tmp_path: Path, small_recipe: dict[str, Any]
+) -> None:
+    store = tmp_path / "gaps.zarr"
+    about = {"card": {"name": "gaps", "title": "", "licence": ""}, "epoch_s": 6.0}
+    create_store(store, {**about, "sfreq_hz": 20.0, "label_names": ["W"], "channels": ["A", "B"]})
+    for person in range(3):
+        signal = np.random.default_rng(person).integers(-99, 99, (2, 480)).astype(np.int16)
+        if person == 2:
+            signal[:, 130] = -32768  # in epoch 1, and not marked as bad
+        no_bad = np.zeros((0, 2), np.int64)
+        record = Record(signal, np.ones(2), np.zeros(4, np.int8), no_bad, {"person": f"p{person}"})
+        write_record(store, f"n{person}", record)
+    values = small_recipe | {"data": {"store": str(store)}}
+    values["split"] = {"test_persons": 1, "validation_persons": 0, "seed": 1}
+    values["pretrain"] = values["pretrain"] | {"batch": 4}
+    answer = pretrained(values, tmp_path / "run", 2)
+    assert answer.returncode == 1
+    lines = [line for line in answer.stderr.splitlines() if line.startswith("Error")]
+    assert lines == [
+        "Error: windows n2:1 have missing samples (NaN); find them with: biopart check STORE"
+    ]
+
+
+def test_a_batch_that_does_not_divide_names_the_nearest_that_do(
+    small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    answer = pretrained(small_recipe, tmp_path / "three", 3)
+    assert answer.returncode == 1
+    message = "a batch of 16 does not divide among 3 processes; set pretrain.batch to 15 or 18"
+    assert answer.stderr.count(message) == 1
+    assert not (tmp_path / "three/run").exists()
+
+
+def test_shares_are_the_batch_and_their_weighted_losses_its_mean() -> None:
+    items, loss = np.arange(5, 12), np.arange(7.0) ** 2
+    parts = [share(items, rank, 3) for rank in range(3)]
+    assert np.concatenate([part.items for part in parts]).tolist() == items.tolist()
+    assert [part.first for part in parts] == [0, 2, 5]
+    means = [part.weight * loss[part.items - 5].mean() for part in parts]
+    assert np.mean(means) == pytest.approx(loss.mean())
+    few = [share(items[:2], rank, 4) for rank in range(4)]
+    assert sorted(part.weight for part in few) == [0, 0, 2, 2]
+    assert all(len(part.items) == 1 for part in few)
+
+
+def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert processes(ComputeSettings(devices="auto", nodes=3), "cuda") == (2, 3)
+    assert processes(ComputeSettings(devices="auto"), "cpu") == (1, 1)
+    with pytest.raises(ValueError, match="devices is 8, but this machine has 2 GPUs"):
+        processes(ComputeSettings(devices=8), "cuda")
+    with pytest.raises(ValueError, match="device cuda:1 is one device; give device cuda for 2"):
+        processes(ComputeSettings(devices=2), "cuda:1")
+
+
+def test_what_torchrun_has_started_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for key, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "8"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    assert processes(ComputeSettings(), "cuda") == (8, 2)
+
+
+def test_processes_with_different_stores_are_refused() -> None:
+    others = SimpleNamespace(rank=0, gather=lambda value: [value, value | {"store": "b"}])
+    with pytest.raises(ValueError, match="process 1 has another store than process 0"):
+        agree(cast(Ranks, others), {"store": "a", "recipe": "r"})
+
+
+def test_the_end_of_another_process_is_a_sentence_and_other_errors_stay() -> None:
+    ranks = cast(Ranks, SimpleNamespace(count=2))
+    with (
+        pytest.raises(ValueError, match=r"another of the 2 processes .* has stopped; go on"),
+        none_lost(ranks, "go on"),
+    ):
+        raise RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
+    with pytest.raises(RuntimeError, match="out of memory"), none_lost(ranks, "go on"):
+        raise RuntimeError("CUDA out of memory")
+
+
+def test_a_process_that_is_alone_changes_nothing() -> None:
+    ranks = Ranks(Fabric(accelerator="cpu", devices=1))
+    loss, part = torch.tensor(0.3), share(np.arange(3), 0, 1)
+    assert ranks.loss(loss, part, torch.ones(3, dtype=torch.bool)) is loss
+    assert (part.weight, ranks.gather("a"), ranks.from_first(lambda: 5)) == (1.0, ["a"], 5)
