@@ -1,8 +1,11 @@
 """Trainings that several processes share: the same steps, and one sentence where one cannot."""
 
 import json
+import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -157,3 +160,37 @@ def test_a_process_that_is_alone_changes_nothing() -> None:
     loss, part = torch.tensor(0.3), share(np.arange(3), 0, 1)
     assert ranks.loss(loss, part, torch.ones(3, dtype=torch.bool)) is loss
     assert (part.weight, ranks.gather("a"), ranks.from_first(lambda: 5)) == (1.0, ["a"], 5)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_training_that_is_asked_to_end_goes_on_as_if_it_had_not(
+    small_recipe: dict[str, Any], tmp_path: Path, devices: int
+) -> None:
+    values = small_recipe | {"pretrain": small_recipe["pretrain"] | {"steps": 300}}
+    assert pretrained(values, tmp_path / "whole", devices).returncode == 0
+    folder = tmp_path / "asked"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "biopart", "pretrain"]
+    begin = [*command, "recipe.yaml", "--out", "run", "--devices", str(devices)]
+    with subprocess.Popen(begin, cwd=folder, stdout=subprocess.PIPE, text=True) as training:
+        assert training.stdout is not None
+        while not (folder / "run/metrics.jsonl").is_file() or len(logged(folder)) < 3:
+            assert training.poll() is None
+            time.sleep(0.05)
+        training.send_signal(signal.SIGTERM)
+        said = training.stdout.read()
+        assert training.wait(60) == 0
+    found = re.fullmatch(
+        r"requeue: stopped after step (\d+); continue with: biopart pretrain --resume --out run\n",
+        said,
+    )
+    assert found is not None
+    assert 10 <= int(found[1]) < 300
+    assert not (folder / "run/encoder.safetensors").exists()
+    resume = [*command, "--resume", "--out", "run"]
+    subprocess.run(resume, cwd=folder, check=True, capture_output=True, timeout=120)
+    one, other = (tmp_path / name / "run/encoder.safetensors" for name in ("whole", "asked"))
+    before, after = load_tensors(one)[0], load_tensors(other)[0]
+    for key, value in before.items():
+        assert torch.equal(after[key], value), key

@@ -55,6 +55,7 @@ def pretrain(
 ) -> None:
     """Pretrain an encoder with a RECIPE, given as a path or as the name of a shipped recipe."""
     from biopart.recipe import load_recipe
+    from biopart.train import Stopped
     from biopart.verbs import pretrain as verb
     from biopart.verbs.info import run_info
 
@@ -72,11 +73,17 @@ def pretrain(
     with output.progress("pretrain") as report:
         with wrong_use():
             loaded = None if recipe is None else load_recipe(recipe, changes)
-        if resume:
-            run = verb.resume(out, report, recipe=loaded, processes=given)
-        else:
-            assert loaded is not None
-            run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report)
+        try:
+            if resume:
+                run = verb.resume(out, report, recipe=loaded, processes=given)
+            else:
+                assert loaded is not None
+                run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report)
+        except Stopped as stopped:
+            again = "biopart pretrain --resume" + ("" if out is None else f" --out {out}")
+            line = f"requeue: stopped after step {stopped.step}; continue with: {again}"
+            output.emit({"stopped": stopped.step, "requeue": again}, [line])
+            return
     if dry_run:
         output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
         return

@@ -5,12 +5,15 @@ from biopart.train.loop import fit
 from biopart.train.measuring import measure, predict
 from biopart.train.ranks import Ranks, agree, none_lost
 from biopart.train.schedule import clip, learning_rate, parameter_groups
+from biopart.train.stopping import Stop, Stopped
 from biopart.train.training import Row, Training
 
 __all__ = [
     "Logger",
     "Ranks",
     "Row",
+    "Stop",
+    "Stopped",
     "Training",
     "agree",
     "check_loggers",

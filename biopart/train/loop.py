@@ -23,6 +23,7 @@ from biopart.train.checkpoints import restore, save_checkpoint
 from biopart.train.checks import Checks, missing_windows
 from biopart.train.ranks import Ranks
 from biopart.train.schedule import clip, learning_rate, parameter_groups
+from biopart.train.stopping import Stop, Stopped
 from biopart.train.training import Following, Row, Training
 
 CHECKPOINT_EVERY_S = 15.0
@@ -50,6 +51,8 @@ def fit(
     fabric: Fabric,
     run: Run | None = None,
     report: Callable[[Row], None] = lambda row: None,
+    *,
+    stop: Stop | None = None,
 ) -> list[Row]:
     """Train an objective.
 
@@ -65,6 +68,8 @@ def fit(
         Where metrics and the checkpoint go; an existing checkpoint is resumed.
     report : callable
         Called with every logged row.
+    stop : Stop, optional
+        Looked at after every step, or, of several processes, after every logged one.
 
     Returns
     -------
@@ -73,6 +78,8 @@ def fit(
 
     Raises
     ------
+    Stopped
+        If a process was asked to end; the checkpoint is written.
     ValueError
         If a window has missing samples or the loss is not finite; names the windows.
     """
@@ -120,9 +127,15 @@ def fit(
             progress.step += 1
             average.after_step(progress.step)
             progress.windows += part.total
-            if progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps):
+            logged = progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps)
+            if logged:
                 row = training_row(task, progress, output, norm)
                 log(row, progress, run, report)
+            if stop is not None and (logged or ranks.count == 1) and ranks.any(stop.asked):
+                checks.settle()
+                save_checkpoint(run, average, optimiser, progress.step)
+                fabric.barrier()
+                raise Stopped(progress.step)
             if progress.step == task.steps:
                 break
         checks.settle()

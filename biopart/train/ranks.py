@@ -129,6 +129,12 @@ class Ranks:
         found: Value = value
         return found
 
+    def any(self, flag: bool) -> bool:
+        """Tell whether the flag of any process is set."""
+        if self.count == 1:
+            return flag
+        return bool(self.fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum"))
+
     def gather(self, value: Value) -> list[Value]:
         """Return the value of every process, in order."""
         if self.count == 1:

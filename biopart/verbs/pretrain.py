@@ -20,6 +20,7 @@ from biopart.run import Run, find_run, new_run, one_process, origins
 from biopart.train import (
     Ranks,
     Row,
+    Stop,
     Training,
     agree,
     check_loggers,
@@ -177,27 +178,24 @@ def train(
     *,
     report: Callable[[Row], None],
 ) -> None:
-    """Train in a run folder, from its checkpoint if there is one, and write the weights."""
+    """Train in a run folder, from its checkpoint if there is one, and write the weights.
+
+    Raises Stopped if the process was asked to end by SIGTERM or SIGUSR1, after a checkpoint.
+    """
     ranks = Ranks(fabric)
-    with none_lost(ranks, f"continue with: biopart pretrain --resume --out {run.path}"):
+    remedy = f"continue with: biopart pretrain --resume --out {run.path}"
+    with none_lost(ranks, remedy), Stop() as stop:
         if ranks.first:
-            with one_process(run):
-                _train(experiment, training, fabric, run, report=report)
+            with one_process(run), logging_to(experiment.recipe, run, report) as log:
+                fit(training, fabric, run, log, stop=stop)
+                write_weights(experiment, training, run)
         else:
-            fit(training, fabric, run)
+            fit(training, fabric, run, stop=stop)
         fabric.barrier()  # the files are there
 
 
-def _train(
-    experiment: Experiment,
-    training: Training,
-    fabric: Fabric,
-    run: Run,
-    *,
-    report: Callable[[Row], None],
-) -> None:
-    with logging_to(experiment.recipe, run, report) as log:
-        fit(training, fabric, run, log)
+def write_weights(experiment: Experiment, training: Training, run: Run) -> None:
+    """Write the encoder, and the rest of the objective."""
     uses_positions = experiment.recipe.pretrain.objective.uses_positions
     seen = experiment.seen(experiment.split.pretrain)
     model = Model(exported(training.objective), experiment.about(seen, positions=uses_positions))
