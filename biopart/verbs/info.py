@@ -1,6 +1,7 @@
 """Describe a store, a run, a recipe or a data set card."""
 
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ from biopart.settings import absent, find, read_yaml
 from biopart.store import Store, load_card
 from biopart.store.attributes import is_store
 from biopart.store.image_card import is_image_card, load_image_card
+
+SUCCESS = ("loss", "chance_loss", "r2", "r2_excess", "accuracy", "chance_accuracy")
+"""Values that say how well a pretext task is solved; each objective has some of them."""
 
 
 def info(what: str) -> dict[str, Any]:
@@ -81,7 +85,7 @@ def run_info(run: Run) -> dict[str, Any]:
     train = [row for row in rows if "train/loss" in row]
     if origin.kind == "detection":
         return detection_info(origin, train[-1]["step"] if train else 0)
-    validated = [row for row in rows if "validation/r2" in row]
+    held_out = [row for row in rows if "validation/loss" in row]
     probed = [row for row in rows if "probe/kappa" in row]
     return {
         "run": str(origin.path),
@@ -92,12 +96,23 @@ def run_info(run: Run) -> dict[str, Any]:
         "steps": provenance["steps"],
         "parameters": provenance["parameters"],
         "chosen": provenance["chosen"],
-        "train/r2": train[-1].get("train/r2") if train else None,
-        "validation/r2": validated[-1]["validation/r2"] if validated else None,
-        "validation/r2_excess": validated[-1].get("validation/r2_excess") if validated else None,
+        **shown(train, "train"),
+        **shown(held_out, "validation"),
         **{key: probed[-1][key] for key in ("probe/kappa", "probe/rank", "probe/std") if probed},
         "kappa": {t.path.name: t.result()["kappa"] for t in origin.finetunings()},
     }
+
+
+def shown(rows: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any]:
+    """Return what the last of some rows says of an objective's success.
+
+    Examples
+    --------
+    >>> shown([{"train/loss": 2.0}, {"train/loss": 1.0, "train/lr": 0.1}], "train")
+    {'train/loss': 1.0}
+    """
+    keys = [f"{part}/{name}" for name in SUCCESS]
+    return {key: rows[-1][key] for key in keys if rows and key in rows[-1]}
 
 
 def detection_info(run: Run, step: int) -> dict[str, Any]:
