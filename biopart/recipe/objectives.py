@@ -188,8 +188,8 @@ class MaeSettings(Strict):
 class Mp3Settings(Strict):
     """MP3 classifies the position of every patch from a few context patches.
 
-    Of the paper's three kinds of positions in fine-tuning, ``finetune.position`` offers learned
-    ones and none; a relative bias that starts at zero is not available.
+    The paper's three kinds of positions in fine-tuning are ``finetune.position`` learned, none, and
+    relative, a bias that starts at zero.
     """
 
     protocol: ClassVar[Protocol] = SUPERVISED
