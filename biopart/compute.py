@@ -55,7 +55,8 @@ def open_fabric(
     here, nodes = processes(compute, name) if share else (1, 1)
     devices: Any = [int(number)] if number else here
     each = max(1, cores() // here) if compute.threads == "auto" else compute.threads
-    torch.set_num_threads(each)
+    if share or not torch.distributed.is_initialized():  # a probe inside a training leaves it
+        torch.set_num_threads(each)
     precision: str = compute.precision
     if precision == "auto":
         precision = "float32" if trial is None else measured_precision(trial(), name)
@@ -65,10 +66,12 @@ def open_fabric(
         # In a step without hints, say, positions take no part.
         options |= {"strategy": DDPStrategy(find_unused_parameters=True), "num_nodes": nodes}
     fabric = Fabric(**options)
-    fabric.launch()
-    if fabric.world_size > 1:
+    if here * nodes > 1:
+        begun = torch.distributed.is_initialized()
+        fabric.launch()
         torch.set_num_threads(each)  # Fabric sets it anew
-        atexit.register(torch.distributed.destroy_process_group)
+        if not begun:
+            atexit.register(torch.distributed.destroy_process_group)
     return fabric
 
 
@@ -77,16 +80,16 @@ def processes(compute: ComputeSettings, device: str) -> tuple[int, int]:
 
     What torchrun has started counts; ValueError where there are fewer devices than asked for.
     """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return int(os.environ["LOCAL_WORLD_SIZE"]), int(os.environ["GROUP_WORLD_SIZE"])
     kind, _, number = device.partition(":")
     there = torch.cuda.device_count() if kind == "cuda" else None
-    here = compute.devices if compute.devices != "auto" else there or 1
+    here, nodes = compute.devices if compute.devices != "auto" else there or 1, compute.nodes
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        here, nodes = (int(os.environ[f"{key}_WORLD_SIZE"]) for key in ("LOCAL", "GROUP"))
     if there is not None and here > there:
         raise ValueError(f"devices is {here}, but this machine has {there} GPUs; give at most that")
-    if number and here * compute.nodes > 1:
+    if number and here * nodes > 1:
         raise ValueError(f"device {device} is one device; give device cuda for {here} of them")
-    return here, compute.nodes
+    return here, nodes
 
 
 def has_device(name: str) -> bool:

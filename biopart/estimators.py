@@ -154,8 +154,8 @@ class SleepStager(ClassifierMixin, _Windowed):
     lr : float
         Highest learning rate, of AdamW with warm-up and cosine.
     normalise : "window", "recording" or "none"
-        "recording": the windows are in deviations of their recording already.
-        Each channel of a window to mean 0 and deviation 1, or not.
+        Each channel of a window to mean 0 and deviation 1, or not; "recording", also of a run that
+        was trained so: the windows are in deviations of their recording (``data.deviations``).
     random_state : int
         Of weights and order.
 

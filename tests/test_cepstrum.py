@@ -82,6 +82,7 @@ def test_two_channels_of_sound_are_averaged(tmp_path: Path) -> None:
     [
         (11025, 11025, "a.wav has 11025 samples per second: 0.01 s is not a whole number of them"),
         (RATE, 100, "a.wav is shorter than a step of 0.01 s"),
+        (4000, 4000, "a.wav has 4000 samples per second, too few for bands up to 4000 Hz"),
     ],
 )
 def test_sounds_that_do_not_fit_are_refused(
@@ -124,6 +125,11 @@ def commands(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_card_of_frames_has_their_rate() -> None:
+    with pytest.raises(ValueError, match="has 100 frames per second; set sfreq_hz to that"):
+        load_card("speech_commands", ["sfreq_hz=50"])
+
+
 def test_speech_commands_in_its_published_layout(commands: Path) -> None:
     tmp_path, rng = commands, np.random.default_rng(1)
     write(tmp_path / "raw" / "_background_noise_/running_tap.wav", rng.uniform(-0.1, 0.1, 30000))
@@ -161,5 +167,6 @@ def test_a_model_of_coefficients_reads_sound_as_its_store_did(commands: Path) ->
         xr.open_zarr(commands / name, consolidated=False) for name in ("store", "file")
     )
     np.testing.assert_allclose(of_file["embedding"][0], of_store["embedding"][1], atol=1e-5)
+    assert of_file["record"].attrs["names"] == ["no_0a7c2a8d_nohash_0"]
     with pytest.raises(FileNotFoundError, match=r"no\.wav does not exist"):
         embed(run, commands / "no.wav", commands / "none", device="cpu")

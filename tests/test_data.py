@@ -193,9 +193,11 @@ def test_context_gives_the_neighbours_in_order(cohort: Cohort) -> None:
     for row, key in enumerate(batch.key):
         for place in range(3):
             expected = stored(cohort, key, (place - 1) * E, E)[[1, 0]]
+            # r2:2 is bad and r2:6 no whole epoch: left out, like what does not exist.
+            if (key, place) in (("r2:1", 2), ("r2:5", 2)):
+                expected = np.full_like(expected, -32768)
             np.testing.assert_array_equal(batch.values[row, place], expected)
     assert (batch.values[0, 0] == -32768).all()
-    assert batch.values[2, 2, 1].tolist() == list(range(8180, 8187)) + [-32768] * 23
     assert batch.label.tolist() == [-1, 0, 4]
 
 

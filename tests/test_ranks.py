@@ -21,6 +21,7 @@ from biopart.compute import processes
 from biopart.nn.weights import load_tensors
 from biopart.recipe import ComputeSettings
 from biopart.store import Record, create_store, write_record
+from biopart.train.checks import Begun, Checks
 from biopart.train.ranks import Ranks, agree, none_lost, share
 
 OBJECTIVES = {
@@ -135,7 +136,10 @@ def test_what_torchrun_has_started_counts(monkeypatch: pytest.MonkeyPatch) -> No
     for key, value in {"TORCHELASTIC_RUN_ID": "x", "LOCAL_WORLD_SIZE": "8"}.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 8)
     assert processes(ComputeSettings(), "cuda") == (8, 2)
+    with pytest.raises(ValueError, match="device cuda:0 is one device; give device cuda for 8"):
+        processes(ComputeSettings(), "cuda:0")
 
 
 def test_processes_with_different_stores_are_refused() -> None:
@@ -153,6 +157,16 @@ def test_the_end_of_another_process_is_a_sentence_and_other_errors_stay() -> Non
         raise RuntimeError("[gloo/transport/tcp/pair.cc:545] Read error: Connection reset by peer")
     with pytest.raises(RuntimeError, match="out of memory"), none_lost(ranks, "go on"):
         raise RuntimeError("CUDA out of memory")
+
+
+def test_what_is_to_be_looked_at_is_not_written_and_raised_by_all_at_once() -> None:
+    checks = Checks(lambda text: ["", text or "fault of another"])
+    assert checks.clean()
+    step = Begun(torch.tensor([False, True]), ["n0:0"], torch.tensor(0.5), torch.tensor(torch.inf))
+    checks._begun = step  # as on a GPU, where a step is looked at one later
+    assert not checks.clean()
+    with pytest.raises(ValueError, match="fault of another"):
+        checks.settle()
 
 
 def test_a_process_that_is_alone_changes_nothing() -> None:
@@ -194,3 +208,8 @@ def test_a_training_that_is_asked_to_end_goes_on_as_if_it_had_not(
     before, after = load_tensors(one)[0], load_tensors(other)[0]
     for key, value in before.items():
         assert torch.equal(after[key], value), key
+    timeless = [
+        [{k: v for k, v in row.items() if k != "windows_per_second"} for row in logged(place)]
+        for place in (tmp_path / "whole", folder)
+    ]
+    assert timeless[0] == timeless[1]  # the scores of every epoch, too

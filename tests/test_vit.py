@@ -181,6 +181,7 @@ def test_classifier_takes_braindecodes_arguments():
         (lambda: ViT((30,), (7,), 1, 8, 1, 2), "do not tile"),
         (lambda: ViT((30,), (6,), 1, 8, 1, 3), "heads do not divide"),
         (lambda: ViT((30,), (6,), 1, 8, 1, 2, position="rotary"), "give one of 'learned'"),
+        (lambda: ViT((30,), (6,), 1, 8, 1, 2, mlp_ratio=0.1), "leaves no features of 8"),
         (lambda: ViT((30,), (6,), 1, 7, 1, 1, position="sincos"), "multiple of 2"),
         (lambda: small((30,), (6,))(torch.zeros(1, 4, 2, 6)), "not the whole grid of 5"),
         (

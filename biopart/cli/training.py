@@ -54,8 +54,11 @@ def pretrain(
     **processes: int | None,
 ) -> None:
     """Pretrain an encoder with a RECIPE, given as a path or as the name of a shipped recipe."""
+    given = {key: value for key, value in processes.items() if value is not None}
+    if given:  # else torch warns, for every process, of a step where all parameters take part
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     from biopart.recipe import load_recipe
-    from biopart.train import Stopped
+    from biopart.train import Stop, Stopped
     from biopart.verbs import pretrain as verb
     from biopart.verbs.info import run_info
 
@@ -66,19 +69,16 @@ def pretrain(
     if not resume and recipe is None:
         raise click.UsageError("give a recipe, for instance: biopart pretrain demo")
     changes = (*changes, *([f"compute.device={device}"] if device else []))
-    given = {key: value for key, value in processes.items() if value is not None}
-    if given:  # torch warns, for every process, where each parameter takes part in a step
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     changes = (*changes, *(f"compute.{key}={value}" for key, value in given.items()))
-    with output.progress("pretrain") as report:
+    with output.progress("pretrain") as report, Stop() as stop:
         with wrong_use():
             loaded = None if recipe is None else load_recipe(recipe, changes)
         try:
             if resume:
-                run = verb.resume(out, report, recipe=loaded, processes=given)
+                run = verb.resume(out, report, recipe=loaded, processes=given, stop=stop)
             else:
                 assert loaded is not None
-                run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report)
+                run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report, stop=stop)
         except Stopped as stopped:
             again = "biopart pretrain --resume" + ("" if out is None else f" --out {out}")
             line = f"requeue: stopped after step {stopped.step}; continue with: {again}"

@@ -13,7 +13,7 @@ from biopart.data.sampler import Sampler
 from biopart.data.scenes import SceneSource
 from biopart.data.source import Source
 from biopart.data.split import Split, fold_of, split_persons
-from biopart.data.standard import as_trained, standardised
+from biopart.data.standard import as_trained, deviations, standardised
 from biopart.data.windows import WindowSource
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "WindowSource",
     "Windows",
     "as_trained",
+    "deviations",
     "fold_of",
     "open_cohort",
     "split_persons",

@@ -176,7 +176,8 @@ def posterize_visibly(image: Image.Image, bits: int, **_: object) -> Image.Image
 @contextmanager
 def seeded(generator: torch.Generator) -> Iterator[None]:
     """Seed Python's and NumPy's global randomness, which timm uses, and restore it."""
-    state = int(uniform(1, generator).item() * 2**24)
+    drawn = torch.rand(1, generator=generator, device=generator.device).item()
+    state = int(drawn * 2**24) + getattr(generator, "first", 0)  # other processes, other changes
     before = random.getstate(), np.random.get_state()  # noqa: NPY002
     random.seed(state)
     np.random.seed(state)  # noqa: NPY002

@@ -67,6 +67,20 @@ def standardised(values: NDArray[np.int16], statistics: NDArray[np.float32]) -> 
     return whole
 
 
+def deviations(signal: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return a recording (C, T) in deviations from its median, float32; missing samples are NaN.
+
+    What an exported model of ``normalise: recording`` takes windows of.
+
+    Examples
+    --------
+    >>> deviations(np.array([[0, 1, 2, 3, 4, -32768]], np.int16)).round(2).tolist()
+    [[-1.35, -0.67, 0.0, 0.67, 1.35, nan]]
+    """
+    whole = standardised(signal, statistics_of(signal))
+    return np.where(whole == MISSING, np.float32("nan"), whole / np.float32(DEVIATION))
+
+
 def as_trained(signal: NDArray[np.int16], normalise: Normalisation) -> NDArray[np.int16]:
     """Return a whole recording (C, T) in the integers that a network's windows are cut from."""
     return standardised(signal, statistics_of(signal)) if normalise == "recording" else signal

@@ -205,7 +205,9 @@ class WindowSource(Source):
             values = standardised(values, np.stack([table[n] for n in numbers])[:, None])
         if self.context == 1:
             return self.batch_of(torch.from_numpy(values[:, 0]), items)
-        return replace(self.batch_of(torch.from_numpy(values), items), context=self.around(items))
+        context = self.around(items)
+        values[~context.present.numpy()] = MISSING  # as what lies beyond the recording
+        return replace(self.batch_of(torch.from_numpy(values), items), context=context)
 
     def around(self, items: NDArray[np.int64]) -> Context:
         """Return which neighbours of items may be used, and their labels, (B, L)."""

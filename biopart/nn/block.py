@@ -51,7 +51,7 @@ class Mlp(nn.Module):
     def __init__(self, dim: int, ratio: float = WIDER, dropout: float = 0.0) -> None:
         super().__init__()
         self.dropout = dropout
-        self.fc1 = nn.Linear(dim, round(ratio * dim))
+        self.fc1 = nn.Linear(dim, int(ratio * dim))
         self.fc2 = nn.Linear(self.fc1.out_features, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:

@@ -127,6 +127,9 @@ class Model(nn.Module):
     def logits(self, values: Tensor) -> Tensor:
         """Classify stored values, or floats in any scale with NaN = missing.
 
+        A model of ``about.by_recording`` takes windows of a source that has it too, or floats in
+        deviations of their recording (``data.deviations``).
+
         (B, C, *S) -> (B, classes); with context (B, L, C, *S) -> (B, L, classes), where windows of
         nothing but missing samples are not there.
 

@@ -94,6 +94,8 @@ class ViT(Encoder):
             )
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide dim {dim}; choose a divisor")
+        if int(mlp_ratio * dim) < 1:
+            raise ValueError(f"mlp_ratio {mlp_ratio:g} leaves no features of {dim}; raise it")
         if position not in get_args(Position):
             kinds = ", ".join(map(repr, get_args(Position)))
             raise ValueError(f"position is {position!r}; give one of {kinds}")

@@ -234,6 +234,13 @@ class Card(Strict):
             raise ValueError(f"channels is {self.channels}; name each channel once")
         if self.table is not None and self.cepstrum is not None:
             raise ValueError("a recording is a table or sound; leave out table or cepstrum")
+        if self.cepstrum is not None and not math.isclose(
+            self.sfreq_hz * self.cepstrum.step_s, 1, rel_tol=1e-6
+        ):
+            raise ValueError(
+                f"a cepstrum with steps of {self.cepstrum.step_s:g} s has "
+                f"{1 / self.cepstrum.step_s:g} frames per second; set sfreq_hz to that"
+            )
         return self
 
     @property

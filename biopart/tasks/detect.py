@@ -59,6 +59,11 @@ class Detection(Task):
         self.test = open_scenes(self.recipe, settings.test)
         if self.train.classes != self.test.classes:
             raise ValueError("the scenes of detect.train and detect.test have different classes")
+        if self.recipe.data.normalise == "recording":
+            raise ValueError(
+                "scenes are images, which data.normalise=recording does not fit; give window, "
+                "imagenet or none"
+            )
         built = build(self.recipe, len(self.train.classes))
         self.objective, self.started_from, self.fresh = built
 

@@ -56,6 +56,15 @@ class Checks:
         self.settle()
         self._begun = step
 
+    def clean(self) -> bool:
+        """Tell whether nothing is wrong with what is still to be looked at; raises nothing."""
+        step = self._begun
+        if step is None:
+            return True
+        if step.copied is not None:
+            step.copied.synchronize()
+        return not bool(step.flags.any())
+
     def settle(self) -> None:
         """Look at what is still to be looked at."""
         step, self._begun = self._begun, None

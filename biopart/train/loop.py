@@ -69,7 +69,7 @@ def fit(
     report : callable
         Called with every logged row.
     stop : Stop, optional
-        Looked at after every step, or, of several processes, after every logged one.
+        Looked at before every step, or, of several processes, before every tenth.
 
     Returns
     -------
@@ -104,9 +104,15 @@ def fit(
         task.source.start_epoch(task.seed, epoch)
         for items in islice(task.sampler.batches(epoch), done, None):
             if time.perf_counter() - progress.saved > CHECKPOINT_EVERY_S:
+                if checks.clean():  # what is not, the next step finds, on all processes at once
+                    save_checkpoint(run, average, optimiser, progress.step)
+                progress.saved = time.perf_counter()
+            shared = ranks.count == 1 or progress.step % LOG_EVERY == 0
+            if stop is not None and shared and ranks.any(stop.asked):
                 checks.settle()
                 save_checkpoint(run, average, optimiser, progress.step)
-                progress.saved = time.perf_counter()
+                fabric.barrier()
+                raise Stopped(progress.step)
             part = ranks.share(items)
             batch = task.source.__getitems__(part.items)
             missing = missing_windows(batch)
@@ -127,15 +133,9 @@ def fit(
             progress.step += 1
             average.after_step(progress.step)
             progress.windows += part.total
-            logged = progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps)
-            if logged:
-                row = training_row(task, progress, output, norm)
+            if progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps):
+                row = training_row(task, progress, output, norm, weight=part.weight)
                 log(row, progress, run, report)
-            if stop is not None and (logged or ranks.count == 1) and ranks.any(stop.asked):
-                checks.settle()
-                save_checkpoint(run, average, optimiser, progress.step)
-                fabric.barrier()
-                raise Stopped(progress.step)
             if progress.step == task.steps:
                 break
         checks.settle()
@@ -204,8 +204,10 @@ def log(row: Row, progress: Progress, run: Run | None, report: Callable[[Row], N
     report(row)
 
 
-def training_row(task: Training, progress: Progress, output: StepOutput, norm: Tensor) -> Row:
-    """Return the logged values of a step, of several processes their means."""
+def training_row(
+    task: Training, progress: Progress, output: StepOutput, norm: Tensor, *, weight: float
+) -> Row:
+    """Return the logged values of a step; of several processes their means, by their weights."""
     now = time.perf_counter()
     row: Row = {
         "step": progress.step,
@@ -216,9 +218,10 @@ def training_row(task: Training, progress: Progress, output: StepOutput, norm: T
             {
                 "train/loss": output.loss,
                 **{f"train/{name}": value for name, value in output.metrics.items()},
-                "train/gradient_norm": norm,
-            }
+            },
+            weight,
         ),
+        "train/gradient_norm": float(norm),
         "windows_per_second": progress.windows / max(now - progress.since, 1e-9),
     }
     progress.windows, progress.since = 0, now

@@ -105,13 +105,16 @@ class Ranks:
         faulty = missing.any().to(loss.device, non_blocking=True)
         return loss * torch.where(faulty, math.nan, part.weight)
 
-    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
-        """Read 0-d tensors by name, averaged over the processes, in one copy from their device."""
+    def mean(self, values: Mapping[str, Tensor], weight: float) -> dict[str, float]:
+        """Read 0-d tensors by name, averaged over the processes, in one copy from their device.
+
+        The weight is that of this process's share of the batch.
+        """
         if self.count == 1:
             return numbers(values)
-        figures = torch.stack([value.detach().double() for value in values.values()])
-        figures = self.fabric.all_reduce(figures, reduce_op="mean")
-        return dict(zip(values, figures.tolist(), strict=True))
+        own = weight * torch.stack([value.detach().double() for value in values.values()])
+        mean = self.fabric.all_reduce(own, reduce_op="mean")
+        return dict(zip(values, mean.tolist(), strict=True))
 
     def from_first(self, compute: Callable[[], Value]) -> Value:
         """Let the first process compute a value that all get, or raise what all raise."""
@@ -121,7 +124,7 @@ class Ranks:
         if self.first:
             try:
                 result = (compute(), None)
-            except (ValueError, OSError) as error:
+            except (ValueError, OSError, RuntimeError) as error:
                 result = (None, error)
         value, fault = self.fabric.broadcast(result)
         if fault is not None:

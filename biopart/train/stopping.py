@@ -9,7 +9,7 @@ SIGNALS = ("SIGTERM", "SIGUSR1")
 """What schedulers send before they end a job: SLURM's are SIGTERM, and with --signal any other."""
 
 
-class Stopped(Exception):  # noqa: N818  # it is no error
+class Stopped(Exception):  # noqa: N818  # not an error
     """A training that was asked to end has written its checkpoint.
 
     Attributes
@@ -19,7 +19,7 @@ class Stopped(Exception):  # noqa: N818  # it is no error
     """
 
     def __init__(self, step: int) -> None:
-        super().__init__(f"stopped after step {step}")
+        super().__init__(step)
         self.step = step
 
 

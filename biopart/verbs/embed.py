@@ -130,7 +130,7 @@ def recording_items(path: Path, model: Model) -> Items:
         count = len(part)
         yield (
             part,
-            {"record": [path.stem] * count, "label": [-1] * count, "onset_s": onsets},
+            {"record": [card.name_of(path)] * count, "label": [-1] * count, "onset_s": onsets},
         )
 
 

@@ -61,8 +61,8 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
         files = [beside] if beside.is_file() else sorted(beside.iterdir())
     if model.about.by_recording:
         remark = (
-            "the model takes values in deviations of their whole recording, which "
-            "biopart.data.standardised gives"
+            "the model takes windows of a whole recording in its own deviations, which "
+            "biopart.data.deviations gives"
         )
         extra["notes"] = [*extra.get("notes", []), remark]
     return {"files": [str(out / f.relative_to(beside)) for f in files], **extra}
@@ -213,9 +213,7 @@ def card(model: Model) -> str:
     simulated = "\n**Trained on simulated recordings: only for trying the software.**\n"
     normalises = f"normalises by itself ({about.normalise})"
     if about.by_recording:
-        normalises = (
-            "in deviations of their recording from its median (`biopart.data.standardised`)"
-        )
+        normalises = "in deviations of their recording from its median (`biopart.data.deviations`)"
     return f"""---
 library_name: biopart
 tags: [self-supervised-learning, vision-transformer]

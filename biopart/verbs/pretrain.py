@@ -38,6 +38,7 @@ def pretrain(
     latest: bool = True,
     dry_run: bool = False,
     report: Callable[[Row], None] = lambda row: None,
+    stop: Stop | None = None,
 ) -> Run:
     """Pretrain with a recipe.
 
@@ -53,6 +54,8 @@ def pretrain(
         Do everything on one batch, in a temporary folder.
     report : callable
         Called with every logged row.
+    stop : Stop, optional
+        Ends the training with a checkpoint and ``Stopped`` when it is asked to.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def pretrain(
             return run
 
         run = ranks.from_first(begun)
-        train(experiment, training, fabric, run, report=report)
+        train(experiment, training, fabric, run, report=report, stop=stop)
     return run
 
 
@@ -88,6 +91,7 @@ def resume(
     store: Path | None = None,
     recipe: Recipe | None = None,
     processes: Mapping[str, Any] | None = None,
+    stop: Stop | None = None,
 ) -> Run:
     """Continue a run from its last checkpoint, with the device and precision it was started with.
 
@@ -103,6 +107,8 @@ def resume(
         Must be the run's own recipe, which is the default.
     processes : mapping, optional
         ``devices`` and ``nodes`` other than the run's; the steps are the same.
+    stop : Stop, optional
+        Ends the training with a checkpoint and ``Stopped`` when it is asked to.
 
     Raises
     ------
@@ -120,10 +126,14 @@ def resume(
         raise ValueError(
             f"{experiment.cohort.path} has changed since {run.path} was started; start a new run"
         )
-    settings = experiment.recipe.compute.model_dump() | before["chosen"] | dict(processes or {})
+    chosen = dict(before["chosen"])
+    if processes:  # of another number of processes: the kind of device alone, and threads anew
+        chosen["device"] = str(chosen["device"]).partition(":")[0]
+        del chosen["threads"]
+    settings = experiment.recipe.compute.model_dump() | chosen | dict(processes or {})
     compute = ComputeSettings.model_validate(settings)
     training, fabric = make_training(experiment, compute)
-    train(experiment, training, fabric, run, report=report)
+    train(experiment, training, fabric, run, report=report, stop=stop)
     return run
 
 
@@ -177,14 +187,15 @@ def train(
     run: Run,
     *,
     report: Callable[[Row], None],
+    stop: Stop | None,
 ) -> None:
     """Train in a run folder, from its checkpoint if there is one, and write the weights.
 
-    Raises Stopped if the process was asked to end by SIGTERM or SIGUSR1, after a checkpoint.
+    Raises Stopped, after a checkpoint, if ``stop`` was asked to.
     """
     ranks = Ranks(fabric)
     remedy = f"continue with: biopart pretrain --resume --out {run.path}"
-    with none_lost(ranks, remedy), Stop() as stop:
+    with none_lost(ranks, remedy):
         if ranks.first:
             with one_process(run), logging_to(experiment.recipe, run, report) as log:
                 fit(training, fabric, run, log, stop=stop)
@@ -209,13 +220,6 @@ def write_weights(experiment: Experiment, training: Training, run: Run) -> None:
 def check_processes(experiment: Experiment, fabric: Fabric) -> None:
     """Refuse processes that cannot share a training: ValueError."""
     ranks, batch = Ranks(fabric), experiment.recipe.pretrain.batch
-    if batch % ranks.count:
-        below = batch // ranks.count * ranks.count
-        near = [str(size) for size in (below, below + ranks.count) if size]
-        raise ValueError(
-            f"a batch of {batch} does not divide among {ranks.count} processes; set pretrain.batch "
-            f"to {' or '.join(near)}"
-        )
     agree(
         ranks,
         {
@@ -225,6 +229,13 @@ def check_processes(experiment: Experiment, fabric: Fabric) -> None:
             "precision": str(fabric._precision.precision),
         },
     )
+    if batch % ranks.count:
+        below = batch // ranks.count * ranks.count
+        near = [str(size) for size in (below, below + ranks.count) if size]
+        raise ValueError(
+            f"a batch of {batch} does not divide among {ranks.count} processes; set pretrain.batch "
+            f"to {' or '.join(near)}"
+        )
 
 
 def exported(objective: nn.Module) -> Encoder:

@@ -206,7 +206,7 @@ def logits_of(
 ) -> NDArray[np.float32]:
     """Return the logits (epoch, classes) of the windows (epoch, C, size) of a night in order.
 
-    Windows that touch a bad segment (epoch) are no context of their neighbours.
+    Windows that touch a bad segment, bool (epoch,), are left out of the context of others.
     """
     net, single = model.net, model.single
     assert single is not None

@@ -43,6 +43,11 @@ def open_cepstrum(path: Path, settings: Cepstrum) -> Recording:
     sound = open_wav(path)
     rate = sound.channels[0].sfreq_hz
     step, frame = (_samples(path, s, rate) for s in (settings.step_s, settings.frame_s))
+    if settings.high_hz is not None and settings.high_hz > rate / 2:
+        raise ValueError(
+            f"{path.name} has {rate:g} samples per second, too few for bands up to "
+            f"{settings.high_hz:g} Hz; lower high_hz in the card"
+        )
     mono = np.stack(sound.physical(sound.names)).astype(np.float64).mean(0)
     length = max(len(mono), round((settings.pad_s or 0) * rate)) // step * step
     if not length:

@@ -81,17 +81,15 @@ class Workers:
     progress: Callable[[Standing], None] = lambda standing: None
 
     def share(self, recipe: Recipe) -> Recipe:
-        """Divide the cores among simultaneous trainings if the recipe's threads are auto.
+        """Divide the cores among simultaneous trainings, each on one device.
 
-        With small networks, two processes of one thread each are faster than one of two threads.
+        Where the recipe's threads are auto. With small networks, two processes of one thread each
+        are faster than one of two threads.
         """
-        compute = recipe.compute
-        if compute.threads != "auto":
-            return recipe
-        threads = max(1, cores() // self.jobs)
-        return recipe.model_copy(
-            update={"compute": compute.model_copy(update={"threads": threads})}
-        )
+        changes: dict[str, Any] = {"devices": 1, "nodes": 1}
+        if recipe.compute.threads == "auto":
+            changes["threads"] = max(1, cores() // self.jobs)
+        return recipe.model_copy(update={"compute": recipe.compute.model_copy(update=changes)})
 
 
 def train_all(
