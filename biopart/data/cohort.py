@@ -50,7 +50,7 @@ class Cohort(Store):
         persons : sequence of str, optional
             Only windows of these persons, or images with these names.
         by_recording : bool
-            Values in thousandths of a deviation of their recording, see ``data.standardised``.
+            Values in thousandths of a deviation of their recording (``standardised``).
 
         Raises
         ------

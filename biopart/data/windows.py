@@ -29,7 +29,7 @@ class WindowSource(Source):
     context : int
         Windows around each epoch.
     by_recording : bool
-        Give values in deviations of their recording, see ``data.standardised``.
+        Give values in thousandths of a deviation of their recording (``standardised``).
     """
 
     def __init__(

@@ -3,13 +3,11 @@
 timm's own block does the same; importing it takes longer than staging a night's windows does.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from biopart.nn.positions import RelativeBias
+from biopart.nn.positions import Offsets, RelativeBias
 
 EPSILON = 1e-6  # of the norms, as in timm's vision transformers
 WIDER = 4.0  # hidden features of the MLP to those of a token
@@ -31,7 +29,7 @@ class Attention(nn.Module):
         self,
         tokens: Tensor,
         attn_mask: Tensor | None = None,
-        offsets: Sequence[tuple[Tensor, Tensor]] = (),
+        offsets: Offsets = (),
     ) -> Tensor:
         """Attend, masked by bool (B, 1 or heads, T or 1, T): True = may be attended to."""
         if self.rel_pos is not None:
@@ -120,7 +118,7 @@ class Block(nn.Module):
         self,
         tokens: Tensor,
         attn_mask: Tensor | None = None,
-        offsets: Sequence[tuple[Tensor, Tensor]] = (),
+        offsets: Offsets = (),
     ) -> Tensor:
         """Transform tokens (B, T, D); mask and offsets are as of ``Attention``."""
         tokens = tokens + self.drop_path1(self.attn(self.norm1(tokens), attn_mask, offsets))

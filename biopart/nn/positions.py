@@ -117,6 +117,10 @@ def interpolate(table: Tensor, coordinates: Tensor, counts: Sequence[int]) -> Te
     return weight.to(table.dtype) @ table
 
 
+Offsets = Sequence[tuple[Tensor, Tensor]]
+"""Entries of a table of relative positions and their weights, see ``relative_offsets``."""
+
+
 def is_position(name: str) -> bool:
     """Tell whether a weight of that name is a table of positions.
 
@@ -148,7 +152,7 @@ class RelativeBias(nn.Module):
         entries = prod(2 * count - 1 for count in counts)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(entries + 3, heads))
 
-    def forward(self, offsets: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def forward(self, offsets: Offsets) -> Tensor:
         """Return the bias (B or 1, heads, 1 + K, 1 + K) of ``relative_offsets``."""
         table = self.relative_position_bias_table
         bias = sum(table[entry] * weight[..., None] for entry, weight in offsets)

@@ -11,6 +11,7 @@ from biopart.grid import constant, on_axes
 from biopart.nn.block import Block, transformer_norm
 from biopart.nn.encoder import Encoder
 from biopart.nn.positions import (
+    Offsets,
     RelativeBias,
     interpolate,
     longer_axes,
@@ -178,7 +179,7 @@ class ViT(Encoder):
         """
         tokens = self.patch_embed(patches)
         cls: Tensor = self.cls_token
-        offsets: Sequence[tuple[Tensor, Tensor]] = ()
+        offsets: Offsets = ()
         if self.position == "none":
             if positions is not None and not positions.isnan().all():
                 raise ValueError("an encoder with position='none' takes no positions; give it none")

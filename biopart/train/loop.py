@@ -107,8 +107,7 @@ def fit(
                 if checks.clean():  # what is not, the next step finds, on all processes at once
                     save_checkpoint(run, average, optimiser, progress.step)
                 progress.saved = time.perf_counter()
-            shared = ranks.count == 1 or progress.step % LOG_EVERY == 0
-            if stop is not None and shared and ranks.any(stop.asked):
+            if stop is not None and is_asked(stop, progress):
                 checks.settle()
                 save_checkpoint(run, average, optimiser, progress.step)
                 fabric.barrier()
@@ -139,22 +138,41 @@ def fit(
             if progress.step == task.steps:
                 break
         checks.settle()
-        # Before the validation, whose row is the last one of a training: studies read it there.
-        if task.probe is not None and is_due(task, progress, epoch, task.probe_every):
-            with average.shown():
-                probe(task, progress, run, report)
-        every = task.settings.validate_every
-        if task.validate is not None and is_due(task, progress, epoch, every):
-            with average.shown():
-                enough = validate(task, progress, run, report)
-            if enough:
-                break
+        if end_epoch(task, progress, average, epoch, run=run, report=report):
+            break
     save_checkpoint(run, average, optimiser, progress.step)
     average.settle()
     if progress.best_state is not None:
         task.objective.load_state_dict(progress.best_state)
     task.objective.eval()
     return progress.rows
+
+
+def is_asked(stop: Stop, progress: Progress) -> bool:
+    """Tell whether a process was asked to end; several ask each other before every tenth step."""
+    ranks = progress.ranks
+    return (ranks.count == 1 or progress.step % LOG_EVERY == 0) and ranks.any(stop.asked)
+
+
+def end_epoch(
+    task: Training,
+    progress: Progress,
+    average: Average,
+    epoch: int,
+    *,
+    run: Run | None,
+    report: Callable[[Row], None],
+) -> bool:
+    """Probe and validate the averaged weights where it is due; true = patience has run out."""
+    # The row of a validation is the last one of a training: studies read it there.
+    if task.probe is not None and is_due(task, progress, epoch, task.probe_every):
+        with average.shown():
+            probe(task, progress, run, report)
+    every = task.settings.validate_every
+    if task.validate is None or not is_due(task, progress, epoch, every):
+        return False
+    with average.shown():
+        return validate(task, progress, run, report)
 
 
 def is_due(task: Training, progress: Progress, epoch: int, every: int) -> bool:

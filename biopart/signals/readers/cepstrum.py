@@ -4,6 +4,7 @@ import importlib.util
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from biopart.signals.readers.wav import open_wav
 from biopart.signals.recording import Channel, Recording, quantised
@@ -52,12 +53,8 @@ def open_cepstrum(path: Path, settings: Cepstrum) -> Recording:
     length = max(len(mono), round((settings.pad_s or 0) * rate)) // step * step
     if not length:
         raise ValueError(f"{path.name} is shorter than a step of {settings.step_s:g} s")
-    around = frame - step
-    padded = np.zeros(length + around)
-    heard = mono[:length]
-    padded[around // 2 : around // 2 + len(heard)] = heard
     coefficients = librosa.feature.mfcc(
-        y=padded,
+        y=_in_silence(mono[:length], length, frame - step),
         sr=rate,
         n_mfcc=settings.coefficients,
         n_fft=frame,
@@ -73,6 +70,12 @@ def open_cepstrum(path: Path, settings: Cepstrum) -> Recording:
         for number, (integers, scale) in enumerate(pairs)
     )
     return Recording(path, channels, lambda indices: [pairs[index][0] for index in indices])
+
+
+def _in_silence(sound: NDArray[np.float64], length: int, around: int) -> NDArray[np.float64]:
+    """Return sound (T,) filled up to a length, with half of ``around`` samples before it."""
+    before = around // 2
+    return np.pad(sound, (before, length - len(sound) + around - before))
 
 
 def _samples(path: Path, seconds: float, rate: float) -> int:
