@@ -1,6 +1,7 @@
 """Figures on a page: drawings as SVG in its colours, pixels as PNG, every one with a text."""
 
 import base64
+import io
 import re
 from itertools import combinations
 
@@ -8,9 +9,10 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from PIL import Image
 
 from biopart import figures
-from biopart.figures import STAGE_COLOURS, THEME
+from biopart.figures import STAGE_COLOURS, THEME, markup
 
 PAPER = ("#ffffff", THEME["#ffffff"])
 # Machado, Oliveira & Fernandes 2009, doi 10.1109/TVCG.2009.113, severity 1; linear RGB.
@@ -122,6 +124,17 @@ def test_a_drawing_of_very_many_points_becomes_a_png() -> None:
     figure = Figure()
     figure.subplots().plot(np.random.default_rng(0).standard_normal(5000), "o")
     assert figures.to_html(figure).startswith('<img class="drawing" src="data:image/png')
+
+
+def test_lines_of_very_many_points_are_not_drawn_as_svg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(markup, "_svg", lambda *_: pytest.fail("drawn as SVG"))
+    figure = Figure((4, 3))
+    figure.subplots().plot(np.random.default_rng(0).standard_normal((1000, 61)))
+    assert markup.count_points(figure) > 61_000
+    data = figures.to_html(figure).split("base64,")[1].split('"')[0]
+    image = Image.open(io.BytesIO(base64.b64decode(data)))
+    assert image.size == (4 * 165, 3 * 165)
+    assert image.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_a_long_night_stays_small() -> None:

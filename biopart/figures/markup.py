@@ -9,12 +9,15 @@ import re
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
+from matplotlib.lines import Line2D
 from PIL import Image
 
 from biopart.figures.drawing import DPI, GREY, PALE, PALETTE
 from biopart.figures.predictions import STAGE_COLOURS
 
 LARGEST_SVG = 300_000  # characters; a drawing that takes more is embedded as PNG
+MOST_POINTS = LARGEST_SVG // 5  # of lines; a point takes about ten characters of SVG
+COMPRESSION = 7  # level 9 takes six times as long for files 4 % smaller
 FEW_COLOURS = 4096  # so many are reduced to 256 without a visible loss; photographs have more
 BANNER_COLOUR = "#8a2d00"
 
@@ -57,7 +60,7 @@ def to_html(figure: Figure) -> str:
     """
     label = html.escape(str(figure.get_label()))
     width = round(figure.get_size_inches()[0] * DPI)
-    if not has_pixels(figure):
+    if not has_pixels(figure) and count_points(figure) <= MOST_POINTS:
         drawing = _svg(figure, label, width)
         if len(drawing) <= LARGEST_SVG:
             return drawing
@@ -74,16 +77,24 @@ def has_pixels(figure: Figure) -> bool:
     return any(isinstance(part, AxesImage) or part.get_rasterized() for part in parts)
 
 
+def count_points(figure: Figure) -> int:
+    """Count the points of the lines of a figure."""
+    return sum(len(line.get_xdata(orig=False)) for line in figure.findobj(Line2D))
+
+
 def _png(figure: Figure) -> bytes:
     """Draw a figure as PNG, with a palette where it has few colours."""
-    written = io.BytesIO()
-    # Not compressed: it is read again at once.
-    figure.savefig(written, format="png", dpi=1.5 * DPI, pil_kwargs={"compress_level": 0})
-    image = Image.open(written).convert("RGB")
+    drawn = io.BytesIO()
+    dpi = 1.5 * DPI
+    figure.savefig(drawn, format="rgba", dpi=dpi)
+    width = int(figure.get_figwidth() * dpi)
+    pixels = drawn.getbuffer()
+    size = width, len(pixels) // (4 * width)
+    image = Image.frombuffer("RGBA", size, pixels, "raw", "RGBA", 0, 1).convert("RGB")
     if image.getcolors(FEW_COLOURS) is not None:
         image = image.quantize(256, dither=Image.Dither.NONE)
     smaller = io.BytesIO()
-    image.save(smaller, "PNG", optimize=True)
+    image.save(smaller, "PNG", compress_level=COMPRESSION)
     return smaller.getvalue()
 
 

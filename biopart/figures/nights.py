@@ -38,7 +38,7 @@ def spectrogram(
         Clock time of sample 0, None = unknown.
     """
     epoch = round(epoch_s * sfreq_hz)
-    epochs = np.asarray(signal, np.float64)[: len(confidence) * epoch].reshape(-1, epoch)
+    epochs = np.asarray(signal, np.float32)[: len(confidence) * epoch].reshape(-1, epoch)
     hz, power = dsp.welch(epochs, sfreq_hz, nperseg=min(epoch, round(4 * sfreq_hz)), axis=1)
     shown = hz <= min(_HIGHEST_HZ, sfreq_hz / 2)
     decibels = 10 * np.log10(np.maximum(power[:, shown], 1e-12)).T
