@@ -38,6 +38,7 @@ FLOORS = {
     "pages": 1,
     "run": 1,
     "files": 0,
+    "executor": 0,
     "settings": 0,
     "codes": 0,
     "grid": 0,

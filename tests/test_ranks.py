@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,14 +20,20 @@ from lightning_fabric import Fabric
 
 from biopart.compute import processes
 from biopart.nn.weights import load_tensors
-from biopart.recipe import ComputeSettings
+from biopart.recipe import ComputeSettings, Recipe
+from biopart.run import Run
 from biopart.store import Record, create_store, write_record
 from biopart.train.checks import Begun, Checks
-from biopart.train.ranks import Ranks, agree, none_lost, share
+from biopart.train.ranks import Ranks, agree, none_lost, shares
+from biopart.verbs.pretrain import pretrain
 
 OBJECTIVES = {
     "part": {"name": "part", "patches": 8, "pairs": 16, "position_hint": 0.5},
     "mae": {"name": "mae", "decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2},
+}
+WEIGHTED = {
+    "near": {**OBJECTIVES["part"], "distance_weight": "linear"},
+    "droppos": {**OBJECTIVES["mae"], "name": "droppos", "attentive": True},
 }
 
 
@@ -76,6 +83,56 @@ def test_any_number_of_processes_makes_the_same_steps(
             torch.testing.assert_close(weights[count][key], value, rtol=1e-2, atol=1e-3)
 
 
+@pytest.mark.parametrize("name", [*OBJECTIVES, *WEIGHTED])
+def test_a_batch_in_parts_makes_the_same_steps(
+    small_recipe: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    losses = {}
+    for parts in (1, 3):
+        pace = {"objective": (OBJECTIVES | WEIGHTED)[name], "accumulate": parts}
+        values = small_recipe | {"pretrain": small_recipe["pretrain"] | pace}
+        rows: list[dict[str, Any]] = []
+        recipe = Recipe.model_validate(values)
+        pretrain(recipe, out=tmp_path / str(parts), latest=False, report=rows.append)
+        losses[parts] = [row["train/loss"] for row in rows if "train/loss" in row]
+    assert losses[3] == pytest.approx(losses[1], rel=2e-4)
+
+
+def test_any_number_of_processes_fine_tunes_alike(
+    small_recipe: dict[str, Any], tmp_path: Path
+) -> None:
+    # Two rates to choose from, and a transformer over neighbours on top of the better one.
+    tuning = {"search": {"lr": [3e-3, 1e-5]}, "steps": 50, "context": 3, "patience": None}
+    values = small_recipe | {"finetune": small_recipe["finetune"] | tuning}
+    values["finetune"] |= {"sequence": {"dropout": 0.0, "steps": 50, "batch": 8}}
+    pretrain(Recipe.model_validate(values), out=tmp_path / "run", latest=False)
+    command = [sys.executable, "-m", "biopart", "finetune", "--run", "run", "--json"]
+    kept: dict[int, dict[str, Any]] = {}
+    for count in (1, 2, 4):
+        shutil.copytree(tmp_path / "run", tmp_path / str(count) / "run")
+        answer = subprocess.run(
+            [*command, "--devices", str(count)],
+            cwd=tmp_path / str(count),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr
+        kept[count] = json.loads(answer.stdout)  # once for all processes
+        runs = sorted((tmp_path / str(count) / "run/finetune").iterdir())
+        assert len(runs) == 2
+        kept[count]["rows"] = [row for run in runs for row in Run(run).metrics()]
+    assert [row["finetune.lr"] for row in kept[1]["tried"]] == [3e-3, 1e-5]
+    for count in (2, 4):
+        for one, other in zip(kept[1]["rows"], kept[count]["rows"], strict=True):
+            for key in ("train/loss", "train/gradient_norm", "validation/kappa"):
+                if key in one:
+                    assert other[key] == pytest.approx(one[key], rel=1e-3), (count, one["step"])
+        for key in ("kappa", "without_context", "confusion", "tried"):
+            assert kept[count][key] == kept[1][key], key
+
+
 def test_a_window_that_one_process_cannot_train_on_stops_all_with_one_sentence(
     tmp_path: Path, small_recipe: dict[str, Any]
 ) -> None:
@@ -112,12 +169,12 @@ def test_a_batch_that_does_not_divide_names_the_nearest_that_do(
 
 def test_shares_are_the_batch_and_their_weighted_losses_its_mean() -> None:
     items, loss = np.arange(5, 12), np.arange(7.0) ** 2
-    parts = [share(items, rank, 3) for rank in range(3)]
+    parts = [part for rank in range(3) for part in shares(items, rank, 3)]
     assert np.concatenate([part.items for part in parts]).tolist() == items.tolist()
     assert [part.first for part in parts] == [0, 2, 5]
     means = [part.weight * loss[part.items - 5].mean() for part in parts]
     assert np.mean(means) == pytest.approx(loss.mean())
-    few = [share(items[:2], rank, 4) for rank in range(4)]
+    few = [part for rank in range(4) for part in shares(items[:2], rank, 4)]
     assert sorted(part.weight for part in few) == [0, 0, 2, 2]
     assert all(len(part.items) == 1 for part in few)
 
@@ -171,8 +228,8 @@ def test_what_is_to_be_looked_at_is_not_written_and_raised_by_all_at_once() -> N
 
 def test_a_process_that_is_alone_changes_nothing() -> None:
     ranks = Ranks(Fabric(accelerator="cpu", devices=1))
-    loss, part = torch.tensor(0.3), share(np.arange(3), 0, 1)
-    assert ranks.loss(loss, part, torch.ones(3, dtype=torch.bool)) is loss
+    loss, part = torch.tensor(0.3), shares(np.arange(3), 0, 1)[0]
+    assert ranks.loss(loss, part.weight, torch.ones(3, dtype=torch.bool)) is loss
     assert (part.weight, ranks.gather("a"), ranks.from_first(lambda: 5)) == (1.0, ["a"], 5)
 
 

@@ -8,7 +8,14 @@ from typing import Any
 
 import click
 
-from biopart.cli.options import FOLDER, output_options, set_option, wrong_use
+from biopart.cli.options import (
+    FOLDER,
+    jobs_option,
+    output_options,
+    scheduler_option,
+    set_option,
+    wrong_use,
+)
 from biopart.terminal import Output
 
 
@@ -80,7 +87,8 @@ def fetch(
 @click.argument("card")
 @click.option("--raw", type=FOLDER, required=True, help="Folder of raw recordings or images.")
 @click.option("--out", type=FOLDER, required=True, help="Store to create or update.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
+@jobs_option
+@scheduler_option
 @click.option(
     "--layout", type=click.Choice(["training", "archive"]), default="training", show_default=True
 )
@@ -93,11 +101,13 @@ def prepare(
     card: str,
     changes: tuple[str, ...],
     output: Output,
+    scheduler: str | None,
     **options: Any,
 ) -> None:
     """Prepare raw files into a store by a CARD; a second call updates what has changed."""
     from dataclasses import asdict
 
+    from biopart.executor import calls_on
     from biopart.images import ingest_images
     from biopart.signals import ingest
     from biopart.store import load_card
@@ -109,7 +119,8 @@ def prepare(
     with wrong_use():
         images = is_image_card(card)
         loaded: Any = load_image_card(card, changes) if images else load_card(card, changes)
-    report = (ingest_images if images else ingest)(loaded, on_record=on_record, **options)
+    with calls_on(scheduler):
+        report = (ingest_images if images else ingest)(loaded, on_record=on_record, **options)
     updated = f"{len(report.updated)} updated, " if report.updated else ""
     lines = [
         f"{options['out']}: {len(report.written)} written, {updated}{len(report.kept)} already "

@@ -65,6 +65,28 @@ def output_options(function: Function) -> Function:
     return cast(Function, command)
 
 
+def workers_options(function: Function) -> Function:
+    """Add --jobs, --scheduler and --retry, which the command gets as one mapping ``how``."""
+
+    @jobs_option
+    @scheduler_option
+    @click.option("--retry", is_flag=True, help="Repeat failed trainings.")
+    @functools.wraps(function)
+    def command(*args: Any, jobs: int, scheduler: str | None, retry: bool, **options: Any) -> Any:
+        how = {"jobs": jobs, "scheduler": scheduler, "retry": retry}
+        return function(*args, how=how, **options)
+
+    return cast(Function, command)
+
+
+jobs_option = click.option(
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes."
+)
+scheduler_option = click.option(
+    "--scheduler",
+    metavar="tcp://HOST:8786",
+    help="Use the workers of this dask cluster instead of --jobs.",
+)
 set_option = click.option(
     "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a value; repeatable."
 )

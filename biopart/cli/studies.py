@@ -15,6 +15,7 @@ from biopart.cli.options import (
     output_options,
     run_option,
     set_option,
+    workers_options,
     wrong_use,
 )
 from biopart.terminal import Output
@@ -80,17 +81,15 @@ def changes_of(
     "--run", "runs", type=RUN, multiple=True, help="Finished pretraining to reuse; repeatable."
 )
 @click.option("--out", type=FOLDER, help="Folder of the curve; default curves/<name>.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--retry", is_flag=True, help="Repeat failed trainings.")
+@workers_options
 @set_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of the time.")
 @output_options
 def curve(
     recipe: str,
     out: Path | None,
-    jobs: int,
-    retry: bool,
     runs: tuple[Path, ...],
+    how: dict[str, Any],
     dry_run: bool,
     output: Output,
     **wanted: Any,
@@ -101,9 +100,7 @@ def curve(
     with wrong_use():
         loaded = load_recipe(recipe, changes_of("curve", **wanted))
     folder = out or Path("curves") / loaded.name
-    run_or_announce(
-        "curve", loaded, folder, output, runs=runs, jobs=jobs, retry=retry, dry_run=dry_run
-    )
+    run_or_announce("curve", loaded, folder, output, runs=runs, dry_run=dry_run, **how)
 
 
 @click.command()
@@ -112,8 +109,7 @@ def curve(
 @click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
 @click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
 @click.option("--out", type=FOLDER, help="Folder of the sweep; default sweeps/<name>.")
-@click.option("--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes.")
-@click.option("--retry", is_flag=True, help="Repeat failed trainings.")
+@workers_options
 @set_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of the time.")
 @output_options
@@ -121,8 +117,7 @@ def sweep(
     recipe: str,
     over: tuple[str, ...],
     out: Path | None,
-    jobs: int,
-    retry: bool,
+    how: dict[str, Any],
     dry_run: bool,
     output: Output,
     **wanted: Any,
@@ -136,7 +131,7 @@ def sweep(
         loaded = load_recipe(recipe, (*listed, *changes_of("sweep", **wanted)))
         settings_of(loaded)
     folder = out or Path("sweeps") / loaded.name
-    run_or_announce("sweep", loaded, folder, output, jobs=jobs, retry=retry, dry_run=dry_run)
+    run_or_announce("sweep", loaded, folder, output, dry_run=dry_run, **how)
 
 
 def run_or_announce(

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +31,46 @@ seed_option = click.option(
 )
 
 
+def processes_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add --devices and --nodes to a command."""
+    nodes = click.option(
+        "--nodes", type=click.IntRange(1), help="Machines that run this command together."
+    )
+    devices = click.option(
+        "--devices",
+        type=click.IntRange(1),
+        help="Processes on this machine, a GPU each if it has any.",
+    )
+    return devices(nodes(command))
+
+
+def given_processes(devices: int | None, nodes: int | None) -> dict[str, int]:
+    """Return the numbers of processes that were given, for the section ``compute``."""
+    given = {"devices": devices, "nodes": nodes}
+    chosen = {key: value for key, value in given.items() if value is not None}
+    if chosen:  # else torch warns, for every process, of a step where all parameters take part
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    return chosen
+
+
+def spelled(processes: Mapping[str, int]) -> list[str]:
+    """Return numbers of processes as settings of a recipe.
+
+    Examples
+    --------
+    >>> spelled({"devices": 8})
+    ['compute.devices=8']
+    """
+    return [f"compute.{key}={value}" for key, value in processes.items()]
+
+
 @click.command()
 @click.argument("recipe", required=False)
 @set_option
 @click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out, or the newest run.")
 @click.option("--device", help="auto, cpu or cuda:N.")
-@click.option(
-    "--devices", type=click.IntRange(1), help="Processes on this machine, a GPU each if it has any."
-)
-@click.option("--nodes", type=click.IntRange(1), help="Machines that run this command together.")
+@processes_option
 @dry_option
 @output_options
 def pretrain(
@@ -54,9 +84,7 @@ def pretrain(
     **processes: int | None,
 ) -> None:
     """Pretrain an encoder with a RECIPE, given as a path or as the name of a shipped recipe."""
-    given = {key: value for key, value in processes.items() if value is not None}
-    if given:  # else torch warns, for every process, of a step where all parameters take part
-        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    given = given_processes(**processes)
     from biopart.recipe import load_recipe
     from biopart.train import Stop, Stopped
     from biopart.verbs import pretrain as verb
@@ -69,7 +97,7 @@ def pretrain(
     if not resume and recipe is None:
         raise click.UsageError("give a recipe, for instance: biopart pretrain demo")
     changes = (*changes, *([f"compute.device={device}"] if device else []))
-    changes = (*changes, *(f"compute.{key}={value}" for key, value in given.items()))
+    changes = (*changes, *spelled(given))
     with output.progress("pretrain") as report, Stop() as stop:
         with wrong_use():
             loaded = None if recipe is None else load_recipe(recipe, changes)
@@ -81,13 +109,18 @@ def pretrain(
                 run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report, stop=stop)
         except Stopped as stopped:
             again = "biopart pretrain --resume" + ("" if out is None else f" --out {out}")
-            line = f"requeue: stopped after step {stopped.step}; continue with: {again}"
-            output.emit({"stopped": stopped.step, "requeue": again}, [line])
+            emit_requeue(output, stopped.step, again)
             return
     if dry_run:
         output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
         return
     output.emit(run_info(run))
+
+
+def emit_requeue(output: Output, step: int, command: str) -> None:
+    """State after which step a training was stopped, and the command that continues it."""
+    line = f"requeue: stopped after step {step}; continue with: {command}"
+    output.emit({"stopped": step, "requeue": command}, [line])
 
 
 @click.command()
@@ -99,6 +132,7 @@ def pretrain(
     "--context", type=int, help="Neighbouring windows per classification; default: the recipe's."
 )
 @set_option
+@processes_option
 @dry_option
 @output_options
 def finetune(
@@ -110,14 +144,17 @@ def finetune(
     changes: tuple[str, ...],
     dry_run: bool,
     output: Output,
+    **processes: int | None,
 ) -> None:
     """Fine-tune a run on the labels of a few persons and score it on test persons."""
+    given = given_processes(**processes)
     from biopart.experiment.stored import stored_recipe
     from biopart.run import find_run
     from biopart.verbs.finetune import finetune as tune
 
     run = find_run(run_path)
-    changes = (*changes, *([] if context is None else [f"finetune.context={context}"]))
+    own = [] if context is None else [f"finetune.context={context}"]
+    changes = (*changes, *own, *spelled(given))
     with wrong_use():
         stored_recipe(run.pretrained(), changes)
     with output.progress("finetune") as report:
@@ -178,6 +215,7 @@ def evaluate(
 @set_option
 @click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
 @click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@processes_option
 @dry_option
 @output_options
 def detect(
@@ -189,23 +227,35 @@ def detect(
     resume: bool,
     dry_run: bool,
     output: Output,
+    **processes: int | None,
 ) -> None:
     """Train Mask R-CNN with a RECIPE on images in COCO format, and score it on test images."""
+    many = given_processes(**processes)
     from biopart.recipe import Recipe, load_recipe
+    from biopart.run import LATEST
+    from biopart.train import Stop, Stopped
     from biopart.verbs.detect import detect as train
 
     if resume == (recipe is not None) or (resume and out is None):
         raise click.UsageError("give a recipe, for instance coco_maskrcnn, or --resume --out RUN")
     given = {"root": images and str(images), "weights": weights}
-    spelled = [
+    own = [
         f"detect.{key}={json.dumps(value, ensure_ascii=False)}"
         for key, value in given.items()
         if value
     ]
     with wrong_use():
-        loaded = Recipe() if recipe is None else load_recipe(recipe, (*spelled, *changes))
-    with output.progress("detect") as report:
-        run = train(loaded, out=out, resume=resume, dry_run=dry_run, report=report)
+        every = (*own, *changes, *spelled(many))
+        loaded = Recipe() if recipe is None else load_recipe(recipe, every)
+    options: dict[str, Any] = {"out": out, "dry_run": dry_run}
+    if resume:
+        options |= {"resume": True, "processes": many}
+    with output.progress("detect") as report, Stop() as stop:
+        try:
+            run = train(loaded, **options, report=report, stop=stop)
+        except Stopped as stopped:
+            emit_requeue(output, stopped.step, f"biopart detect --resume --out {out or LATEST}")
+            return
     if dry_run:
         output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
         return

@@ -141,10 +141,14 @@ class StepOutput:
         What is minimised.
     metrics : dict of 0-d tensors, or Metrics
         What is logged; as ``Metrics`` it costs nothing in steps that are not.
+    weight : Tensor, 0-d, optional
+        Sum of the weights of which the loss is a mean; None = every item counts alike. Processes
+        that share a batch, and parts of it, are averaged by it.
     """
 
     loss: Tensor
     metrics: dict[str, Tensor] | Metrics = field(default_factory=dict)
+    weight: Tensor | None = None
 
 
 class Windows(Protocol):

@@ -100,14 +100,18 @@ class Plan:
 
 def own_compute(recipe: Recipe, origin: Run, changes: Sequence[str]) -> ComputeSettings:
     """Return the machine's settings: the pretraining's choices unless they are set anew."""
-    of_machine = [change for change in changes if not change.startswith("compute.loggers")]
+    processes = ("compute.devices", "compute.nodes")
+    elsewhere = ("compute.loggers", *processes)
+    of_machine = [change for change in changes if not change.startswith(elsewhere)]
     if any(change.startswith("compute") for change in of_machine):
         return recipe.compute
     try:
         chosen = origin.provenance()["chosen"]
     except FileNotFoundError:
         return recipe.compute
-    kept = {key: chosen[key] for key in ("precision", "threads")}
+    kept = {"precision": chosen["precision"]}
+    if not any(change.startswith(processes) for change in changes):
+        kept["threads"] = chosen["threads"]
     return recipe.compute.model_copy(update=kept)
 
 

@@ -6,6 +6,7 @@ import html
 import io
 import re
 
+import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -79,7 +80,7 @@ def has_pixels(figure: Figure) -> bool:
 
 def count_points(figure: Figure) -> int:
     """Count the points of the lines of a figure."""
-    return sum(len(line.get_xdata(orig=False)) for line in figure.findobj(Line2D))
+    return sum(np.size(line.get_xdata(orig=False)) for line in figure.findobj(Line2D))
 
 
 def _png(figure: Figure) -> bytes:
@@ -88,7 +89,7 @@ def _png(figure: Figure) -> bytes:
     dpi = 1.5 * DPI
     figure.savefig(drawn, format="rgba", dpi=dpi)
     width = int(figure.get_figwidth() * dpi)
-    pixels = drawn.getbuffer()
+    pixels = drawn.getvalue()
     size = width, len(pixels) // (4 * width)
     image = Image.frombuffer("RGBA", size, pixels, "raw", "RGBA", 0, 1).convert("RGB")
     if image.getcolors(FEW_COLOURS) is not None:

@@ -52,7 +52,8 @@ class FolderPart:
         """Decode the images of these numbers."""
         shares = [range(n, min(n + SHARE, stop)) for n in range(start, stop, SHARE)]
         calls = (
-            delayed(decode_all)(self.root, self.names[s.start : s.stop], self.card) for s in shares
+            delayed(decode_all)(self.root.absolute(), self.names[s.start : s.stop], self.card)
+            for s in shares
         )
         found = zip(shares, Parallel(n_jobs=jobs)(calls), strict=True)
         outcomes = (

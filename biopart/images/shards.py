@@ -63,7 +63,7 @@ class ShardPart:
     def read(self, start: int, stop: int, jobs: int) -> Read:
         """Decode the images of these numbers, one shard at a time."""
         wanted = [
-            (shard, max(start, low) - low, min(stop, high) - low)
+            (shard.absolute(), max(start, low) - low, min(stop, high) - low)
             for shard, low, high in zip(self.shards, self.first[:-1], self.first[1:], strict=True)
             if low < stop and high > start
         ]

@@ -59,8 +59,12 @@ class Classify(nn.Module):
             )
         else:
             loss = F.cross_entropy(logits, batch.soft, weight=self.weight)
-        logits = logits.detach()
-        return StepOutput(loss, Metrics(lambda: {"accuracy": accuracy(logits, batch.label)}))
+        logits, weight = logits.detach(), None
+        if batch.soft is None and self.weight is not None:
+            weight = self.weight[batch.label].sum()
+        return StepOutput(
+            loss, Metrics(lambda: {"accuracy": accuracy(logits, batch.label)}), weight
+        )
 
 
 def accuracy(logits: Tensor, label: Tensor) -> Tensor:

@@ -79,7 +79,8 @@ class DropPos(nn.Module):
         weight = self._attention(patches, dropped) if self.settings.attentive else None
         loss = position_loss(logits, target, weight)
         logits = logits.detach()
-        return StepOutput(loss, Metrics(lambda: self._metrics(logits, dropped)))
+        metrics = Metrics(lambda: self._metrics(logits, dropped))
+        return StepOutput(loss, metrics, None if weight is None else weight.sum())
 
     def _metrics(self, logits: Tensor, dropped: Tensor) -> dict[str, Tensor]:
         """Return the accuracy of dropped positions beside chance."""

@@ -125,9 +125,10 @@ class Part(nn.Module):
             back = self.head(tokens, pairs.flip(-1)).float()
             loss = loss + self.settings.symmetry * self._asymmetry(predicted, back, drawn)
         predicted = predicted.detach()
-        return StepOutput(
-            loss, Metrics(lambda: self._metrics(predicted, truth, sizes, drawn=drawn, hints=hints))
-        )
+        metrics = Metrics(lambda: self._metrics(predicted, truth, sizes, drawn=drawn, hints=hints))
+        # With the symmetry term, a plain mean, there is no weight that is right for both.
+        weight = None if self.settings.symmetry else self._distance_weight(truth)
+        return StepOutput(loss, metrics, None if weight is None else (weight > 0).sum())
 
     def encode(
         self, values: Tensor, boxes: Boxes, hinted: Tensor, context: Tensor | None = None
@@ -159,11 +160,17 @@ class Part(nn.Module):
 
     def _weighted(self, losses: Tensor, truth: Tensor) -> Tensor:
         """Return the mean of losses (B, M, axes), of far pairs less where the settings say so."""
-        if self.settings.distance_weight == "none":
+        weight = self._distance_weight(truth)
+        if weight is None:
             return losses.mean()
-        away = truth.square().sum(-1, keepdim=True).sqrt() / self.span.square().sum().sqrt()
-        weight = (1 - away).clamp(min=0)
         return (weight * losses).sum() / (weight > 0).sum() / losses.shape[-1]
+
+    def _distance_weight(self, truth: Tensor) -> Tensor | None:
+        """Return the weights of pairs (B, M, 1) by their distance; None = all count alike."""
+        if self.settings.distance_weight == "none":
+            return None
+        away = truth.square().sum(-1, keepdim=True).sqrt() / self.span.square().sum().sqrt()
+        return (1 - away).clamp(min=0)
 
     def _asymmetry(self, predicted: Tensor, back: Tensor, drawn: "Drawn") -> Tensor:
         """Return the mean square of what a pair's two translations sum to, 0 where they agree.

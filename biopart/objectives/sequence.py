@@ -56,4 +56,5 @@ class Sequence(nn.Module):
         label = batch.context.label
         loss = F.cross_entropy(logits.flatten(0, 1), label.flatten(), ignore_index=-1)
         middle = logits[:, self.model.centre].detach()
-        return StepOutput(loss, Metrics(lambda: {"accuracy": accuracy(middle, batch.label)}))
+        metrics = Metrics(lambda: {"accuracy": accuracy(middle, batch.label)})
+        return StepOutput(loss, metrics, (label >= 0).sum())

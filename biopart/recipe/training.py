@@ -36,7 +36,18 @@ class Schedule(Strict):
     repeats: int = Field(
         1, ge=1, description="times an image comes in an epoch of the same length, augmented anew"
     )
+    accumulate: int = Field(
+        1, ge=1, description="parts of a batch that a process computes one after the other"
+    )
     validate_every: int = Field(1, ge=1, description="epochs between validations")
+
+    @model_validator(mode="after")
+    def _check_parts(self) -> Self:
+        if self.accumulate > self.batch:
+            raise ValueError(
+                f"accumulate {self.accumulate} is larger than batch {self.batch}; lower it"
+            )
+        return self
 
     @model_validator(mode="after")
     def _check_rates(self) -> Self:

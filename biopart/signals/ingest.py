@@ -109,7 +109,7 @@ def ingest(
                 wanted[name] = path
                 report.updated |= {name: changes} if changes else {}
         calls = (
-            delayed(ingest_one)(card, path, out, layout=layout, people=people)
+            delayed(ingest_one)(card, path.absolute(), out.absolute(), layout=layout, people=people)
             for path in wanted.values()
         )
         results: Iterator[Any] = Parallel(n_jobs=jobs, return_as="generator")(calls)

@@ -4,6 +4,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from lightning_fabric import Fabric
 
 from biopart.files import write_json
 from biopart.run import Run, one_process
-from biopart.train import Row, Training, fit
+from biopart.train import Ranks, Row, Stop, Training, fit, none_lost
 
 
 class Task(ABC):
@@ -64,17 +65,29 @@ class Trained:
         return max((score for score in scores if score is not None), default=-math.inf)
 
     def score(self, **more: Any) -> None:
-        """Score the test items and write result.json, with ``more`` in it."""
+        """Score the test items and write result.json, with ``more`` in it; the first process does.
+
+        The others wait for it, and raise what it raises.
+        """
         started = time.perf_counter()
         steps = {"steps": self.rows[-1]["step"]} if self.rows else {}
-        with one_process(self.run):
-            result = {**steps, **self.task.score(self.run, self.fabric), **more}
-            result["seconds"] = self.seconds + time.perf_counter() - started
-            write_json(self.run.path / "result.json", result)
+
+        def scored() -> None:
+            with one_process(self.run):
+                result = {**steps, **self.task.score(self.run, self.fabric), **more}
+                result["seconds"] = self.seconds + time.perf_counter() - started
+                write_json(self.run.path / "result.json", result)
+
+        Ranks(self.fabric).from_first(scored)
 
 
 def train_task(
-    task: Task, run: Run, fabric: Fabric, report: Callable[[Row], None] = lambda row: None
+    task: Task,
+    run: Run,
+    fabric: Fabric,
+    report: Callable[[Row], None] = lambda row: None,
+    *,
+    stop: Stop | None = None,
 ) -> Trained:
     """Train a task in a run's folder and write model.safetensors.
 
@@ -83,28 +96,37 @@ def train_task(
     task : Task
         What to train.
     run : Run
-        The folder, which no other process may work in.
+        The folder, which no other process may work in but those that share the training.
     fabric : Fabric
-        Device and precision.
+        Device, precision and processes; the first one writes.
     report : callable
         Gets every logged row.
+    stop : Stop, optional
+        Ends the training of a resumable task with a checkpoint and ``Stopped``.
     """
     started = time.perf_counter()
-    training = task.training(fabric)
-    run.path.mkdir(parents=True, exist_ok=True)
+    training, ranks = task.training(fabric), Ranks(fabric)
 
     def log(row: Row) -> None:
         run.log(row)
         report(row)
 
-    with one_process(run):
+    def begun() -> None:
+        run.path.mkdir(parents=True, exist_ok=True)
         task.begin(run)
-        if task.resumable:
-            rows = fit(training, fabric, run, report)
-        else:
-            rows = fit(training, fabric, None, log)
+
+    def finished() -> None:
         task.finish(fabric)
         task.save(run.model)
+
+    again = "repeat the command" + (" with --resume" if task.resumable else "")
+    with none_lost(ranks, again), one_process(run) if ranks.first else nullcontext():
+        ranks.from_first(begun)
+        if task.resumable:
+            rows = fit(training, fabric, run, report, stop=stop)
+        else:
+            rows = fit(training, fabric, None, log)
+        ranks.from_first(finished)
     return Trained(task, run, fabric, rows, time.perf_counter() - started)
 
 
@@ -112,11 +134,12 @@ def run_task(
     task: Task,
     run: Run,
     fabric: Fabric,
+    report: Callable[[Row], None] = lambda row: None,
     *,
     dry_run: bool = False,
-    report: Callable[[Row], None] = lambda row: None,
+    stop: Stop | None = None,
 ) -> None:
     """Train a task, save it, score it and write result.json; a dry run leaves the scores out."""
-    trained = train_task(task, run, fabric, report)
+    trained = train_task(task, run, fabric, report, stop=stop)
     if not dry_run:
         trained.score()

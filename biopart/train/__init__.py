@@ -3,7 +3,7 @@
 from biopart.train.loggers import Logger, check_loggers, logging_to
 from biopart.train.loop import fit
 from biopart.train.measuring import measure, predict
-from biopart.train.ranks import Ranks, agree, none_lost
+from biopart.train.ranks import Ranks, check_processes, none_lost
 from biopart.train.schedule import clip, learning_rate, parameter_groups
 from biopart.train.stopping import Stop, Stopped
 from biopart.train.training import Row, Training
@@ -15,8 +15,8 @@ __all__ = [
     "Stop",
     "Stopped",
     "Training",
-    "agree",
     "check_loggers",
+    "check_processes",
     "clip",
     "fit",
     "learning_rate",

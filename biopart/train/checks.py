@@ -43,11 +43,11 @@ class Checks:
         self._begun: Begun | None = None
         self._gather = gather
 
-    def add(self, missing: Tensor, loss: Tensor, norm: Tensor, batch: Batch) -> None:
+    def add(self, missing: Tensor, loss: Tensor, norm: Tensor, keys: list[str]) -> None:
         """Look at a step (or the one before it, on a GPU), ``missing`` bool (B,) by window."""
         finite = torch.isfinite(loss.detach()) & torch.isfinite(norm)
         flags = torch.cat([missing.to(finite.device), ~finite.reshape(1)])
-        step = Begun(flags, batch.key, loss.detach(), norm)
+        step = Begun(flags, keys, loss.detach(), norm)
         if flags.device.type == "cpu":
             self._refuse(step)
             return

@@ -6,13 +6,16 @@ that a resumed run equals an uninterrupted one, bit for bit on a CPU.
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import islice
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.wrappers import _FabricModule
+from numpy.typing import NDArray
 from torch import Tensor
 
 from biopart.data import StepOutput
@@ -112,29 +115,20 @@ def fit(
                 save_checkpoint(run, average, optimiser, progress.step)
                 fabric.barrier()
                 raise Stopped(progress.step)
-            part = ranks.share(items)
-            batch = task.source.__getitems__(part.items)
-            missing = missing_windows(batch)
-            batch = batch.to(fabric.device)
-            seed_step(generator, task.seed, progress.step, ranks.rank)
-            ranks.place(generator, part)
-            batch = task.prepare(batch, generator)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(task, progress.step) * group["scale"]
-            output: StepOutput = model(batch, generator, progress.step / task.steps)
-            fabric.backward(ranks.loss(output.loss, part, missing))
+            stepped = gradients(task, progress, model, generator, items=items)
             norm = clip(task)
-            checks.add(missing, output.loss, norm, batch)
+            checks.add(stepped.missing, stepped.loss, norm, stepped.keys)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
             if isinstance(task.objective, Following):
                 task.objective.after_step((progress.step + 1) / task.steps)
             progress.step += 1
             average.after_step(progress.step)
-            progress.windows += part.total
+            progress.windows += len(items)
             if progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps):
-                row = training_row(task, progress, output, norm, weight=part.weight)
-                log(row, progress, run, report)
+                log(training_row(task, progress, stepped, norm), progress, run, report)
             if progress.step == task.steps:
                 break
         checks.settle()
@@ -146,6 +140,93 @@ def fit(
         task.objective.load_state_dict(progress.best_state)
     task.objective.eval()
     return progress.rows
+
+
+@dataclass
+class Stepped:
+    """What a process says of its items of a step, part by part.
+
+    Attributes
+    ----------
+    outputs : list of StepOutput
+        Of the objective.
+    shares : list of float
+        Weights of the parts by their items.
+    missing : Tensor (B,), bool
+        Windows with missing samples.
+    keys : list of str
+        Of the windows.
+    scale : Tensor, optional
+        What the outputs' own weights are multiplied with, if they have some.
+    """
+
+    outputs: list[StepOutput]
+    shares: list[float]
+    missing: Tensor
+    keys: list[str]
+    scale: Tensor | None = None
+
+    @cached_property
+    def loss(self) -> Tensor:
+        """The loss; its mean over the processes is that of the batch."""
+        losses = [output.loss.detach() for output in self.outputs]
+        if self.scale is None:
+            return weighted(losses, self.shares)
+        own = [output.weight for output in self.outputs if output.weight is not None]
+        return weighted(losses, own) * self.scale
+
+    def values(self) -> dict[str, Tensor]:
+        """Return the loss and the metrics of the objective, which are computed now."""
+        metrics = {
+            f"train/{name}": weighted([o.metrics[name] for o in self.outputs], self.shares)
+            for name in self.outputs[0].metrics
+        }
+        return {"train/loss": self.loss, **metrics}
+
+
+def weighted(values: Sequence[Tensor], weights: Sequence[Tensor | float]) -> Tensor:
+    """Add up 0-d tensors by their weights."""
+    terms = [value * weight for value, weight in zip(values, weights, strict=True)]
+    return terms[0] if len(terms) == 1 else torch.stack(terms).sum(0)
+
+
+def gradients(
+    task: Training,
+    progress: Progress,
+    model: _FabricModule,
+    generator: BatchGenerator,
+    *,
+    items: NDArray[np.int64],
+) -> Stepped:
+    """Compute the gradients of a batch, in ``accumulate`` parts; processes share in the last."""
+    ranks = progress.ranks
+    fabric, parts = ranks.fabric, ranks.shares(items, task.settings.accumulate)
+    stepped, marks = Stepped([], [part.weight for part in parts], torch.empty(0), []), []
+    for number, part in enumerate(parts):
+        batch = task.source.__getitems__(part.items)
+        marks.append(missing_windows(batch))
+        batch = batch.to(fabric.device)
+        seed_step(generator, task.seed, progress.step, ranks.rank * len(parts) + number)
+        ranks.place(generator, part)
+        batch = task.prepare(batch, generator)
+        with fabric.no_backward_sync(model, enabled=number + 1 < len(parts)):
+            output: StepOutput = model(batch, generator, progress.step / task.steps)
+            if ranks.count == len(parts) == 1:  # the loss is the mean of the batch
+                output.weight = None
+            if output.weight is not None:
+                output.weight = output.weight * bool(part.weight)
+            weight = part.weight if output.weight is None else output.weight
+            fabric.backward(ranks.loss(output.loss, weight, marks[-1]))
+        stepped.outputs.append(output)
+        stepped.keys += batch.key
+    stepped.missing = marks[0] if len(marks) == 1 else torch.cat(marks)
+    weights = [output.weight for output in stepped.outputs if output.weight is not None]
+    if weights:
+        stepped.scale = ranks.scale(weights)
+        for parameter in task.objective.parameters():
+            if parameter.grad is not None:
+                parameter.grad.mul_(stepped.scale)
+    return stepped
 
 
 def is_asked(stop: Stop, progress: Progress) -> bool:
@@ -222,23 +303,15 @@ def log(row: Row, progress: Progress, run: Run | None, report: Callable[[Row], N
     report(row)
 
 
-def training_row(
-    task: Training, progress: Progress, output: StepOutput, norm: Tensor, *, weight: float
-) -> Row:
-    """Return the logged values of a step; of several processes their means, by their weights."""
+def training_row(task: Training, progress: Progress, step: Stepped, norm: Tensor) -> Row:
+    """Return the logged values of a step; of several processes their means."""
     now = time.perf_counter()
     row: Row = {
         "step": progress.step,
         "steps": task.steps,
         "epoch": progress.step / len(task.sampler),
         "lr": learning_rate(task, progress.step - 1),
-        **progress.ranks.mean(
-            {
-                "train/loss": output.loss,
-                **{f"train/{name}": value for name, value in output.metrics.items()},
-            },
-            weight,
-        ),
+        **progress.ranks.mean(step.values()),
         "train/gradient_norm": float(norm),
         "windows_per_second": progress.windows / max(now - progress.since, 1e-9),
     }

@@ -7,9 +7,12 @@ one of them stops all with one sentence.
 
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biopart.grid import BatchGenerator
+from biopart.recipe import Recipe
 from biopart.train.measuring import numbers
 
 Value = TypeVar("Value")
@@ -36,8 +40,8 @@ class Share:
     first, total : int
         Place of the first of them in the batch, and items of the batch.
     weight : float
-        By which the mean loss of the items is multiplied, so that its mean over processes is the
-        mean loss of the batch.
+        By which the mean loss of the items is multiplied, so that the sum over the parts of a
+        process, averaged over processes, is the mean loss of the batch.
     """
 
     items: NDArray[np.int64]
@@ -46,21 +50,27 @@ class Share:
     weight: float
 
 
-def share(items: NDArray[np.int64], rank: int, processes: int) -> Share:
-    """Divide a batch among processes, as evenly as it goes.
+def shares(items: NDArray[np.int64], rank: int, processes: int, accumulate: int = 1) -> list[Share]:
+    """Divide a batch among processes and their parts, as evenly as it goes; return a process's.
 
-    A process for which no item is left gets the first one with weight 0.
+    A part for which no item is left gets the first one with weight 0.
 
     Examples
     --------
-    >>> [share(np.arange(10, 15), rank, 2).items.tolist() for rank in (0, 1)]
-    [[10, 11], [12, 13, 14]]
+    >>> [part.items.tolist() for part in shares(np.arange(10, 15), 0, 2)]
+    [[10, 11]]
+    >>> [part.items.tolist() for part in shares(np.arange(10, 15), 1, 2, accumulate=2)]
+    [[12, 13], [14]]
     """
-    bounds = [round(len(items) * part / processes) for part in (rank, rank + 1)]
-    own = items[bounds[0] : bounds[1]]
-    if not len(own):
-        return Share(items[:1], 0, len(items), 0.0)
-    return Share(own, bounds[0], len(items), processes * len(own) / len(items))
+    parts, total = [], len(items)
+    for part in range(rank * accumulate, (rank + 1) * accumulate):
+        first, last = (round(total * at / (processes * accumulate)) for at in (part, part + 1))
+        if first < last:
+            weight = processes * (last - first) / total
+            parts.append(Share(items[first:last], first, total, weight))
+        else:
+            parts.append(Share(items[:1], 0, total, 0.0))
+    return parts
 
 
 class Ranks:
@@ -77,40 +87,45 @@ class Ranks:
         self.count, self.rank = fabric.world_size, fabric.global_rank
         self.first = self.rank == 0
 
-    def share(self, items: NDArray[np.int64]) -> Share:
-        """Return this process's items of a batch."""
-        return share(items, self.rank, self.count)
+    def shares(self, items: NDArray[np.int64], accumulate: int) -> list[Share]:
+        """Return this process's items of a batch, in so many parts."""
+        return shares(items, self.rank, self.count, accumulate)
 
     def place(self, generator: BatchGenerator, part: Share) -> None:
-        """Let a generator draw for the whole batch, if others have items of it."""
-        if self.count > 1:
-            generator.first, generator.total = part.first, part.total
+        """Let a generator draw for the whole batch, of which a part may be elsewhere."""
+        whole = len(part.items) == part.total
+        generator.first, generator.total = part.first, None if whole else part.total
 
-    def loss(self, loss: Tensor, part: Share, missing: Tensor) -> Tensor:
+    def loss(self, loss: Tensor, weight: Tensor | float, missing: Tensor) -> Tensor:
         """Weigh a loss; with missing samples its gradient is NaN, which reaches all processes.
 
         Parameters
         ----------
         loss : Tensor, 0-d
-            Mean over the items of this process.
-        part : Share
-            These items.
+            Mean over a part of the items of this process.
+        weight : Tensor, 0-d, or float
+            Of the part.
         missing : Tensor (B,), bool
             Windows with missing samples.
         """
         if self.count == 1:
-            return loss
+            return loss if isinstance(weight, float) and weight == 1 else loss * weight
         faulty = missing.any().to(loss.device, non_blocking=True)
-        return loss * torch.where(faulty, math.nan, part.weight)
+        return loss * torch.where(faulty, math.nan, weight)
 
-    def mean(self, values: Mapping[str, Tensor], weight: float) -> dict[str, float]:
-        """Read 0-d tensors by name, averaged over the processes, in one copy from their device.
+    def scale(self, weights: Sequence[Tensor]) -> Tensor:
+        """Return the factor that makes sums by these weights the mean over all processes."""
+        total = torch.stack(list(weights)).double().sum()
+        if self.count > 1:
+            total = self.fabric.all_reduce(total, reduce_op="sum")
+        scale: Tensor = self.count / total
+        return scale
 
-        The weight is that of this process's share of the batch.
-        """
+    def mean(self, values: Mapping[str, Tensor]) -> dict[str, float]:
+        """Read 0-d tensors by name, averaged over the processes, in one copy from their device."""
         if self.count == 1:
             return numbers(values)
-        own = weight * torch.stack([value.detach().double() for value in values.values()])
+        own = torch.stack([value.detach().double() for value in values.values()])
         mean = self.fabric.all_reduce(own, reduce_op="mean")
         return dict(zip(values, mean.tolist(), strict=True))
 
@@ -135,6 +150,17 @@ class Ranks:
         if self.count == 1:
             return flag
         return bool(self.fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum"))
+
+    @contextmanager
+    def temporary(self, parent: Path | None = None, prefix: str = "") -> Iterator[Path]:
+        """Make a temporary folder, one for all processes, for as long as the context lasts."""
+        with ExitStack() as stack:
+
+            def made() -> str:
+                return stack.enter_context(TemporaryDirectory(dir=parent, prefix=prefix))
+
+            yield Path(self.from_first(made))
+            self.fabric.barrier()  # no process needs it any more
 
     def gather(self, value: Value) -> list[Value]:
         """Return the value of every process, in order."""
@@ -170,3 +196,43 @@ def agree(ranks: Ranks, what: Mapping[str, str]) -> None:
                 f"process {number} has another {' and '.join(differing)} than process "
                 f"{ranks.rank}; start all processes with the same"
             )
+
+
+def check_processes(fabric: Fabric, recipe: Recipe, key: str, data: str) -> None:
+    """Refuse processes that cannot share a training.
+
+    Parameters
+    ----------
+    fabric : Fabric
+        Launched.
+    recipe : Recipe
+        Of this process.
+    key : str
+        Of its batch, such as ``pretrain.batch``.
+    data : str
+        A mark of the data that this process opened.
+
+    Raises
+    ------
+    ValueError
+        If the processes differ, or the batch does not divide among them; names the nearest.
+    """
+    ranks = Ranks(fabric)
+    agree(
+        ranks,
+        {
+            "version of biopart": version("biopart"),
+            "recipe": recipe.to_yaml(),
+            "store": data,
+            "precision": str(fabric._precision.precision),
+        },
+    )
+    section, _, name = key.partition(".")
+    batch = int(getattr(getattr(recipe, section), name))
+    if batch % ranks.count:
+        below = batch // ranks.count * ranks.count
+        near = [str(size) for size in (below, below + ranks.count) if size]
+        raise ValueError(
+            f"a batch of {batch} does not divide among {ranks.count} processes; set {key} "
+            f"to {' or '.join(near)}"
+        )

@@ -1,17 +1,17 @@
 """Train a detector on scenes and score it with COCO's evaluation."""
 
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 from biopart.compute import open_fabric
 from biopart.evaluation.detection import check_installed
 from biopart.experiment import stored_recipe
 from biopart.recipe import Recipe
-from biopart.run import Run, new_run
+from biopart.run import Run, find_run, new_run
 from biopart.tasks.detect import Detection
 from biopart.tasks.runner import run_task
-from biopart.train import Row, check_loggers, logging_to
+from biopart.train import Ranks, Row, Stop, check_loggers, check_processes, logging_to
 
 
 def detect(
@@ -21,6 +21,8 @@ def detect(
     resume: bool = False,
     dry_run: bool = False,
     report: Callable[[Row], None] = lambda row: None,
+    processes: Mapping[str, int] | None = None,
+    stop: Stop | None = None,
 ) -> Run:
     """Train a detector by the recipe's ``detect`` section and score it, once, on its test scenes.
 
@@ -36,6 +38,10 @@ def detect(
         One step on one batch, in a temporary folder.
     report : callable
         Gets every logged row.
+    processes : mapping, optional
+        ``devices`` and ``nodes`` other than those of a run that is resumed.
+    stop : Stop, optional
+        Ends the training with a checkpoint and ``Stopped`` when it is asked to.
 
     Returns
     -------
@@ -50,21 +56,30 @@ def detect(
         If faster-coco-eval is not installed, weights do not fit, or the encoder is not of images.
     """
     check_installed()
+    resumed = None
     if resume:
         if out is None:
             raise ValueError("--resume continues a run; give its folder with --out")
-        recipe = stored_recipe(Run(out), kind="detection")
+        resumed = find_run(out)
+        recipe = stored_recipe(resumed, kind="detection")
+        compute = recipe.compute.model_copy(update=dict(processes or {}))
+        recipe = recipe.model_copy(update={"compute": compute})
     check_loggers(recipe)
     if dry_run:
         unlogged = recipe.compute.model_copy(update={"loggers": []})
         short = recipe.detect.model_copy(update={"steps": 1})
         recipe = recipe.model_copy(update={"detect": short, "compute": unlogged})
-    task, fabric = Detection(recipe, resumed=resume), open_fabric(recipe.compute)
-    with tempfile.TemporaryDirectory() as folder:
-        if dry_run:
-            run = Run(Path(folder))
-        else:
-            run = Run(out) if resume and out is not None else new_run(recipe.name, out)
-        with logging_to(recipe, run, report) as log:
-            run_task(task, run, fabric, dry_run=dry_run, report=log)
+    task, fabric = Detection(recipe, resumed=resume), open_fabric(recipe.compute, share=True)
+    ranks, scenes = Ranks(fabric), f"{len(task.train.scenes)} and {len(task.test.scenes)} scenes"
+    check_processes(fabric, recipe, "detect.batch", scenes)
+    with ranks.temporary() as folder:
+
+        def begun() -> Run:
+            if dry_run:
+                return Run(folder)
+            return new_run(recipe.name, out) if resumed is None else resumed
+
+        run = ranks.from_first(begun)
+        with logging_to(recipe, run, report) if ranks.first else nullcontext(report) as log:
+            run_task(task, run, fabric, log, dry_run=dry_run, stop=stop)
     return run

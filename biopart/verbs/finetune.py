@@ -1,10 +1,10 @@
 """Fine-tune a pretrained encoder on the labels of a few persons, or train one from scratch."""
 
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from biopart.settings import combinations
 from biopart.tasks.classify import Classification
 from biopart.tasks.context import ContextClassification
 from biopart.tasks.runner import Task, Trained, train_task
-from biopart.train import Row, check_loggers, logging_to
+from biopart.train import Ranks, Row, check_loggers, check_processes, logging_to
 
 
 def finetune(
@@ -83,25 +83,68 @@ def finetune(
         dry_run,
     )
     before = stored_recipe(origin, store=store)
-    with tempfile.TemporaryDirectory() as folder:
-        root = (Path(folder) if dry_run else origin.path) / "finetune"
+    tuning = Tuning(plan, report)
+    with tuning.ranks.temporary() as folder:
+        root = (folder if dry_run else origin.path) / "finetune"
         if recipe.finetune.search:
-            plan, target = best_of(plan, root, before, report)
+            plan, target = best_of(tuning, plan, root, before)
         else:
             single = plan.single_window(before)
             target = Run(root / finetuning_name(single, before))
-            if plan.context == 1 or not is_done(target, plan):
-                run_plan(plan, Classification(single), target, report)
+            if plan.context == 1 or not tuning.is_done(target):
+                tuning.run(Classification(single), plan, target)
         if plan.context > 1:
             single_run, target = target, Run(root / context_name(plan, target.path.name, before))
             more = {} if dry_run else {k: v for k, v in single_run.result().items() if k == "tried"}
-            run_plan(plan, ContextClassification(plan, single_run), target, report, **more)
+            tuning.run(ContextClassification(plan, single_run), plan, target, **more)
     return target
 
 
-def best_of(
-    plan: Plan, root: Path, before: Recipe, report: Callable[[Row], None]
-) -> tuple[Plan, Run]:
+class Tuning:
+    """The processes that fine-tune together, with one device and precision for all that they do.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is to be fine-tuned; the other plans of a search have its machine.
+    report : callable
+        Called with every logged row.
+    """
+
+    def __init__(self, plan: Plan, report: Callable[[Row], None]) -> None:
+        position, cohort = plan.settings.position, plan.experiment.cohort
+        self.fabric = open_fabric(
+            plan.compute, lambda: plan.experiment.encoder(position, 0), share=True
+        )
+        check_processes(self.fabric, plan.recipe, "finetune.batch", cohort.fingerprint)
+        self.ranks, self.report, self.fingerprint = Ranks(self.fabric), report, cohort.fingerprint
+
+    def train(self, task: Task, plan: Plan, target: Run) -> Trained:
+        """Train a task in its folder."""
+        settings = plan.settings.model_copy(update={"subjects": plan.subjects})
+        drawn = plan.recipe.model_copy(update={"finetune": settings, "seed": plan.seed})
+        if not self.ranks.first:
+            return train_task(task, target, self.fabric)
+        with logging_to(drawn, target, self.report) as log:
+            return train_task(task, target, self.fabric, log)
+
+    def run(self, task: Task, plan: Plan, target: Run, **more: Any) -> None:
+        """Train a task and, except in a dry run, score it; ``more`` goes into its result."""
+        trained = self.train(task, plan, target)
+        if not plan.dry_run:
+            trained.score(**more)
+
+    def is_done(self, target: Run) -> bool:
+        """Whether a finished fine-tuning on the same data exists."""
+
+        def looked() -> bool:
+            done = target.model.is_file() and (target.path / "result.json").is_file()
+            return done and target.provenance()["store_sha256"] == self.fingerprint
+
+        return self.ranks.from_first(looked)
+
+
+def best_of(tuning: Tuning, plan: Plan, root: Path, before: Recipe) -> tuple[Plan, Run]:
     """Fine-tune with every plan of a search; keep and score the best on validation persons."""
     if not plan.experiment.split.validation:
         raise ValueError(
@@ -112,20 +155,25 @@ def best_of(
     best: tuple[Plan, Trained] | None = None
     target = Run(root / finetuning_name(plan.single_window(before), before))
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=f".{target.path.name}.") as beside:
+    with tuning.ranks.temporary(root, f".{target.path.name}.") as beside:
         for number, (chosen, candidate) in enumerate(candidates(plan)):
             task = Classification(candidate.single_window(before))
-            trained = train_plan(candidate, task, Run(Path(beside) / str(number)), report)
+            trained = tuning.train(task, candidate, Run(beside / str(number)))
             tried.append({**chosen, "validation_kappa": trained.validation})
             if best is None or trained.validation > best[1].validation:
                 best = candidate, trained
         assert best is not None
-        if target.path.exists():
-            shutil.rmtree(target.path)
-        best[1].run.path.rename(target.path)
+        tuning.ranks.from_first(partial(replace_folder, target.path, best[1].run.path))
     if not plan.dry_run:
         replace(best[1], run=target).score(tried=tried)
     return best[0], target
+
+
+def replace_folder(path: Path, by: Path) -> None:
+    """Rename a folder to a path where another one may be."""
+    if path.exists():
+        shutil.rmtree(path)
+    by.rename(path)
 
 
 def candidates(plan: Plan) -> Iterator[tuple[dict[str, Any], Plan]]:
@@ -137,29 +185,3 @@ def candidates(plan: Plan) -> Iterator[tuple[dict[str, Any], Plan]]:
     for chosen, changes in combinations(search):
         changed = resolve(deepcopy(values), changes, "finetune.search")
         yield chosen, replace(plan, experiment=replace(plan.experiment, recipe=changed))
-
-
-def is_done(target: Run, plan: Plan) -> bool:
-    """Whether a finished fine-tuning on the same data exists."""
-    done = target.model.is_file() and (target.path / "result.json").is_file()
-    fingerprint = plan.experiment.cohort.fingerprint
-    return done and target.provenance()["store_sha256"] == fingerprint
-
-
-def train_plan(plan: Plan, task: Task, target: Run, report: Callable[[Row], None]) -> Trained:
-    """Choose device and precision, and train a task in its folder."""
-    settings = plan.settings.model_copy(update={"subjects": plan.subjects})
-    drawn = plan.recipe.model_copy(update={"finetune": settings, "seed": plan.seed})
-    position = plan.settings.position
-    fabric = open_fabric(plan.compute, lambda: plan.experiment.encoder(position, 0))
-    with logging_to(drawn, target, report) as log:
-        return train_task(task, target, fabric, log)
-
-
-def run_plan(
-    plan: Plan, task: Task, target: Run, report: Callable[[Row], None], **more: Any
-) -> None:
-    """Train a task and, except in a dry run, score it; ``more`` goes into its result."""
-    trained = train_plan(plan, task, target, report)
-    if not plan.dry_run:
-        trained.score(**more)

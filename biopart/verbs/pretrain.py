@@ -1,8 +1,6 @@
 """Pretrain an encoder with a recipe's objective."""
 
-import tempfile
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,8 +20,8 @@ from biopart.train import (
     Row,
     Stop,
     Training,
-    agree,
     check_loggers,
+    check_processes,
     fit,
     logging_to,
     measure,
@@ -71,10 +69,10 @@ def pretrain(
     experiment = open_experiment(recipe)
     training, fabric = make_training(experiment, recipe.compute)
     ranks = Ranks(fabric)
-    with tempfile.TemporaryDirectory() as folder:
+    with ranks.temporary() as folder:
 
         def begun() -> Run:
-            run = Run(Path(folder)) if dry_run else new_run(recipe.name, out, latest=latest)
+            run = Run(folder) if dry_run else new_run(recipe.name, out, latest=latest)
             write_json(run.path / "provenance.json", provenance(experiment, training, fabric))
             write_text(run.path / "recipe.yaml", recipe.to_yaml())
             return run
@@ -163,7 +161,7 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     fabric = open_fabric(
         compute, lambda: experiment.encoder(recipe.encoder.position, 0), share=True
     )
-    check_processes(experiment, fabric)
+    check_processes(fabric, recipe, "pretrain.batch", experiment.cohort.fingerprint)
     compiled(cast(Encoder, objective.encoder), compute)
     every = recipe.pretrain.probe_every
     training = Training(
@@ -215,27 +213,6 @@ def write_weights(experiment: Experiment, training: Training, run: Run) -> None:
     if model.net is training.objective.encoder:  # its weights are in their own file
         state = {name: value for name, value in state.items() if not name.startswith("encoder.")}
     save_tensors(run.path / "objective.safetensors", state, model.about.to_json())
-
-
-def check_processes(experiment: Experiment, fabric: Fabric) -> None:
-    """Refuse processes that cannot share a training: ValueError."""
-    ranks, batch = Ranks(fabric), experiment.recipe.pretrain.batch
-    agree(
-        ranks,
-        {
-            "version of biopart": version("biopart"),
-            "recipe": experiment.recipe.to_yaml(),
-            "store": experiment.cohort.fingerprint,
-            "precision": str(fabric._precision.precision),
-        },
-    )
-    if batch % ranks.count:
-        below = batch // ranks.count * ranks.count
-        near = [str(size) for size in (below, below + ranks.count) if size]
-        raise ValueError(
-            f"a batch of {batch} does not divide among {ranks.count} processes; set pretrain.batch "
-            f"to {' or '.join(near)}"
-        )
 
 
 def exported(objective: nn.Module) -> Encoder:

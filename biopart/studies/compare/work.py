@@ -9,13 +9,12 @@ import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
-    BrokenExecutor,
     Executor,
     Future,
     ProcessPoolExecutor,
     wait,
 )
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -27,6 +26,7 @@ from threadpoolctl import threadpool_limits
 from torch.cuda import device_count
 
 from biopart.compute import cores, has_device
+from biopart.executor import killed, trainings_on
 from biopart.files import write_text
 from biopart.recipe import Recipe
 from biopart.studies.compare.folder import StudyFolder
@@ -66,6 +66,8 @@ class Workers:
     executor : Executor, optional
         Where they run; by default in processes of this machine. A pool of threads must have one
         worker: trainings seed torch's global generator.
+    scheduler : str, optional
+        Address of a dask cluster on whose workers they run, as many as there are.
     retry : bool
         Repeat failed trainings.
     say : callable
@@ -76,6 +78,7 @@ class Workers:
 
     jobs: int = 1
     executor: Executor | None = None
+    scheduler: str | None = None
     retry: bool = False
     say: Callable[[str], None] = lambda line: None
     progress: Callable[[Standing], None] = lambda standing: None
@@ -88,8 +91,24 @@ class Workers:
         """
         changes: dict[str, Any] = {"devices": 1, "nodes": 1}
         if recipe.compute.threads == "auto":
-            changes["threads"] = max(1, cores() // self.jobs)
-        return recipe.model_copy(update={"compute": recipe.compute.model_copy(update=changes)})
+            changes["threads"] = 1 if self.scheduler else max(1, cores() // self.jobs)
+        shared: dict[str, Any] = {"compute": recipe.compute.model_copy(update=changes)}
+        if self.scheduler:  # a worker runs in another folder
+            store = recipe.data.store.absolute()
+            shared["data"] = recipe.data.model_copy(update={"store": store})
+        return recipe.model_copy(update=shared)
+
+    @contextmanager
+    def opened(self, *, spread: bool) -> Iterator[tuple[Executor, int]]:
+        """Give the executor, and how many trainings it runs at a time."""
+        if self.executor is not None:
+            yield self.executor, self.jobs
+        elif self.scheduler is not None:
+            with trainings_on(self.scheduler) as found:
+                yield found
+        else:
+            with processes(self.jobs, spread=spread) as pool:
+                yield pool, self.jobs
 
 
 def train_all(
@@ -103,15 +122,15 @@ def train_all(
     Workers write outcomes into the folder themselves. ``after`` gets all outcomes after every
     training and at intervals. ChildProcessError if a worker is killed; finished ones are kept.
     """
-    outcomes, executor = folder.outcomes(), workers.executor
+    outcomes, path = folder.outcomes(), folder.path.absolute()
     spread = plan.variants[0].recipe.compute.device == "auto"
     running: dict[Future[dict[str, Any]], Training] = {}
     try:
-        with nullcontext(executor) if executor else processes(workers.jobs, spread=spread) as pool:
+        with workers.opened(spread=spread) as (pool, jobs):
             while True:
                 ready = [t for t in plan.ready(outcomes) if t not in running.values()]
-                for training in ready[: workers.jobs - len(running)]:
-                    future = pool.submit(perform, plan.variant(training), training, folder.path)
+                for training in ready[: jobs - len(running)]:
+                    future = pool.submit(perform, plan.variant(training), training, path)
                     running[future] = training
                 after(outcomes)
                 if not running:
@@ -119,7 +138,7 @@ def train_all(
                 for future in wait(running, POLL_S, FIRST_COMPLETED).done:
                     outcomes[running[future]] = future.result()
                     del running[future]
-    except BrokenExecutor as error:
+    except killed() as error:
         names = ", ".join(training.name for training in running.values())
         raise ChildProcessError(
             f"a worker process was killed during {names}, probably because memory ran out; "
