@@ -29,7 +29,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::Depr
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[LocalCluster]:
-    with LocalCluster(2, threads_per_worker=1, dashboard_address=":0", silence_logs=50) as two:
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, dashboard_address=":0", silence_logs=50
+    ) as two:
         yield two
 
 
@@ -120,7 +122,9 @@ def test_a_worker_with_another_version_or_several_threads_is_refused(
         pass
     monkeypatch.undo()
     with (
-        LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=":0") as wide,
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=":0"
+        ) as wide,
         pytest.raises(ValueError, match="has 2 threads, but trainings need a process each"),
         trainings_on(wide.scheduler_address),
     ):
@@ -130,7 +134,7 @@ def test_a_worker_with_another_version_or_several_threads_is_refused(
 def test_a_scheduler_without_workers_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(executor, "WORKERS_S", 0.2)
     with (
-        LocalCluster(0, processes=False, dashboard_address=":0") as empty,
+        LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
         pytest.raises(ValueError, match="has no worker; start some with: dask worker tcp"),
         calls_on(empty.scheduler_address),
     ):

@@ -39,6 +39,7 @@ FLOORS = {
     "run": 1,
     "files": 0,
     "executor": 0,
+    "addresses": 0,
     "settings": 0,
     "codes": 0,
     "grid": 0,

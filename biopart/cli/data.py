@@ -10,6 +10,8 @@ import click
 
 from biopart.cli.options import (
     FOLDER,
+    STORE,
+    cache_options,
     jobs_option,
     output_options,
     scheduler_option,
@@ -86,11 +88,13 @@ def fetch(
 @click.command()
 @click.argument("card")
 @click.option("--raw", type=FOLDER, required=True, help="Folder of raw recordings or images.")
-@click.option("--out", type=FOLDER, required=True, help="Store to create or update.")
+@click.option("--out", type=STORE, required=True, help="Store to create or update; or its address.")
 @jobs_option
 @scheduler_option
 @click.option(
-    "--layout", type=click.Choice(["training", "archive"]), default="training", show_default=True
+    "--layout",
+    type=click.Choice(["training", "archive"]),
+    help="Default: training; of an address archive.",
 )
 @set_option
 @click.option(
@@ -107,6 +111,7 @@ def prepare(
     """Prepare raw files into a store by a CARD; a second call updates what has changed."""
     from dataclasses import asdict
 
+    from biopart.addresses import is_address
     from biopart.executor import calls_on
     from biopart.images import ingest_images
     from biopart.signals import ingest
@@ -119,6 +124,8 @@ def prepare(
     with wrong_use():
         images = is_image_card(card)
         loaded: Any = load_image_card(card, changes) if images else load_card(card, changes)
+    if options["layout"] is None:
+        options["layout"] = "archive" if is_address(options["out"]) else "training"
     with calls_on(scheduler):
         report = (ingest_images if images else ingest)(loaded, on_record=on_record, **options)
     updated = f"{len(report.updated)} updated, " if report.updated else ""
@@ -208,14 +215,18 @@ def runs(folder: Path, output: Output) -> None:
     help="Folder of nights; measure whether a PART run detects artefacts added to them.",
 )
 @click.option("--raw", type=FOLDER, help="Raw files to compare a STORE with, or to try a CARD on.")
+@cache_options
 @output_options
 def check(what: str, leak: bool, artefacts: Path | None, raw: Path | None, output: Output) -> None:
     """List the problems of a STORE, RUN, RECIPE, CARD, recording or raw folder."""
+    from biopart.addresses import is_address, place
     from biopart.run import Run, follow_latest, is_run
     from biopart.store.attributes import is_store
 
-    path = follow_latest(Path(what).expanduser())
-    of_store, of_run = is_store(path), is_run(path)
+    path = place(what)
+    if not is_address(path):
+        path = follow_latest(path)
+    of_store, of_run = is_store(path), not is_address(path) and is_run(path)
     if leak and not of_store:
         raise click.UsageError(f"--leak needs a store; {what} is not a store")
     if artefacts is not None and not of_run:

@@ -1,6 +1,7 @@
 """Options that several commands share, and how a user's mistakes are reported."""
 
 import functools
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,7 +41,24 @@ class RunFolder(Folder):
         return super().convert(value, param, ctx)
 
 
+class StorePlace(click.Path):
+    """A folder or file, or an address such as ``s3://bucket/store.zarr``."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the place that the value names."""
+        from biopart.addresses import place
+
+        try:
+            return place(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
 FOLDER = Folder()
+STORE = StorePlace()
 RUN = RunFolder()
 
 
@@ -87,6 +105,39 @@ scheduler_option = click.option(
     metavar="tcp://HOST:8786",
     help="Use the workers of this dask cluster instead of --jobs.",
 )
+
+
+def cache_options(function: Function) -> Function:
+    """Add --cache and --cache-gb, about stores at an address.
+
+    They are kept in the environment, for this process and those that it starts.
+    """
+
+    def kept(variable: str) -> Callable[..., Any]:
+        def keep(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+            if value is not None:
+                os.environ[variable] = str(value)
+            return value
+
+        return keep
+
+    size = click.option(
+        "--cache-gb",
+        type=click.FloatRange(0, min_open=True),
+        expose_value=False,
+        callback=kept("BIOPART_CACHE_GB"),
+        help="Gigabytes of the cache; default 50.",
+    )
+    folder = click.option(
+        "--cache",
+        type=FOLDER,
+        expose_value=False,
+        callback=kept("BIOPART_CACHE"),
+        help="Folder for what is read of a store at an address.",
+    )
+    return folder(size(function))
+
+
 set_option = click.option(
     "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a value; repeatable."
 )

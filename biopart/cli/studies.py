@@ -12,6 +12,8 @@ import click
 from biopart.cli.options import (
     FOLDER,
     RUN,
+    STORE,
+    cache_options,
     output_options,
     run_option,
     set_option,
@@ -76,7 +78,7 @@ def changes_of(
     "--sizes", "--subjects", "sizes", help="Labelled persons, or images per class, e.g. 1,2,5,10."
 )
 @click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
-@click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
+@click.option("--store", type=STORE, help="Prepared store; default: the recipe's.")
 @click.option(
     "--run", "runs", type=RUN, multiple=True, help="Finished pretraining to reuse; repeatable."
 )
@@ -84,6 +86,7 @@ def changes_of(
 @workers_options
 @set_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of the time.")
+@cache_options
 @output_options
 def curve(
     recipe: str,
@@ -107,11 +110,12 @@ def curve(
 @click.argument("recipe")
 @click.option("--over", multiple=True, metavar="KEY=A,B,C", help="Key and values; repeatable.")
 @click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
-@click.option("--store", type=FOLDER, help="Prepared store; default: the recipe's.")
+@click.option("--store", type=STORE, help="Prepared store; default: the recipe's.")
 @click.option("--out", type=FOLDER, help="Folder of the sweep; default sweeps/<name>.")
 @workers_options
 @set_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and an estimate of the time.")
+@cache_options
 @output_options
 def sweep(
     recipe: str,
@@ -175,8 +179,9 @@ def run_or_announce(
     show_default=True,
     help="Windows or images to draw.",
 )
-@click.option("--store", type=FOLDER, help="The store, if it has moved.")
+@click.option("--store", type=STORE, help="The store, if it has moved.")
 @click.option("--out", type=FOLDER, help="Folder; default RUN/show.")
+@cache_options
 @output_options
 def show(
     run: Path | None, views: Any, items: int, store: Path | None, out: Path | None, output: Output
@@ -190,7 +195,7 @@ def show(
 
 
 @click.command()
-@click.argument("night", type=click.Path(path_type=Path))
+@click.argument("night", type=STORE)
 @run_option
 @click.option(
     "--out", type=FOLDER, default=Path("night"), show_default=True, help="Results folder."
@@ -217,6 +222,7 @@ def show(
     help="Largest share of a good epoch that is flat, clipped or missing.",
 )
 @click.option("--clear", is_flag=True, help="Replace the results of another night in the folder.")
+@cache_options
 @output_options
 def stage(
     night: Path,

@@ -11,6 +11,8 @@ import click
 from biopart.cli.options import (
     FOLDER,
     RUN,
+    STORE,
+    cache_options,
     dry_option,
     output_options,
     run_option,
@@ -72,6 +74,7 @@ def spelled(processes: Mapping[str, int]) -> list[str]:
 @click.option("--device", help="auto, cpu or cuda:N.")
 @processes_option
 @dry_option
+@cache_options
 @output_options
 def pretrain(
     recipe: str | None,
@@ -134,6 +137,7 @@ def emit_requeue(output: Output, step: int, command: str) -> None:
 @set_option
 @processes_option
 @dry_option
+@cache_options
 @output_options
 def finetune(
     run_path: Path | None,
@@ -190,9 +194,10 @@ def score_lines(values: Mapping[str, Any]) -> list[str]:
 
 @click.command()
 @run_option
-@click.option("--store", type=FOLDER, required=True, help="Prepared store.")
+@click.option("--store", type=STORE, required=True, help="Prepared store.")
 @click.option("--persons", help="Comma-separated; default: all in the store.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@cache_options
 @output_options
 def evaluate(
     run_path: Path | None, store: Path, persons: str | None, device: str, output: Output
@@ -278,7 +283,7 @@ def export(run: Path, target: Any, out: Path, output: Output) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Path(path_type=Path))
+@click.argument("what", type=STORE)
 @run_option
 @click.option(
     "--out",
@@ -288,6 +293,7 @@ def export(run: Path, target: Any, out: Path, output: Output) -> None:
 )
 @click.option("--patches", is_flag=True, help="Also write the tokens of all patches.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@cache_options
 @output_options
 def embed(
     what: Path, run_path: Path | None, out: Path, patches: bool, device: str, output: Output
@@ -304,6 +310,7 @@ def embed(
 @subjects_option
 @seed_option
 @set_option
+@cache_options
 @output_options
 def probe(
     run_path: Path | None,

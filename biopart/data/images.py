@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biopart.data.batch import Batch, moved
-from biopart.data.source import Resident, Source, unopened
+from biopart.data.source import Opened, Resident, Source
 from biopart.evaluation.images import score_images
 from biopart.store import Store
 
@@ -20,7 +20,9 @@ class ImageSource(Source):
 
     def __init__(self, cohort: Store, picked: tuple[int, ...], table: NDArray[np.int64]) -> None:
         super().__init__(cohort, picked, table)
-        self._packs: dict[int, NDArray[np.uint8]] = {}
+        self._packs: Opened[np.uint8] = Opened(
+            lambda record: cohort.images(record), cohort, torch.uint8
+        )
         packs = {n: cohort.names(cohort.records[n]) for n in np.unique(self.record).tolist()}
         places = zip(self.record.tolist(), self.place.tolist(), strict=True)
         self._names = [packs[number][place] for number, place in places]
@@ -83,9 +85,6 @@ class ImageSource(Source):
 
     def pack(self, number: int) -> NDArray[np.uint8]:
         """Return the pixels (image, channel, y, x) of a pack by its number, opened once."""
-        if number not in self._packs:
-            pixels = self.cohort.images(self.cohort.records[number])
-            self._packs[number] = unopened(pixels, torch.uint8)
         return self._packs[number]
 
     def start_epoch(self, seed: int, epoch: int) -> None:
@@ -105,6 +104,7 @@ class ImageSource(Source):
         """Return the pixels of items, (B, C, y, x)."""
         values = np.empty((len(items), len(self.picked), *self.shape), np.uint8)
         numbers = self.record[items]
+        self._packs.fetch(numbers.tolist())
         every = self.picked == tuple(range(len(self.cohort.channels)))
         for number in np.unique(numbers).tolist():
             in_pack = np.flatnonzero(numbers == number)

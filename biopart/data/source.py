@@ -1,8 +1,9 @@
 """Items of a cohort by number."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -10,8 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biopart.data.batch import Batch
+from biopart.data.sampler import GROUPS_AT_A_TIME
 from biopart.store import Store
 from biopart.store.kinds import Kind
+from biopart.store.records import THREADS
 
 Stored = TypeVar("Stored", np.int16, np.uint8)
 
@@ -75,6 +78,11 @@ class Source(ABC):
     @abstractmethod
     def nbytes(self) -> int:
         """Size of the items' records in memory, in bytes."""
+
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """Record of each item where a record is fetched as a whole and not all fit in the cache."""
+        return self.record if self.cohort.is_larger_than_cache else None
 
     @property
     def kind(self) -> Kind:
@@ -156,6 +164,47 @@ class Resident(ABC):
     @abstractmethod
     def gather(self, items: NDArray[np.int64]) -> Tensor:
         """Return the stored values of items, on the device."""
+
+
+class Opened(Generic[Stored]):
+    """The signals or pixels of records by their number, opened once, mapped.
+
+    Of a store at an address that does not fit into the cache few are open at a time, so that what
+    the cache removes does not stay on the disk.
+
+    Parameters
+    ----------
+    read : callable
+        Returns the array of a record's name.
+    cohort : Store
+        The store.
+    dtype : torch.dtype
+        Of the arrays.
+    """
+
+    def __init__(
+        self, read: Callable[[str], NDArray[Stored]], cohort: Store, dtype: torch.dtype
+    ) -> None:
+        self._read: Callable[[str], NDArray[Stored]] = read
+        self._cohort, self._dtype = cohort, dtype
+        self._most = 2 * GROUPS_AT_A_TIME if cohort.is_larger_than_cache else None
+        self._open: dict[int, NDArray[Stored]] = {}
+
+    def __getitem__(self, number: int) -> NDArray[Stored]:
+        if number not in self._open:
+            if self._most is not None and len(self._open) >= self._most:
+                del self._open[next(iter(self._open))]
+            self._open[number] = unopened(self._read(self._cohort.records[number]), self._dtype)
+        return self._open[number]
+
+    def fetch(self, numbers: Sequence[int]) -> None:
+        """Fetch the records of an address that are not open, several at a time."""
+        if not self._cohort.remote:
+            return
+        absent = [number for number in dict.fromkeys(numbers) if number not in self._open]
+        if len(absent) > 1:
+            with ThreadPoolExecutor(THREADS) as pool:
+                list(pool.map(self._read, (self._cohort.records[n] for n in absent)))
 
 
 def unopened(values: NDArray[Stored], dtype: torch.dtype) -> NDArray[Stored]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from biopart.codes import DEVIATION, MISSING
 from biopart.data.batch import Batch, Context, moved
-from biopart.data.source import Resident, Source, unopened
+from biopart.data.source import Opened, Resident, Source
 from biopart.data.standard import standardised, statistics_of
 from biopart.evaluation.metrics import score
 from biopart.store import Store
@@ -45,7 +45,9 @@ class WindowSource(Source):
         super().__init__(cohort, picked, table)
         self.size, self.context, self.by_recording = size, context, by_recording
         self._offset = np.full(len(self), (cohort.epoch_samples - size) // 2)
-        self._signals: dict[int, NDArray[np.int16]] = {}
+        self._signals: Opened[np.int16] = Opened(
+            lambda record: cohort.signal(record), cohort, torch.int16
+        )
         self._touched: dict[int, NDArray[np.bool_]] = {}
         self._statistics: dict[int, NDArray[np.float32]] = {}
 
@@ -126,7 +128,8 @@ class WindowSource(Source):
     @property
     def nbytes(self) -> int:
         """Size of the windows' records in memory, in bytes."""
-        return sum(self.signal(number).nbytes for number in np.unique(self.record).tolist())
+        numbers, channels = np.unique(self.record).tolist(), len(self.cohort.channels)
+        return sum(2 * channels * self.cohort.length(self.cohort.records[n]) for n in numbers)
 
     def score(self, predicted: NDArray[np.int64]) -> dict[str, Any]:
         """Score with intervals over persons, and count the windows that touch bad segments."""
@@ -186,6 +189,7 @@ class WindowSource(Source):
         values = np.empty((len(items), self.context, len(self.picked), self.size), np.int16)
         every = self.picked == tuple(range(len(self.cohort.channels)))
         numbers = self.record[items].tolist()
+        self._signals.fetch(numbers)
         starts = self.starts(items).tolist()
         for row, (number, first) in enumerate(zip(numbers, starts, strict=True)):
             signal = self.signal(number)
@@ -232,9 +236,6 @@ class WindowSource(Source):
 
     def signal(self, number: int) -> NDArray[np.int16]:
         """Return the stored integers (channel, time) of a record by its number, opened once."""
-        if number not in self._signals:
-            signal = self.cohort.signal(self.cohort.records[number])
-            self._signals[number] = unopened(signal, torch.int16)
         return self._signals[number]
 
 

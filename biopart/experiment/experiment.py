@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from biopart.addresses import is_address
 from biopart.data import Augment, Cohort, Source, Split, fold_of, open_cohort, split_persons
 from biopart.nn import About, Encoder, build_encoder
 from biopart.recipe import AugmentSettings, Position, Recipe, SplitSettings, ViewSettings
@@ -145,7 +146,7 @@ class Experiment:
 def open_experiment(recipe: Recipe) -> Experiment:
     """Open a recipe's store and divide its persons."""
     data = recipe.data
-    if not data.store.is_dir():
+    if not is_address(data.store) and not data.store.is_dir():
         card = data.card or "CARD"
         simulated = " or: biopart simulate DIR" if card == "physionet2018" else ""
         get = f"get raw files with: biopart fetch {card} --to DIR{simulated}, then"

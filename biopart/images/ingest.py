@@ -89,7 +89,7 @@ class _Work:
 
 def _fill(collection: Collection, card: ImageCard, out: Path, work: _Work) -> Report:
     """Write the packs that a store lacks or whose images have changed."""
-    store = Store(out)
+    store = Store(out, growing=True)
     report, bad = Report(), dict[str, str]()
     packs = list(_packs(collection.parts))
     _refuse_gone(store, collection.parts)

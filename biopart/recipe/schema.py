@@ -18,7 +18,7 @@ from biopart.recipe.training import (
     check_search,
     without_section,
 )
-from biopart.recipe.words import Method, Normalisation, Position
+from biopart.recipe.words import Method, Normalisation, Position, StorePlace
 from biopart.settings import (
     Strict,
     UserPath,
@@ -34,7 +34,10 @@ class DataSettings(Strict):
     """Which windows, and what is done to them on the device."""
 
     card: str | None = Field(None, description="card that the store must have been made by")
-    store: UserPath = Field(Path("data/store.zarr"), description="folder of the prepared store")
+    store: StorePlace = Field(
+        Path("data/store.zarr"),
+        description="prepared store: a folder, or an address such as s3://bucket/store.zarr",
+    )
     channels: list[str] | None = Field(None, description="channels in order; null = the store's")
     window_s: float | None = Field(None, gt=0, description="window in seconds; null = the epoch")
     normalise: Normalisation = Field(

@@ -1,6 +1,10 @@
 """The words that a recipe chooses between, without torch."""
 
-from typing import Literal
+from typing import Annotated, Any, Literal
+
+from pydantic import PlainSerializer, PlainValidator
+
+from biopart.addresses import place
 
 Position = Literal["learned", "sincos", "relative", "none"]
 """Positions of an encoder: a trained embedding, fixed sines and cosines, a trained bias of the
@@ -26,3 +30,10 @@ Method = Literal[
     "supervised-relative",
 ]
 """The methods that a curve compares."""
+
+StorePlace = Annotated[
+    Any,
+    PlainValidator(place, json_schema_input_type=str),
+    PlainSerializer(str, return_type=str),
+]
+"""A folder, or an address that fsspec opens; a Path or what has the methods of one."""

@@ -97,7 +97,7 @@ def ingest(
     report = Report()
     with one_writer(out):
         create_store(out, card.store_attributes(simulated=(raw / MARKER).is_file()))
-        store = Store(out)
+        store, there = Store(out, growing=True), out.absolute()  # workers are in other folders
         wanted = {}
         for name, path in paths.items():
             changes = (
@@ -109,7 +109,7 @@ def ingest(
                 wanted[name] = path
                 report.updated |= {name: changes} if changes else {}
         calls = (
-            delayed(ingest_one)(card, path.absolute(), out.absolute(), layout=layout, people=people)
+            delayed(ingest_one)(card, path.absolute(), there, layout=layout, people=people)
             for path in wanted.values()
         )
         results: Iterator[Any] = Parallel(n_jobs=jobs, return_as="generator")(calls)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from biopart.addresses import has_file, is_address
 from biopart.codes import STAGES
 from biopart.store.label_rules import StageLabels
 
@@ -62,5 +63,8 @@ def holds_stages(attributes: Mapping[str, Any]) -> bool:
 
 
 def is_store(path: Path) -> bool:
-    """Tell a store's folder from a run's."""
-    return (path / "zarr.json").is_file()
+    """Tell a store's folder from a run's; FileNotFoundError of an address without a store."""
+    there = has_file(path / "zarr.json")
+    if is_address(path) and not there:
+        raise FileNotFoundError(f"there is no store at {path}; check the address")
+    return there

@@ -77,9 +77,7 @@ class Record:
 
     def own_attributes(self) -> dict[str, str]:
         """Return the hash of the signal alone, which reveals one recording under two names."""
-        digest = hashlib.sha256(repr(self.signal.shape).encode())
-        digest.update(np.ascontiguousarray(self.signal, "<i2").data)
-        return {"signal_sha256": digest.hexdigest()}
+        return {"signal_sha256": signal_sha256(self.signal)}
 
     def digest(self) -> str:
         """Return the SHA-256 of its arrays."""
@@ -88,6 +86,13 @@ class Record:
         for values, dtype in zip(arrays, ("<i2", "<f8", "i1", "<i8"), strict=True):
             digest.update(np.ascontiguousarray(values, dtype).data)
         return digest.hexdigest()
+
+
+def signal_sha256(signal: NDArray[np.int16]) -> str:
+    """Return the SHA-256 of the shape and values of a signal (channel, time)."""
+    digest = hashlib.sha256(repr(signal.shape).encode())
+    digest.update(np.ascontiguousarray(signal, "<i2").data)
+    return digest.hexdigest()
 
 
 IMAGE_AXES = ("channel", "y", "x")

@@ -5,7 +5,9 @@ compressed (blosc lz4 with bitshuffle), for object stores. One class reads both.
 """
 
 import hashlib
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cached_property
 from math import prod
@@ -15,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from biopart.store.contents import unpacked
+from biopart.addresses import OPTIONS, has_file, is_address, place, reached, unreachable
+from biopart.store.cache import opened_cache
+from biopart.store.contents import signal_sha256, unpacked
 from biopart.store.kinds import IMAGES, Kind, kind_of
 
 if TYPE_CHECKING:
@@ -23,6 +27,7 @@ if TYPE_CHECKING:
     import zarr
 
 FORMAT_VERSION = 1
+THREADS = 16  # that fetch from an address at a time
 _READ: dict[str, Any] = {"mode": "r", "zarr_format": 3}
 # Codecs that decode numbers and do nothing else.
 CODECS = {"bytes", "blosc", "sharding_indexed", "crc32c", "zstd", "gzip", "transpose"}
@@ -46,13 +51,25 @@ def codecs_of(listed: Any) -> set[str]:
     return names
 
 
+def zarr_place(path: Path, *, read_only: bool = True) -> Any:
+    """Return a place as zarr takes it: a path, or the store of an address."""
+    if not is_address(path):
+        return path
+    from zarr.storage import FsspecStore
+
+    return FsspecStore.from_url(str(path), storage_options=OPTIONS, read_only=read_only)
+
+
 class Store:
     """A prepared cohort, read-only: a mapping from record names to data.
 
     Parameters
     ----------
     path : Path or str
-        Folder of the store, or an address that fsspec opens (``s3://...``; archive layout).
+        Folder of the store, or an address that fsspec opens (``s3://...``), whose arrays are kept
+        in the cache of this machine while they are used.
+    growing : bool
+        Of an address: also look for records that were written since the store was finished.
 
     Raises
     ------
@@ -62,16 +79,21 @@ class Store:
         If it is not a biopart store or has another format version.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, growing: bool = False) -> None:
         import zarr
 
-        self.path = path if "://" in str(path) else Path(path)
-        if isinstance(self.path, Path) and not self.path.is_dir():
+        self.path = place(path)
+        self.remote = is_address(self.path)
+        if not (has_file(self.path / "zarr.json") if self.remote else self.path.is_dir()):
             raise FileNotFoundError(
                 f"store {path} does not exist; make it: biopart prepare CARD --raw DIR --out {path}"
             )
+        consolidated = None if self.remote and not growing else False
         try:
-            self.group = zarr.open_group(self.path, mode="r", zarr_format=3, use_consolidated=False)
+            with reached(self.path):
+                self.group = zarr.open_group(
+                    zarr_place(self.path), mode="r", zarr_format=3, use_consolidated=consolidated
+                )
         except (FileNotFoundError, ValueError, TypeError) as error:
             raise ValueError(
                 f"{path} is not a store (a zarr v3 group); make one with: biopart prepare CARD "
@@ -79,6 +101,8 @@ class Store:
             ) from error
         self.attributes: dict[str, Any] = dict(self.group.attrs)
         self._whole: set[str] = set()  # records whose missing chunks were verified
+        self._cache = opened_cache() if self.remote else None
+        self._small = False  # whether labels and bad segments of an address were fetched
         version = self.attributes.get("format_version")
         if version is None:
             raise ValueError(f"{path} is not a store: its zarr group has no format_version")
@@ -91,10 +115,13 @@ class Store:
     @cached_property
     def records(self) -> tuple[str, ...]:
         """Names of the records, sorted."""
-        if isinstance(self.path, Path):
+        if not self.remote:
             found = [entry.parent.name for entry in self.path.glob("*/zarr.json")]
         else:
-            found = list(self.group.group_keys())
+            with reached(self.path), warnings.catch_warnings():
+                # Of a record that is being written.
+                warnings.filterwarnings("ignore", message="Object at")
+                found = list(self.group.group_keys())
         return tuple(sorted(name for name in found if not name.startswith(".")))
 
     def __iter__(self) -> Iterator[str]:
@@ -115,7 +142,11 @@ class Store:
             for name in self.kind.arrays:
                 self._array(record, name)  # refuses damaged or foreign arrays
             data: xarray.Dataset = xarray.open_zarr(
-                self.path, group=record, chunks=None, consolidated=False, zarr_format=3
+                zarr_place(self.path),
+                group=record,
+                chunks=None,
+                consolidated=False,
+                zarr_format=3,
             )
         if "scale" in data:
             physical = (data["signal"] * data["scale"]).assign_attrs(data["signal"].attrs)
@@ -187,10 +218,8 @@ class Store:
 
     def about(self, record: str) -> dict[str, Any]:
         """Return the attributes of a record; ValueError names those that exist."""
-        import zarr
-
         with self._named(record):
-            return dict(zarr.open_group(self.group.store, path=record, **_READ).attrs)
+            return dict(self._group(record).attrs)
 
     def digest(self, record: str) -> str:
         """Return the SHA-256 of a record's current arrays; ``about`` has the one at writing."""
@@ -209,11 +238,13 @@ class Store:
     def names(self, record: str) -> tuple[str, ...]:
         """Return the names of a pack's images."""
         with self._named(record):
-            return unpacked(np.asarray(self._array(record, "name")[:], dtype=np.uint8))
+            return unpacked(np.asarray(self._values(record, "name"), dtype=np.uint8))
 
     def _grid(self, record: str, name: str, dtype: str) -> NDArray[Any]:
-        """Return signal or images, memory-mapped if they are one raw chunk of a local folder."""
+        """Return signal or images, memory-mapped if raw, in a local folder or in the cache."""
         with self._named(record):
+            if self.remote:
+                return self._values(record, name, dtype)
             array = self._array(record, name)
             raw = self._raw_chunk(record, name)
             if raw is not None and not array.compressors and array.chunks == array.shape:
@@ -231,24 +262,23 @@ class Store:
 
     def scale(self, record: str) -> NDArray[np.float64]:
         """Return physical value per stored unit, one per channel."""
-        import zarr
-
         with self._named(record):
             factor = float(str(self._array(record, "signal").attrs["scale_factor"]))
-            about = zarr.open_group(self.group.store, path=record, **_READ)
-            if "scale" in about:
-                return factor * np.asarray(self._array(record, "scale")[:], dtype=np.float64)
+            if "scale" in self._group(record):
+                return factor * np.asarray(self._values(record, "scale"), dtype=np.float64)
             return np.full(len(self.channels), factor)
 
     def label(self, record: str) -> NDArray[Any]:
         """Return the label of each epoch (int8) or image (int16), -1 = unknown."""
+        self._fetch_small()
         with self._named(record):
-            return np.asarray(self._array(record, "label")[:])
+            return np.asarray(self._values(record, "label"))
 
     def bad(self, record: str) -> NDArray[np.int64]:
         """Return start and stop of bad segments in samples, (segment, 2)."""
+        self._fetch_small()
         with self._named(record):
-            return np.asarray(self._array(record, "bad")[...], dtype=np.int64).reshape(-1, 2)
+            return np.asarray(self._values(record, "bad"), dtype=np.int64).reshape(-1, 2)
 
     @contextmanager
     def _named(self, record: str) -> Iterator[None]:
@@ -257,31 +287,93 @@ class Store:
             raise ValueError(
                 f"no record {record!r} in {self.path}; it has {', '.join(self.records)}"
             )
+        faults: tuple[type[BaseException], ...] = _UNREADABLE
+        if self.remote:
+            faults = (*faults, *unreachable())
         try:
             yield
-        except _UNREADABLE as error:
+        except faults as error:
+            remedy = "remove its folder and prepare it again"
+            if self.remote:
+                remedy = f"check the connection; if that is good, {remedy}"
             raise ValueError(
                 f"record {record} of {self.path} cannot be read ({' '.join(str(error).split())}); "
-                "remove its folder and prepare it again"
+                f"{remedy}"
             ) from error
+
+    def _group(self, record: str) -> "zarr.Group":
+        """Open the group of a record: of an address by the metadata gathered at its root."""
+        import zarr
+
+        if self.remote:
+            group = self.group[record]
+            assert isinstance(group, zarr.Group)
+            return group
+        return zarr.open_group(self.group.store, path=record, **_READ)
+
+    def _values(self, record: str, name: str, dtype: str | None = None) -> NDArray[Any]:
+        """Read an array of a record, through the cache where the store is at an address."""
+        array = self._array(record, name)
+        if self._cache is None:
+            return np.asarray(array[...], dtype=dtype)
+
+        def fetch() -> NDArray[Any]:
+            values = np.asarray(array[...], dtype=dtype)
+            written = about.get("signal_sha256") if name == "signal" else None
+            if written is not None and signal_sha256(values) != written:
+                raise ValueError("its signal does not match the hash stored when it was written")
+            return values
+
+        about = dict(self._group(record).attrs)
+        key = str(
+            about.get("sha256") or hashlib.sha256(f"{self.path} {record}".encode()).hexdigest()
+        )
+        kind = dtype or array.dtype.str
+        return self._cache.array(key, name, dtype=kind, shape=array.shape, fetch=fetch)
+
+    def _fetch_small(self) -> None:
+        """Fetch the labels and bad segments of all records of an address at once."""
+        if not self.remote or self._small:
+            return
+        self._small = True  # before: the calls below come here again
+        arrays = [name for name in ("label", "bad") if name in self.kind.arrays]
+        with ThreadPoolExecutor(THREADS) as pool:
+            for name in arrays:
+                list(pool.map(getattr(self, name), self.records))
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes of all signals or images, not compressed."""
+        grid = self.kind.arrays[0]
+        return sum(int(self._array(record, grid).nbytes) for record in self.records)
+
+    @property
+    def is_larger_than_cache(self) -> bool:
+        """Whether the store is at an address and does not fit into the cache."""
+        return self._cache is not None and self.nbytes > self._cache.limit
 
     def _array(self, record: str, name: str) -> "zarr.Array[Any]":
         """Open an array of a record: zarr v3 only, plain numbers, no missing chunks."""
         import zarr
 
-        array = zarr.open_array(self.group.store, path=f"{record}/{name}", **_READ)
+        array: Any
+        if self.remote:
+            array = self._group(record)[name]
+        else:
+            array = zarr.open_array(self.group.store, path=f"{record}/{name}", **_READ)
         strange = codecs_of(array.metadata.to_dict()["codecs"]) - CODECS
         if strange or array.dtype.kind not in "iuf":
             raise ValueError(f"{name} is encoded by {', '.join(strange) or array.dtype}")
         self._check_chunks(record, name, array)
-        return array
+        opened: zarr.Array[Any] = array
+        return opened
 
     def _check_chunks(self, record: str, name: str, array: "zarr.Array[Any]") -> None:
         """Refuse an array with missing chunks, which zarr would fill with one value.
 
         A chunk with only that value may never have been written; then the record's hash agrees.
         """
-        if not isinstance(self.path, Path) or record in self._whole:
+        if self.remote or record in self._whole:
             return
         sides = zip(array.shape, array.shards or array.chunks, strict=True)
         wanted = prod(-(-extent // side) for extent, side in sides)
@@ -294,7 +386,7 @@ class Store:
 
     def _raw_chunk(self, record: str, name: str) -> Path | None:
         """Return the file of an array's single raw chunk, if the store is a local folder."""
-        if not isinstance(self.path, Path):
+        if self.remote:
             return None
         first = ["0"] * len(self._array(record, name).shape)
         chunk = self.path.joinpath(record, name, "c", *first)

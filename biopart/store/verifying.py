@@ -22,7 +22,7 @@ def check_arrays(store: Store, records: Collection[str] | None = None) -> None:
     ValueError
         Names the records.
     """
-    if not isinstance(store.path, Path):
+    if store.remote:
         return
     file = _memory(store.path)
     remembered = _remembered(file)

@@ -1,5 +1,6 @@
 """Write a store: a record is written to a temporary folder and renamed, so it appears whole."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -7,14 +8,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from numpy.typing import NDArray
 
-from biopart.files import held, whole
+from biopart.addresses import has_file, is_address, reached
+from biopart.files import cache_folder, held, whole
 from biopart.store.attributes import differences, holds_stages
 from biopart.store.contents import Images, Record
-from biopart.store.records import FORMAT_VERSION, Store
+from biopart.store.records import FORMAT_VERSION, Store, zarr_place
 
 if TYPE_CHECKING:
     import zarr
@@ -26,10 +29,14 @@ Layout = Literal["training", "archive"]
 def one_writer(path: Path) -> Iterator[None]:
     """Allow one writer per store: two cards that fill a new one at once would mix.
 
-    Raises ValueError if another process is writing it.
+    Of an address only the writers of this machine know of each other. Raises ValueError if another
+    process is writing the store.
     """
-    busy = f"another process is writing {path}; wait until it is done"
-    with held(path.with_name(f".{path.name}.lock"), busy):
+    lock = path.with_name(f".{path.name}.lock")
+    if is_address(path):
+        name = hashlib.sha256(str(path).encode()).hexdigest()[:32]
+        lock = cache_folder() / "writers" / f"{name}.lock"
+    with held(lock, f"another process is writing {path}; wait until it is done"):
         yield
 
 
@@ -41,7 +48,7 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     Parameters
     ----------
     path : Path
-        Folder of the store.
+        Folder of the store, or its address.
     attributes : mapping
         card, label_names, channels; for recordings epoch_s and sfreq_hz, for images axes and shape.
 
@@ -50,22 +57,23 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
     ValueError
         If the folder has a store of another card or format, or other files.
     """
-    import zarr
-    from zarr.storage import MemoryStore
-
     wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
-    if path.is_file():
-        raise ValueError(f"{path} is a file; give the folder of a store")
-    if not path.is_dir() or not any(path.iterdir()):
-        with whole(path) as beside:
-            zarr.open_group(beside, mode="w", zarr_format=3, attributes=wanted)
-        return
-    store = Store(path)
+    with reached(path):
+        if is_address(path):
+            if not has_file(path / "zarr.json"):
+                (path / "zarr.json").write_bytes(_group_metadata(wanted))
+                return
+        elif path.is_file():
+            raise ValueError(f"{path} is a file; give the folder of a store")
+        elif not path.is_dir() or not any(path.iterdir()):
+            with whole(path) as beside:
+                beside.mkdir()
+                (beside / "zarr.json").write_bytes(_group_metadata(wanted))
+            return
+    store = Store(path, growing=True)
     if not len(store):
-        memory: dict[str, Any] = {}
-        zarr.open_group(MemoryStore(memory), mode="w", zarr_format=3, attributes=wanted)
-        with whole(path / "zarr.json") as beside:
-            beside.write_bytes(memory["zarr.json"].to_bytes())
+        with reached(path), written(path / "zarr.json") as beside:
+            beside.write_bytes(_group_metadata(wanted))
         return
     changed = differences(store.attributes, wanted)
     if changed:
@@ -73,6 +81,27 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
             f"{path} was prepared with another {', '.join(changed)}; give another --out or remove "
             "the store"
         )
+
+
+def _group_metadata(attributes: Mapping[str, Any]) -> bytes:
+    """Return the ``zarr.json`` of a group with attributes."""
+    import zarr
+    from zarr.storage import MemoryStore
+
+    memory: dict[str, Any] = {}
+    zarr.open_group(MemoryStore(memory), mode="w", zarr_format=3, attributes=dict(attributes))
+    content: bytes = memory["zarr.json"].to_bytes()
+    return content
+
+
+@contextmanager
+def written(path: Path) -> Iterator[Path]:
+    """Give a place to write a file to, which appears whole: an object store does so by itself."""
+    if is_address(path):
+        yield path
+        return
+    with whole(path) as beside:
+        yield beside
 
 
 def write_record(
@@ -83,7 +112,8 @@ def write_record(
     Parameters
     ----------
     path : Path
-        Folder of the store.
+        Folder of the store, or its address: there the record's ``zarr.json``, written last, makes
+        it appear.
     name : str
         Name of the record: one folder name.
     record : Record or Images
@@ -94,42 +124,70 @@ def write_record(
     Raises
     ------
     ValueError
-        If the name is not a folder name, or the arrays do not fit the store's channels.
+        If the name is not a folder name, the arrays do not fit the store's channels, or an address
+        cannot be written to.
     """
-    import zarr
-
     if not name or Path(name).name != name or name.startswith("."):
         raise ValueError(f"a record's name must be a plain folder name; got {name!r}")
-    store = Store(path)
+    store = Store(path, growing=True)
     record.check(name, store.channels)
+    stages = holds_stages(store.attributes)
+    if is_address(path):
+        with TemporaryDirectory() as folder:
+            _write_group(Path(folder) / name, record, layout, stages=stages)
+            with reached(path):
+                _upload(Path(folder) / name, path / name)
+        return
     _remove_leftovers(path, name)
-    attributes = {**record.attributes, **record.own_attributes(), "sha256": record.digest()}
     with whole(path / name) as beside:
-        group = zarr.open_group(beside, mode="w", zarr_format=3, attributes=attributes)
-        for key, (dimensions, values) in record.arrays().items():
-            of_grid = key == record.grid
-            options = _options(record, dimensions, values.shape, layout) if of_grid else {}
-            _write(group, key, values, dimensions, **options)
-            if key == "label" and holds_stages(store.attributes):
-                _write(group, "stage", values, dimensions)
+        _write_group(beside, record, layout, stages=stages)
         if (path / name).exists():
             (path / name).rename(path / f".{name}.replaced.part")
     _remove_leftovers(path, name)
 
 
+def _write_group(folder: Path, record: Record | Images, layout: Layout, *, stages: bool) -> None:
+    """Write a record as a group of its own; labels that are stages also under that name."""
+    import zarr
+
+    attributes = {**record.attributes, **record.own_attributes(), "sha256": record.digest()}
+    group = zarr.open_group(folder, mode="w", zarr_format=3, attributes=attributes)
+    for key, (dimensions, values) in record.arrays().items():
+        of_grid = key == record.grid
+        options = _options(record, dimensions, values.shape, layout) if of_grid else {}
+        _write(group, key, values, dimensions, **options)
+        if key == "label" and stages:
+            _write(group, "stage", values, dimensions)
+
+
+def _upload(folder: Path, target: Any) -> None:
+    """Copy a record to an address, ``zarr.json`` of its group last; what was there goes first."""
+    files, root = target.fs, target.path
+    if files.exists(root):
+        if files.exists(f"{root}/zarr.json"):
+            files.rm_file(f"{root}/zarr.json")
+        files.rm(root, recursive=True)
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    for path in sorted(paths, key=lambda path: path == folder / "zarr.json"):
+        files.pipe_file(f"{root}/{path.relative_to(folder).as_posix()}", path.read_bytes())
+
+
 def finish_store(path: Path) -> None:
     """Gather all metadata at the root, so that xarray and object stores open it in one read.
 
-    Records written later are seen by Store at once, and by xarray after the next call. Leftovers of
-    interrupted writers are removed, so no other process may be writing.
+    Records written later are seen by Store at once, in an address by a ``growing`` one, and by
+    xarray after the next call. Leftovers of interrupted writers are removed, so no other process
+    may be writing.
     """
     import zarr
 
-    _remove_leftovers(path, "*")
-    with warnings.catch_warnings():
+    if not is_address(path):
+        _remove_leftovers(path, "*")
+    with reached(path), warnings.catch_warnings():
         # zarr warns that v3 has no standard for this yet; xarray.open_zarr warns without it.
         warnings.filterwarnings("ignore", message="Consolidated metadata")
-        zarr.consolidate_metadata(path, zarr_format=3)
+        warnings.filterwarnings("ignore", message="Object at")  # of an interrupted writer
+        zarr.consolidate_metadata(zarr_place(path, read_only=False), zarr_format=3)
 
 
 def _remove_leftovers(path: Path, name: str) -> None:

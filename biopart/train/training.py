@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from biopart.data import Augment, Batch, Sampler, Windows
+from biopart.data import Augment, Batch, Sampler, Source, Windows
 from biopart.nn import Normalise
 from biopart.recipe import Normalisation, Optimisation
 
@@ -86,4 +86,10 @@ class Training:
     @property
     def sampler(self) -> Sampler:
         """The order of items."""
-        return Sampler(len(self.source), self.settings.batch, self.seed, self.settings.repeats)
+        return Sampler(
+            len(self.source),
+            self.settings.batch,
+            self.seed,
+            self.settings.repeats,
+            self.source.groups if isinstance(self.source, Source) else None,
+        )

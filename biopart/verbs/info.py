@@ -2,9 +2,9 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+from biopart.addresses import place
 from biopart.recipe import Recipe, load_recipe
 from biopart.run import Run, follow_latest, is_run
 from biopart.settings import absent, find, read_yaml
@@ -26,7 +26,7 @@ def info(what: str) -> dict[str, Any]:
 
     Raises FileNotFoundError if nothing has that name.
     """
-    path = Path(what).expanduser()
+    path = place(what)
     if is_store(path):
         return store_info(Store(path))
     path = follow_latest(path)
