@@ -155,6 +155,8 @@ TABLE = {
         "--codes text",
         "--bad-share float=0.5",
         "--clear",
+        "--jobs integer=1",
+        "--scheduler text",
         "--cache directory",
         "--cache-gb float",
     ],

@@ -271,6 +271,12 @@ def test_a_store_is_staged_as_its_recordings_are(raw, tuned, tmp_path):
     answer = call("stage", raw, "--truth", raw, "--out", tmp_path / "files", *store)
     of_files = json.loads(answer.stdout)["nights"]
     assert [one["night"] + ".edf" for one in of_store] == [one["night"] for one in of_files]
+    answer = call("stage", stored(tuned), "--out", tmp_path / "two", "--jobs", 2, *store)
+    in_two = json.loads(answer.stdout)["nights"]
+    files = [one.pop("files") for one in (*of_store, *in_two)]
+    assert len(files) == 2 * len(of_files)
+    for one, two in zip(of_store, in_two, strict=True):
+        assert {k for k, v in one.items() if two[k] != v} <= {"date"}
     for one, two in zip(of_store, of_files, strict=True):
         assert one["agreement"] == two["agreement"]
         assert rows_of(tmp_path / "store" / one["night"]) == rows_of(

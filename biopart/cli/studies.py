@@ -14,8 +14,10 @@ from biopart.cli.options import (
     RUN,
     STORE,
     cache_options,
+    jobs_option,
     output_options,
     run_option,
+    scheduler_option,
     set_option,
     workers_options,
     wrong_use,
@@ -222,6 +224,8 @@ def show(
     help="Largest share of a good epoch that is flat, clipped or missing.",
 )
 @click.option("--clear", is_flag=True, help="Replace the results of another night in the folder.")
+@jobs_option
+@scheduler_option
 @cache_options
 @output_options
 def stage(
@@ -235,6 +239,7 @@ def stage(
     **options: Any,
 ) -> None:
     """Stage a NIGHT, a folder of nights or a store: hypnogram, probabilities, statistics, page."""
+    from biopart.executor import calls_on
     from biopart.run import find_run
     from biopart.studies.stage import StagingOptions, channels_of, lines_of, stage_nights
 
@@ -247,10 +252,16 @@ def stage(
             f"{error} (no weights are shipped; train a model with biopart pretrain RECIPE, then "
             "biopart finetune)"
         ) from error
+    how = {key: options.pop(key) for key in ("jobs", "scheduler")}
     staging = StagingOptions(channels=chosen, lights=(lights_off, lights_on), **options)
     source = click.get_current_context().get_parameter_source("out")
     named = source is click.core.ParameterSource.DEFAULT
-    results = stage_nights(night, run, out, staging, named=named, say=output.say)
+    if how["scheduler"]:  # workers are in other folders
+        night, out = night.absolute(), out.absolute()
+    with calls_on(how["scheduler"]):
+        results = stage_nights(
+            night, run, out, staging, named=named, jobs=how["jobs"], say=output.say
+        )
     output.emit({"nights": results}, lines_of(results))
     if any("error" in one for one in results):
         sys.exit(1)

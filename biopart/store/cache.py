@@ -35,6 +35,9 @@ class Cache:
         self._bytes = sum(size for size, _, _ in self._files())
         self._lock = Lock()
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _cache, (self.root, self.limit)  # locks do not go to other processes
+
     def array(
         self,
         key: str,

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from biopart.data import open_cohort
@@ -89,6 +90,7 @@ def stage_nights(
     options: StagingOptions = StagingOptions(),
     *,
     named: bool = False,
+    jobs: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> list[dict[str, Any]]:
     """Stage a night, every night of a folder, or every record of a store.
@@ -105,6 +107,8 @@ def stage_nights(
         Channels, an expert's hypnogram, lights and the rest.
     named : bool
         Whether a single night also has a subfolder of its name in ``out``.
+    jobs : int
+        Nights at a time, in processes; more or fewer inside ``calls_on`` a cluster.
     say : callable
         Gets the name of each night, and why one could not be staged.
 
@@ -126,22 +130,30 @@ def stage_nights(
     model_facts = describe_model(run, about)
     seconds = open_quality(run) if options.quality else None
     nights = _nights(night, model, options)
-    results = []
-    for name, open_night in nights:
+    write = partial(_write, options=options, seen=about.seen, model=model_facts, seconds=seconds)
+    if len(nights) == 1:
+        ((name, open_night),) = nights
         say(name)
-        folder = out / name if named or len(nights) > 1 else out
-        try:
-            result = open_night()
-            results.append(
-                _write(result, folder, options, seen=about.seen, model=model_facts, seconds=seconds)
-            )
-        except (ValueError, OSError) as error:
-            if len(nights) == 1:
-                raise
-            reason = " ".join(str(error).split())
-            say(f"{name}: {reason}")
-            results.append({"night": name, "error": reason})
+        return [write(open_night(), out / name if named else out)]
+    calls = (delayed(_stage_one)(name, stage_it, out / name, write) for name, stage_it in nights)
+    results = []
+    for result in Parallel(n_jobs=jobs, return_as="generator")(calls):
+        say(f"{result['night']}: {result['error']}" if "error" in result else result["night"])
+        results.append(result)
     return results
+
+
+def _stage_one(
+    name: str,
+    stage_it: Callable[[], NightResult],
+    folder: Path,
+    write: Callable[[NightResult, Path], dict[str, Any]],
+) -> dict[str, Any]:
+    """Stage one of several nights; return its summary, or its name and why it cannot be staged."""
+    try:
+        return write(stage_it(), folder)
+    except (ValueError, OSError) as error:
+        return {"night": name, "error": " ".join(str(error).split())}
 
 
 def stage_recording(
@@ -151,7 +163,7 @@ def stage_recording(
     model = load(run)
     about = require_stager(model)
     result = of_file(night, model, options)
-    _write(result, out, options, seen=about.seen, model=describe_model(run, about))
+    _write(result, out, options=options, seen=about.seen, model=describe_model(run, about))
     return result
 
 
@@ -178,8 +190,8 @@ def _nights(night: Path, model: Model, options: StagingOptions) -> list[NamedNig
 def _write(
     night: NightResult,
     folder: Path,
-    options: StagingOptions,
     *,
+    options: StagingOptions,
     seen: Seen,
     model: Mapping[str, Any],
     seconds: Quality | None = None,
