@@ -103,7 +103,9 @@ def pretraining(store: str, folder: Path, cache_gb: float) -> dict[str, float]:
     }
     command = [sys.executable, "-m", "biopart", "pretrain", "recipe.yaml", "--out", "run"]
     begun = time.perf_counter()
-    child = subprocess.Popen([*command, "--quiet"], cwd=folder, env=environment)
+    child = subprocess.Popen(
+        [*command, "--quiet"], cwd=folder, env=environment, stdout=subprocess.DEVNULL
+    )
     peak = {"RssAnon": 0, "RssFile": 0}
     while child.poll() is None:
         with open(f"/proc/{child.pid}/status", encoding="ascii") as status:  # noqa: PTH123
