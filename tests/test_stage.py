@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import edfio
+import fsspec
 import mne
 import numpy as np
 import pandas as pd
@@ -264,7 +265,7 @@ def test_derivations_are_averaged(raw, tuned):
         biopart.stage_night(path, model, channels={"C4-M1": ["C4-M1"] * 65})
 
 
-def test_a_store_is_staged_as_its_recordings_are(raw, tuned, tmp_path):
+def test_a_store_is_staged_as_its_recordings_are(raw, tuned, tmp_path, monkeypatch):
     store = ["--run", tuned.path, "--json"]
     answer = call("stage", stored(tuned), "--out", tmp_path / "store", *store)
     of_store = json.loads(answer.stdout)["nights"]
@@ -275,8 +276,15 @@ def test_a_store_is_staged_as_its_recordings_are(raw, tuned, tmp_path):
     in_two = json.loads(answer.stdout)["nights"]
     files = [one.pop("files") for one in (*of_store, *in_two)]
     assert len(files) == 2 * len(of_files)
-    for one, two in zip(of_store, in_two, strict=True):
+    monkeypatch.setenv("BIOPART_CACHE", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.put(str(stored(tuned)), "/nights/of.zarr", recursive=True)
+    answer = call("stage", "memory://nights/of.zarr", "--out", tmp_path / "there", *store)
+    there = json.loads(answer.stdout)["nights"]
+    memory.rm("/nights", recursive=True)
+    for one, two, three in zip(of_store, in_two, there, strict=True):
         assert {k for k, v in one.items() if two[k] != v} <= {"date"}
+        assert {k for k, v in one.items() if three[k] != v} <= {"date", "files"}
     for one, two in zip(of_store, of_files, strict=True):
         assert one["agreement"] == two["agreement"]
         assert rows_of(tmp_path / "store" / one["night"]) == rows_of(
