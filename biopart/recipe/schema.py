@@ -228,10 +228,10 @@ class ComputeSettings(Strict):
     )
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         1,
-        description="devices of this machine that share a pretraining, a process each: GPUs, or "
+        description="devices of this machine that share a training, a process each: GPUs, or "
         "processes on the CPU; auto = all GPUs",
     )
-    nodes: int = Field(1, ge=1, description="machines that share a pretraining")
+    nodes: int = Field(1, ge=1, description="machines that share a training")
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto measures both once and takes the faster"
     )
