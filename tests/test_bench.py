@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -16,7 +17,7 @@ from biopart.recipe import DropPosSettings, PartSettings
 from biopart.signals import simulate_cohort
 from biopart.store import create_store, load_card
 from biopart.studies import bench
-from biopart.studies.bench import night
+from biopart.studies.bench import beside, night
 from biopart.studies.bench import objectives as of_objectives
 from biopart.studies.bench import part as of_part
 from biopart.studies.bench.gpu import Size, step_flops
@@ -202,3 +203,19 @@ def test_a_training_is_timed_on_the_device_that_is_there():
     assert (figures["tokens"], figures["batch"], figures["utilisation"]) == (3, 4, None)
     assert figures["items_per_second"] == pytest.approx(4 / figures["step_ms"] * 1000)
     assert figures["ratio_to_encoder"] == pytest.approx(figures["step_ms"] / figures["encoder_ms"])
+
+
+def test_beside_braindecode_names_the_extra_or_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    if beside.importlib.util.find_spec("braindecode") is not None:
+        found = bench.bench_beside(1, hours=0.25)
+        assert (found["windows"], round(found["correlation"], 3)) == (30, 1.0)
+    monkeypatch.setattr(beside.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r'needs braindecode; .* pip install "biopart\[bench\]"'):
+        bench.bench_beside(1)
+
+
+def test_correlation_is_of_the_channel_that_agrees_least() -> None:
+    one = np.array([[1.0, 2.0, 4.0], [1.0, 0.0, 2.0]])
+    other = np.array([[2.0, 3.0, 5.0], [0.0, 1.0, 0.0]])
+    # Second channels: deviations (0, -1, 1) and (-1, 2, -1) / 3; -3 / 3 over sqrt(2) sqrt(6) / 3.
+    assert beside.correlation(one, other) == pytest.approx(-3 / 12**0.5)

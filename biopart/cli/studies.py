@@ -323,13 +323,15 @@ def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
 
 
 @click.command()
-@click.argument("what", type=click.Choice(["signals", "images", "part", "objectives", "gpu"]))
+@click.argument(
+    "what", type=click.Choice(["signals", "images", "part", "objectives", "gpu", "beside"])
+)
 @click.option(
     "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds."
 )
 @output_options
 def bench(what: str, repeats: int, output: Output) -> None:
-    """Measure speed: preparing a raw night, images, a PART step, all objectives, or a GPU."""
+    """Measure speed: a raw night, images, a PART step, objectives, a GPU, beside braindecode."""
     from biopart.studies import bench as benches
 
     measures: dict[str, Callable[..., dict[str, Any]]]
@@ -339,5 +341,6 @@ def bench(what: str, repeats: int, output: Output) -> None:
         "part": benches.bench_part,
         "objectives": benches.bench_objectives,
         "gpu": benches.bench_gpu,
+        "beside": benches.bench_beside,
     }
     output.emit(measures[what](repeats, output.say))

@@ -5,10 +5,18 @@ are medians of wall time, with the limit that they should keep beside them. Nigh
 are simulated or random: these numbers measure speed, not quality.
 """
 
+from biopart.studies.bench.beside import bench_beside
 from biopart.studies.bench.gpu import bench_gpu
 from biopart.studies.bench.images import bench_images
 from biopart.studies.bench.objectives import bench_objectives
 from biopart.studies.bench.part import bench_part
 from biopart.studies.bench.signals import bench_signals
 
-__all__ = ["bench_gpu", "bench_images", "bench_objectives", "bench_part", "bench_signals"]
+__all__ = [
+    "bench_beside",
+    "bench_gpu",
+    "bench_images",
+    "bench_objectives",
+    "bench_part",
+    "bench_signals",
+]
