@@ -49,8 +49,12 @@ def place(where: Path | str) -> Path:
 
 
 def _of_text(where: Any) -> Path:
-    """Return a path as it is given, and a UPath unchanged."""
-    return Path(where).expanduser() if isinstance(where, str) else cast(Path, where)
+    """Return the path of a text, and a UPath unchanged."""
+    if isinstance(where, str):
+        return Path(where).expanduser()
+    if not hasattr(where, "fs"):
+        raise ValueError(f"{where!r} is not a path; give text")
+    return cast(Path, where)
 
 
 def is_address(where: Path) -> bool:
