@@ -62,6 +62,15 @@ def is_address(where: Path) -> bool:
     return not isinstance(where, Path)
 
 
+FAULTS = {
+    "botocore.exceptions": ("BotoCoreError", "ClientError"),
+    "aiohttp": ("ClientError",),
+    "gcsfs.retry": ("HttpError",),
+    "google.auth.exceptions": ("GoogleAuthError",),
+}
+"""Errors, beside OSError, of the libraries that open addresses, by module."""
+
+
 @contextmanager
 def reached(where: Path) -> Iterator[None]:
     """Turn what an object store refuses into one sentence; nothing is done for a path.
@@ -79,7 +88,9 @@ def reached(where: Path) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"there is no {where} ({_text(error)}); check its name") from error
+        raise FileNotFoundError(
+            f"there is no {where} ({_text(error)}); check the address"
+        ) from error
     except PermissionError as error:
         raise ValueError(
             f"{where} refuses access ({_text(error)}); check the credentials, and whether the "
@@ -106,11 +117,9 @@ def has_file(path: Path) -> bool:
 
 
 def unreachable() -> tuple[type[BaseException], ...]:
-    """Return what the libraries of addresses raise where a server does not do as it should."""
-    botocore: Any = sys.modules.get("botocore.exceptions")
-    aiohttp: Any = sys.modules.get("aiohttp")
-    found = [] if botocore is None else [botocore.BotoCoreError, botocore.ClientError]
-    return (OSError, *found, *([] if aiohttp is None else [aiohttp.ClientError]))
+    """Return what the libraries of addresses raise when a server fails."""
+    named = [(sys.modules.get(module), names) for module, names in FAULTS.items()]
+    return (OSError, *(getattr(loaded, n) for loaded, names in named if loaded for n in names))
 
 
 def _text(error: BaseException) -> str:

@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -64,7 +65,13 @@ def open_fabric(
     options: dict[str, Any] = {"accelerator": kind, "devices": devices, "precision": spelled}
     if here * nodes > 1:
         # In a step without hints, say, positions take no part.
-        options |= {"strategy": DDPStrategy(find_unused_parameters=True), "num_nodes": nodes}
+        options |= {
+            "strategy": DDPStrategy(
+                find_unused_parameters=True,
+                timeout=timedelta(hours=2),  # the first scores meanwhile
+            ),
+            "num_nodes": nodes,
+        }
     fabric = Fabric(**options)
     if here * nodes > 1:
         begun = torch.distributed.is_initialized()

@@ -5,14 +5,16 @@ Calls are scheduled by joblib, ``concurrent.futures`` or dask.distributed, never
 
 import importlib
 import importlib.util
+import os
 import sys
 from collections.abc import Iterator
-from concurrent.futures import BrokenExecutor, Executor
+from concurrent.futures import BrokenExecutor, CancelledError, Executor
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import Any
 
 CONNECT_S = 10.0  # within which a scheduler must answer
+CACHE = ("BIOPART_CACHE", "BIOPART_CACHE_GB")  # what workers take over from the environment
 WORKERS_S = 60.0  # within which the first worker must come
 
 
@@ -38,8 +40,8 @@ def calls_on(scheduler: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def trainings_on(scheduler: str) -> Iterator[tuple[Executor, int]]:
-    """Return an executor on a cluster, and how many trainings it runs at a time.
+def trainings_on(scheduler: str) -> Iterator[Executor]:
+    """Give an executor on a cluster, which queues what no worker is free for.
 
     Raises ValueError as ``cluster`` does, and for a worker with several threads: trainings of a
     process share a generator of random numbers.
@@ -55,7 +57,7 @@ def trainings_on(scheduler: str) -> Iterator[tuple[Executor, int]]:
             )
         executor = client.get_executor(pure=False)
         try:
-            yield executor, len(threads)
+            yield executor
         finally:
             executor.shutdown(wait=False)
 
@@ -90,24 +92,21 @@ def cluster(scheduler: str) -> Iterator[Any]:
                 f"the scheduler at {scheduler} has no worker; start some with: dask worker "
                 f"{scheduler} --nthreads 1"
             ) from error
-        own = version("biopart")
-        for address, found in client.run(installed).items():
-            if found != own:
-                has = f"biopart {found}" if found else "no biopart"
+        own = own_version()
+        for address, theirs in client.run(version, "biopart", on_error="return").items():
+            if theirs != own:
+                has = f"biopart {theirs}" if isinstance(theirs, str) else "no biopart"
                 raise ValueError(
                     f"worker {address} has {has}, this command {own}; install the same on all"
                 )
+        cache = {key: os.environ[key] for key in CACHE if key in os.environ}
+        client.run(os.environ.update, cache)
         yield client
 
 
-def installed() -> str | None:
-    """Return the version of biopart where this runs; None = it is not there."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("biopart")
-    except PackageNotFoundError:
-        return None
+def own_version() -> str:
+    """Return the version of biopart of this process."""
+    return version("biopart")
 
 
 @contextmanager
@@ -117,12 +116,13 @@ def workers_lost(remedy: str) -> Iterator[None]:
         yield
     except killed() as error:
         raise ChildProcessError(
-            f"a worker process was killed, probably because memory ran out; {remedy}, with fewer "
-            "jobs if memory is short"
+            "a worker process was killed, probably because memory ran out, or the scheduler has "
+            f"stopped; {remedy}, with fewer jobs if memory is short"
         ) from error
 
 
 def killed() -> tuple[type[BaseException], ...]:
-    """Return the errors that say that a worker was killed."""
+    """Return the errors that say that a worker was killed, or that a scheduler has stopped."""
     scheduling: Any = sys.modules.get("distributed.scheduler")
-    return (BrokenExecutor, scheduling.KilledWorker) if scheduling else (BrokenExecutor,)
+    here = (BrokenExecutor, CancelledError)
+    return (*here, scheduling.KilledWorker) if scheduling else here

@@ -84,7 +84,7 @@ TABLE = {
         "--cache directory",
         "--cache-gb float",
     ],
-    "info": ["[WHAT]", "--schema"],
+    "info": ["[WHAT]", "--schema", "--cache directory", "--cache-gb float"],
     "prepare": [
         "CARD",
         "--raw directory!",

@@ -201,7 +201,7 @@ def test_what_torchrun_has_started_counts(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_processes_with_different_stores_are_refused() -> None:
     others = SimpleNamespace(rank=0, gather=lambda value: [value, value | {"store": "b"}])
-    with pytest.raises(ValueError, match="process 1 has another store than process 0"):
+    with pytest.raises(ValueError, match="process 1 has a different store from process 0"):
         agree(cast(Ranks, others), {"store": "a", "recipe": "r"})
 
 

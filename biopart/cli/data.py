@@ -88,13 +88,15 @@ def fetch(
 @click.command()
 @click.argument("card")
 @click.option("--raw", type=FOLDER, required=True, help="Folder of raw recordings or images.")
-@click.option("--out", type=STORE, required=True, help="Store to create or update; or its address.")
+@click.option(
+    "--out", type=STORE, required=True, help="Store to create or update: a folder or an address."
+)
 @jobs_option
 @scheduler_option
 @click.option(
     "--layout",
     type=click.Choice(["training", "archive"]),
-    help="Default: training; of an address archive.",
+    help="Default: training, or archive for an address.",
 )
 @set_option
 @click.option(
@@ -166,6 +168,7 @@ def _first_of(names: Sequence[str]) -> str:
 @click.command()
 @click.argument("what", required=False)
 @click.option("--schema", is_flag=True, help="Print the JSON schema of a recipe.")
+@cache_options
 @output_options
 def info(what: str | None, schema: bool, output: Output) -> None:
     """Describe a STORE, RUN, RECIPE, CARD, recording or raw folder."""
@@ -255,8 +258,9 @@ def _check_store(path: Path, leak: bool, raw: Path | None) -> dict[str, Any]:
     from biopart.store import Store
     from biopart.verbs import check as checks
 
-    leak_result = checks.check_leak(Store(path)) if leak else None  # first: it may raise
-    values = checks.check_store(Store(path), raw)
+    store = Store(path, cached=False)
+    leak_result = checks.check_leak(store) if leak else None  # first: it may raise
+    values = checks.check_store(store, raw)
     if leak_result is not None:
         values["leak"] = leak_result
         if leak_result["leaks"]:

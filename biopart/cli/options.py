@@ -133,7 +133,7 @@ def cache_options(function: Function) -> Function:
         type=FOLDER,
         expose_value=False,
         callback=kept("BIOPART_CACHE"),
-        help="Folder for what is read of a store at an address.",
+        help="Cache folder for stores at an address.",
     )
     return folder(size(function))
 

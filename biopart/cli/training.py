@@ -237,7 +237,7 @@ def detect(
     """Train Mask R-CNN with a RECIPE on images in COCO format, and score it on test images."""
     many = given_processes(**processes)
     from biopart.recipe import Recipe, load_recipe
-    from biopart.run import LATEST
+    from biopart.run import find_run
     from biopart.train import Stop, Stopped
     from biopart.verbs.detect import detect as train
 
@@ -259,7 +259,8 @@ def detect(
         try:
             run = train(loaded, **options, report=report, stop=stop)
         except Stopped as stopped:
-            emit_requeue(output, stopped.step, f"biopart detect --resume --out {out or LATEST}")
+            folder = out or find_run(None).path
+            emit_requeue(output, stopped.step, f"biopart detect --resume --out {folder}")
             return
     if dry_run:
         output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])

@@ -211,6 +211,9 @@ def unopened(values: NDArray[Stored], dtype: torch.dtype) -> NDArray[Stored]:
     """Return a mapped array without an open file: np.memmap keeps one, of usually 1,024."""
     if not isinstance(values, np.memmap):
         return values
-    file = torch.from_file(str(values.filename), size=values.size, dtype=dtype)
+    try:
+        file = torch.from_file(str(values.filename), size=values.size, dtype=dtype)
+    except RuntimeError:  # removed from a cache meanwhile: the map stays valid
+        return values
     mapped: NDArray[Stored] = file.numpy().reshape(values.shape)
     return mapped

@@ -8,15 +8,20 @@ from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biopart.files import cache_folder, whole
+from biopart.files import cache_folder
 
 FOLDER, GIGABYTES = "BIOPART_CACHE", "BIOPART_CACHE_GB"
 """Environment variables: the folder, ``$XDG_CACHE_HOME/biopart/stores`` by default; its limit."""
 DEFAULT_GB = 50.0
+
+
+class NoRoom(ValueError):  # noqa: N818  # as the disk, not the record, is at fault
+    """The folder of the cache cannot be written."""
 
 
 class Cache:
@@ -32,8 +37,7 @@ class Cache:
 
     def __init__(self, root: Path, limit: int) -> None:
         self.root, self.limit = root, limit
-        self._bytes = sum(size for size, _, _ in self._files())
-        self._lock = Lock()
+        self._added, self._lock = math.inf, Lock()  # the first that is added counts what is there
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _cache, (self.root, self.limit)  # locks do not go to other processes
@@ -67,14 +71,28 @@ class Cache:
                 mapped = np.memmap(file, dtype, "r", shape=shape)
                 os.utime(file)
                 return mapped
-        values = np.ascontiguousarray(fetch(), dtype)
-        with whole(file) as beside:
-            values.tofile(beside)
-        mapped = np.memmap(file, dtype, "r", shape=shape)  # valid even if it is removed now
+        kept = self._kept(np.ascontiguousarray(fetch(), dtype), file)
         with self._lock:
-            self._bytes += size
-            if self._bytes > self.limit:
+            self._added += size
+            if self._added > self.limit / 100:  # other processes add too
                 self._trim(file)
+        return kept
+
+    def _kept(self, values: NDArray[Any], file: Path) -> NDArray[Any]:
+        """Write an array beside a file, map it and rename it; it stays valid if it is removed."""
+        beside = file.with_name(f".{file.name}.{uuid4().hex}.part")
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            values.tofile(beside)
+            mapped = np.memmap(beside, values.dtype, "r", shape=values.shape)
+            beside.replace(file)
+        except OSError as error:
+            beside.unlink(missing_ok=True)
+            raise NoRoom(
+                f"the cache {self.root} cannot be written ({error.strerror or error}); free some "
+                "disk space, or give another folder with --cache"
+            ) from error
+        mapped.filename = str(file)
         return mapped
 
     def _files(self) -> list[tuple[int, int, Path]]:
@@ -87,15 +105,18 @@ class Cache:
         return found
 
     def _trim(self, newest: Path) -> None:
-        """Remove what was not used for longest, until a tenth of the limit is free."""
+        """Beyond the limit, remove what was not used for longest until a tenth of it is free."""
+        self._added = 0
         files = self._files()
-        self._bytes = sum(size for size, _, _ in files)
+        held = sum(size for size, _, _ in files)
+        if held <= self.limit:
+            return
         for size, _, path in sorted(files, key=lambda file: file[1]):
-            if self._bytes <= 0.9 * self.limit:
+            if held <= 0.9 * self.limit:
                 break
             if path != newest:
                 path.unlink(missing_ok=True)
-                self._bytes -= size
+                held -= size
 
 
 def opened_cache() -> Cache:

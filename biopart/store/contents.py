@@ -77,7 +77,7 @@ class Record:
 
     def own_attributes(self) -> dict[str, str]:
         """Return the hash of the signal alone, which reveals one recording under two names."""
-        return {"signal_sha256": signal_sha256(self.signal)}
+        return {"signal_sha256": array_sha256(self.signal)}
 
     def digest(self) -> str:
         """Return the SHA-256 of its arrays."""
@@ -88,10 +88,10 @@ class Record:
         return digest.hexdigest()
 
 
-def signal_sha256(signal: NDArray[np.int16]) -> str:
-    """Return the SHA-256 of the shape and values of a signal (channel, time)."""
-    digest = hashlib.sha256(repr(signal.shape).encode())
-    digest.update(np.ascontiguousarray(signal, "<i2").data)
+def array_sha256(values: NDArray[Any]) -> str:
+    """Return the SHA-256 of the shape and values of an array, in little-endian order."""
+    digest = hashlib.sha256(repr(values.shape).encode())
+    digest.update(np.ascontiguousarray(values, values.dtype.newbyteorder("<")).data)
     return digest.hexdigest()
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopart.addresses import OPTIONS, has_file, is_address, place, reached, unreachable
-from biopart.store.cache import opened_cache
-from biopart.store.contents import signal_sha256, unpacked
+from biopart.store.cache import NoRoom, opened_cache
+from biopart.store.contents import array_sha256, unpacked
 from biopart.store.kinds import IMAGES, Kind, kind_of
 
 if TYPE_CHECKING:
@@ -70,6 +70,8 @@ class Store:
         in the cache of this machine while they are used.
     growing : bool
         Of an address: also look for records that were written since the store was finished.
+    cached : bool
+        Of an address: use the cache.
 
     Raises
     ------
@@ -79,7 +81,7 @@ class Store:
         If it is not a biopart store or has another format version.
     """
 
-    def __init__(self, path: Path | str, *, growing: bool = False) -> None:
+    def __init__(self, path: Path | str, *, growing: bool = False, cached: bool = True) -> None:
         import zarr
 
         self.path = place(path)
@@ -89,19 +91,19 @@ class Store:
                 f"store {path} does not exist; make it: biopart prepare CARD --raw DIR --out {path}"
             )
         consolidated = None if self.remote and not growing else False
-        try:
-            with reached(self.path):
+        with reached(self.path):
+            try:
                 self.group = zarr.open_group(
                     zarr_place(self.path), mode="r", zarr_format=3, use_consolidated=consolidated
                 )
-        except (FileNotFoundError, ValueError, TypeError) as error:
-            raise ValueError(
-                f"{path} is not a store (a zarr v3 group); make one with: biopart prepare CARD "
-                "--raw DIR --out STORE"
-            ) from error
+            except (FileNotFoundError, ValueError, TypeError) as error:
+                raise ValueError(
+                    f"{path} is not a store (a zarr v3 group); make one with: biopart prepare CARD "
+                    "--raw DIR --out STORE"
+                ) from error
         self.attributes: dict[str, Any] = dict(self.group.attrs)
         self._whole: set[str] = set()  # records whose missing chunks were verified
-        self._cache = opened_cache() if self.remote else None
+        self._cache = opened_cache() if self.remote and cached else None
         self._small = False  # whether labels and bad segments of an address were fetched
         version = self.attributes.get("format_version")
         if version is None:
@@ -292,6 +294,8 @@ class Store:
             faults = (*faults, *unreachable())
         try:
             yield
+        except NoRoom:
+            raise
         except faults as error:
             remedy = "remove its folder and prepare it again"
             if self.remote:
@@ -319,21 +323,20 @@ class Store:
 
         def fetch() -> NDArray[Any]:
             values = np.asarray(array[...], dtype=dtype)
-            written = about.get("signal_sha256") if name == "signal" else None
-            if written is not None and signal_sha256(values) != written:
-                raise ValueError("its signal does not match the hash stored when it was written")
+            if written is not None and array_sha256(values) != written:
+                raise ValueError(f"its {name} does not match the hash stored when it was written")
             return values
 
-        about = dict(self._group(record).attrs)
-        key = str(
-            about.get("sha256") or hashlib.sha256(f"{self.path} {record}".encode()).hexdigest()
-        )
+        hashes = self._group(record).attrs.get("arrays_sha256")
+        written = hashes.get(name) if isinstance(hashes, dict) else None
+        # By its content, so that what another store says of its arrays does no harm.
+        key = hashlib.sha256(f"{written or self.path} {record if not written else ''}".encode())
         kind = dtype or array.dtype.str
-        return self._cache.array(key, name, dtype=kind, shape=array.shape, fetch=fetch)
+        return self._cache.array(key.hexdigest(), name, dtype=kind, shape=array.shape, fetch=fetch)
 
     def _fetch_small(self) -> None:
         """Fetch the labels and bad segments of all records of an address at once."""
-        if not self.remote or self._small:
+        if self._cache is None or self._small:
             return
         self._small = True  # before: the calls below come here again
         arrays = [name for name in ("label", "bad") if name in self.kind.arrays]

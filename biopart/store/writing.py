@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from biopart.addresses import has_file, is_address, reached
 from biopart.files import cache_folder, held, whole
 from biopart.store.attributes import differences, holds_stages
-from biopart.store.contents import Images, Record
+from biopart.store.contents import Images, Record, array_sha256
 from biopart.store.records import FORMAT_VERSION, Store, zarr_place
 
 if TYPE_CHECKING:
@@ -29,8 +29,8 @@ Layout = Literal["training", "archive"]
 def one_writer(path: Path) -> Iterator[None]:
     """Allow one writer per store: two cards that fill a new one at once would mix.
 
-    Of an address only the writers of this machine know of each other. Raises ValueError if another
-    process is writing the store.
+    At an address only writers on this machine are locked out. Raises ValueError if another process
+    is writing the store.
     """
     lock = path.with_name(f".{path.name}.lock")
     if is_address(path):
@@ -58,6 +58,8 @@ def create_store(path: Path, attributes: Mapping[str, Any]) -> None:
         If the folder has a store of another card or format, or other files.
     """
     wanted = json.loads(json.dumps({"format_version": FORMAT_VERSION, **attributes}))
+    if str(path).startswith(("http://", "https://")):
+        raise ValueError(f"{path} can be read but not written; give s3://, gs:// or a folder")
     with reached(path):
         if is_address(path):
             if not has_file(path / "zarr.json"):
@@ -150,7 +152,9 @@ def _write_group(folder: Path, record: Record | Images, layout: Layout, *, stage
     """Write a record as a group of its own; labels that are stages also under that name."""
     import zarr
 
-    attributes = {**record.attributes, **record.own_attributes(), "sha256": record.digest()}
+    hashes = {key: array_sha256(values) for key, (_, values) in record.arrays().items()}
+    own = {**record.own_attributes(), "arrays_sha256": hashes, "sha256": record.digest()}
+    attributes = {**record.attributes, **own}
     group = zarr.open_group(folder, mode="w", zarr_format=3, attributes=attributes)
     for key, (dimensions, values) in record.arrays().items():
         of_grid = key == record.grid

@@ -4,7 +4,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,7 +78,9 @@ class Trained:
                 result["seconds"] = self.seconds + time.perf_counter() - started
                 write_json(self.run.path / "result.json", result)
 
-        Ranks(self.fabric).from_first(scored)
+        ranks = Ranks(self.fabric)
+        with none_lost(ranks, "the model is kept; repeat the command"):
+            ranks.from_first(scored)
 
 
 def train_task(
@@ -120,7 +122,8 @@ def train_task(
         task.save(run.model)
 
     again = "repeat the command" + (" with --resume" if task.resumable else "")
-    with none_lost(ranks, again), one_process(run) if ranks.first else nullcontext():
+    with none_lost(ranks, again), ExitStack() as stack:
+        ranks.enter(stack, lambda: one_process(run))
         ranks.from_first(begun)
         if task.resumable:
             rows = fit(training, fabric, run, report, stop=stop)

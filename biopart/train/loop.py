@@ -127,7 +127,7 @@ def fit(
             progress.step += 1
             average.after_step(progress.step)
             progress.windows += len(items)
-            if progress.step % LOG_EVERY == 0 or progress.step in (1, task.steps):
+            if is_logged(task, progress.step):
                 log(training_row(task, progress, stepped, norm), progress, run, report)
             if progress.step == task.steps:
                 break
@@ -199,7 +199,7 @@ def gradients(
     items: NDArray[np.int64],
 ) -> Stepped:
     """Compute the gradients of a batch, in ``accumulate`` parts; processes share in the last."""
-    ranks = progress.ranks
+    ranks, step = progress.ranks, progress.step + 1
     fabric, parts = ranks.fabric, ranks.shares(items, task.settings.accumulate)
     stepped, marks = Stepped([], [part.weight for part in parts], torch.empty(0), []), []
     for number, part in enumerate(parts):
@@ -217,6 +217,10 @@ def gradients(
                 output.weight = output.weight * bool(part.weight)
             weight = part.weight if output.weight is None else output.weight
             fabric.backward(ranks.loss(output.loss, weight, marks[-1]))
+        if len(parts) > 1:  # what the metrics are computed from would add up
+            names = output.metrics if is_logged(task, step) else ()
+            metrics = {name: output.metrics[name] for name in names}
+            output = StepOutput(output.loss.detach(), metrics, output.weight)
         stepped.outputs.append(output)
         stepped.keys += batch.key
     stepped.missing = marks[0] if len(marks) == 1 else torch.cat(marks)
@@ -227,6 +231,11 @@ def gradients(
             if parameter.grad is not None:
                 parameter.grad.mul_(stepped.scale)
     return stepped
+
+
+def is_logged(task: Training, step: int) -> bool:
+    """Tell whether a row is logged after a step, counted from 1."""
+    return step % LOG_EVERY == 0 or step in (1, task.steps)
 
 
 def is_asked(stop: Stop, progress: Progress) -> bool:

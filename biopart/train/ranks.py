@@ -8,7 +8,7 @@ one of them stops all with one sentence.
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -151,6 +151,18 @@ class Ranks:
             return flag
         return bool(self.fabric.all_reduce(torch.tensor(float(flag)), reduce_op="sum"))
 
+    def enter(
+        self, stack: ExitStack, context: Callable[[], AbstractContextManager[Value]]
+    ) -> Value | None:
+        """Enter a context in the first process, and raise in all what it raises there."""
+        entered: list[Value] = []
+
+        def enter_it() -> None:
+            entered.append(stack.enter_context(context()))
+
+        self.from_first(enter_it)
+        return entered[0] if entered else None
+
     @contextmanager
     def temporary(self, parent: Path | None = None, prefix: str = "") -> Iterator[Path]:
         """Make a temporary folder, one for all processes, for as long as the context lasts."""
@@ -193,8 +205,8 @@ def agree(ranks: Ranks, what: Mapping[str, str]) -> None:
         differing = [name for name, value in what.items() if other.get(name) != value]
         if differing:
             raise ValueError(
-                f"process {number} has another {' and '.join(differing)} than process "
-                f"{ranks.rank}; start all processes with the same"
+                f"process {number} has a different {' and '.join(differing)} from process "
+                f"{ranks.rank}; use the same for all"
             )
 
 
@@ -227,8 +239,10 @@ def check_processes(fabric: Fabric, recipe: Recipe, key: str, data: str) -> None
             "precision": str(fabric._precision.precision),
         },
     )
-    section, _, name = key.partition(".")
-    batch = int(getattr(getattr(recipe, section), name))
+    settings: Any = recipe
+    for part in key.split("."):
+        settings = getattr(settings, part)
+    batch = int(settings)
     if batch % ranks.count:
         below = batch // ranks.count * ranks.count
         near = [str(size) for size in (below, below + ranks.count) if size]

@@ -1,7 +1,8 @@
 """Train a detector on scenes and score it with COCO's evaluation."""
 
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
+from hashlib import sha256
 from pathlib import Path
 
 from biopart.compute import open_fabric
@@ -70,8 +71,9 @@ def detect(
         short = recipe.detect.model_copy(update={"steps": 1})
         recipe = recipe.model_copy(update={"detect": short, "compute": unlogged})
     task, fabric = Detection(recipe, resumed=resume), open_fabric(recipe.compute, share=True)
-    ranks, scenes = Ranks(fabric), f"{len(task.train.scenes)} and {len(task.test.scenes)} scenes"
-    check_processes(fabric, recipe, "detect.batch", scenes)
+    ranks = Ranks(fabric)
+    scenes = [scene.path.name for coco in (task.train, task.test) for scene in coco.scenes]
+    check_processes(fabric, recipe, "detect.batch", sha256(repr(scenes).encode()).hexdigest())
     with ranks.temporary() as folder:
 
         def begun() -> Run:
@@ -80,6 +82,7 @@ def detect(
             return new_run(recipe.name, out) if resumed is None else resumed
 
         run = ranks.from_first(begun)
-        with logging_to(recipe, run, report) if ranks.first else nullcontext(report) as log:
-            run_task(task, run, fabric, log, dry_run=dry_run, stop=stop)
+        with ExitStack() as stack:
+            log = ranks.enter(stack, lambda: logging_to(recipe, run, report))
+            run_task(task, run, fabric, log or report, dry_run=dry_run, stop=stop)
     return run

@@ -8,6 +8,7 @@ import numpy as np
 from lightning_fabric import Fabric
 from numpy.typing import NDArray
 
+from biopart.addresses import place
 from biopart.compute import open_fabric
 from biopart.data import Cohort, Source, open_cohort
 from biopart.experiment.experiment import listed, refuse_seen
@@ -79,7 +80,7 @@ def evaluate(
         "store": str(store),
         **cohort.kind.counted(wanted, source.persons, n_left_out=len(everybody) - len(wanted)),
     }
-    write_json(tuned.path / "evaluation" / Path(store).name / "result.json", result)
+    write_json(tuned.path / "evaluation" / place(store).name / "result.json", result)
     return result
 
 

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -117,16 +118,18 @@ class Tuning:
             plan.compute, lambda: plan.experiment.encoder(position, 0), share=True
         )
         check_processes(self.fabric, plan.recipe, "finetune.batch", cohort.fingerprint)
+        if plan.context > 1:
+            key = "finetune.sequence.batch"
+            check_processes(self.fabric, plan.recipe, key, cohort.fingerprint)
         self.ranks, self.report, self.fingerprint = Ranks(self.fabric), report, cohort.fingerprint
 
     def train(self, task: Task, plan: Plan, target: Run) -> Trained:
         """Train a task in its folder."""
         settings = plan.settings.model_copy(update={"subjects": plan.subjects})
         drawn = plan.recipe.model_copy(update={"finetune": settings, "seed": plan.seed})
-        if not self.ranks.first:
-            return train_task(task, target, self.fabric)
-        with logging_to(drawn, target, self.report) as log:
-            return train_task(task, target, self.fabric, log)
+        with ExitStack() as stack:
+            log = self.ranks.enter(stack, lambda: logging_to(drawn, target, self.report))
+            return train_task(task, target, self.fabric, log or self.report)
 
     def run(self, task: Task, plan: Plan, target: Run, **more: Any) -> None:
         """Train a task and, except in a dry run, score it; ``more`` goes into its result."""

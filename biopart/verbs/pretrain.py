@@ -1,6 +1,7 @@
 """Pretrain an encoder with a recipe's objective."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, cast
 
@@ -161,7 +162,9 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     fabric = open_fabric(
         compute, lambda: experiment.encoder(recipe.encoder.position, 0), share=True
     )
-    check_processes(fabric, recipe, "pretrain.batch", experiment.cohort.fingerprint)
+    cohort = experiment.cohort
+    order = " by record" if cohort.is_larger_than_cache else ""
+    check_processes(fabric, recipe, "pretrain.batch", cohort.fingerprint + order)
     compiled(cast(Encoder, objective.encoder), compute)
     every = recipe.pretrain.probe_every
     training = Training(
@@ -193,14 +196,11 @@ def train(
     """
     ranks = Ranks(fabric)
     remedy = f"continue with: biopart pretrain --resume --out {run.path}"
-    with none_lost(ranks, remedy):
-        if ranks.first:
-            with one_process(run), logging_to(experiment.recipe, run, report) as log:
-                fit(training, fabric, run, log, stop=stop)
-                write_weights(experiment, training, run)
-        else:
-            fit(training, fabric, run, stop=stop)
-        fabric.barrier()  # the files are there
+    with none_lost(ranks, remedy), ExitStack() as stack:
+        ranks.enter(stack, lambda: one_process(run))
+        log = ranks.enter(stack, lambda: logging_to(experiment.recipe, run, report))
+        fit(training, fabric, run, log or report, stop=stop)
+        ranks.from_first(lambda: write_weights(experiment, training, run))
 
 
 def write_weights(experiment: Experiment, training: Training, run: Run) -> None:

@@ -146,10 +146,12 @@ def train_left(study: Study, folder: StudyFolder, workers: Workers) -> None:
         return
     seconds = estimate(plan, left, workers.say)
     whole = float(np.nansum(list(seconds.values())))
+    how = f"{workers.jobs} at a time with {study.recipe.compute.threads} threads each"
+    if workers.scheduler is not None:
+        how = f"by one worker of {workers.scheduler}"
     workers.say(
         f"{len(plan.trainings) - len(left)} of {len(plan.trainings)} trainings are done, about "
-        f"{duration_text(whole / workers.jobs)} to go, {workers.jobs} at a time with "
-        f"{study.recipe.compute.threads} threads each"
+        f"{duration_text(whole / workers.jobs)} to go, {how}"
     )
 
     def show(outcomes: Outcomes) -> None:

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 import traceback
@@ -96,6 +97,10 @@ class Workers:
         if self.scheduler:  # a worker runs in another folder
             store = recipe.data.store.absolute()
             shared["data"] = recipe.data.model_copy(update={"store": store})
+            weights = recipe.finetune.weights
+            if weights is not None and Path(weights).expanduser().exists():
+                own = {"weights": str(Path(weights).expanduser().absolute())}
+                shared["finetune"] = recipe.finetune.model_copy(update=own)
         return recipe.model_copy(update=shared)
 
     @contextmanager
@@ -104,8 +109,8 @@ class Workers:
         if self.executor is not None:
             yield self.executor, self.jobs
         elif self.scheduler is not None:
-            with trainings_on(self.scheduler) as found:
-                yield found
+            with trainings_on(self.scheduler) as cluster:
+                yield cluster, sys.maxsize
         else:
             with processes(self.jobs, spread=spread) as pool:
                 yield pool, self.jobs
@@ -141,9 +146,9 @@ def train_all(
     except killed() as error:
         names = ", ".join(training.name for training in running.values())
         raise ChildProcessError(
-            f"a worker process was killed during {names}, probably because memory ran out; "
-            f"finished trainings are kept in {folder.path}: repeat the command, with fewer --jobs "
-            "if memory is short"
+            f"a worker process was killed during {names}, probably because memory ran out, or the "
+            f"scheduler has stopped; finished trainings are kept in {folder.path}: repeat the "
+            "command, with fewer --jobs if memory is short"
         ) from error
     finally:
         for future in running:  # the caller's executor outlives an error here
