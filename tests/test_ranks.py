@@ -98,9 +98,7 @@ def test_a_batch_in_parts_makes_the_same_steps(
     assert losses[3] == pytest.approx(losses[1], rel=2e-4)
 
 
-def test_any_number_of_processes_fine_tunes_alike(
-    small_recipe: dict[str, Any], tmp_path: Path
-) -> None:
+def test_two_processes_fine_tune_as_one_does(small_recipe: dict[str, Any], tmp_path: Path) -> None:
     # Two rates to choose from, and a transformer over neighbours on top of the better one.
     tuning = {"search": {"lr": [3e-3, 1e-5]}, "steps": 50, "context": 3, "patience": None}
     values = small_recipe | {"finetune": small_recipe["finetune"] | tuning}
@@ -108,7 +106,7 @@ def test_any_number_of_processes_fine_tunes_alike(
     pretrain(Recipe.model_validate(values), out=tmp_path / "run", latest=False)
     command = [sys.executable, "-m", "biopart", "finetune", "--run", "run", "--json"]
     kept: dict[int, dict[str, Any]] = {}
-    for count in (1, 2, 4):
+    for count in (1, 2):
         shutil.copytree(tmp_path / "run", tmp_path / str(count) / "run")
         answer = subprocess.run(
             [*command, "--devices", str(count)],
@@ -124,13 +122,12 @@ def test_any_number_of_processes_fine_tunes_alike(
         assert len(runs) == 2
         kept[count]["rows"] = [row for run in runs for row in Run(run).metrics()]
     assert [row["finetune.lr"] for row in kept[1]["tried"]] == [3e-3, 1e-5]
-    for count in (2, 4):
-        for one, other in zip(kept[1]["rows"], kept[count]["rows"], strict=True):
-            for key in ("train/loss", "train/gradient_norm", "validation/kappa"):
-                if key in one:
-                    assert other[key] == pytest.approx(one[key], rel=1e-3), (count, one["step"])
-        for key in ("kappa", "without_context", "confusion", "tried"):
-            assert kept[count][key] == kept[1][key], key
+    for one, other in zip(kept[1]["rows"], kept[2]["rows"], strict=True):
+        for key in ("train/loss", "train/gradient_norm", "validation/kappa"):
+            if key in one:
+                assert other[key] == pytest.approx(one[key], rel=1e-3), one["step"]
+    for key in ("kappa", "without_context", "confusion", "tried"):
+        assert kept[2][key] == kept[1][key], key
 
 
 def test_a_window_that_one_process_cannot_train_on_stops_all_with_one_sentence(
