@@ -136,7 +136,7 @@ def test_a_scheduler_without_workers_is_refused(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(executor, "WORKERS_S", 0.2)
     with (
         LocalCluster(n_workers=0, processes=False, dashboard_address=":0") as empty,
-        pytest.raises(ValueError, match="has no worker; start some with: dask worker tcp"),
+        pytest.raises(ValueError, match="has no worker; start some with: dask worker"),
         calls_on(empty.scheduler_address),
     ):
         pass
