@@ -34,11 +34,14 @@ def place(where: Path | str) -> Path:
     """
     if not isinstance(where, str) or "://" not in where:
         return where.expanduser() if isinstance(where, Path) else _of_text(where)
+    from fsspec import get_filesystem_class
+
     upath: Any = importlib.import_module("upath")
+    scheme = where.partition("://")[0]
     try:
+        get_filesystem_class(scheme)  # a UPath finds out when it is first used
         return cast(Path, upath.UPath(where, **OPTIONS))
     except (ImportError, ValueError) as error:
-        scheme = where.partition("://")[0]
         extra = EXTRAS.get(scheme)
         remedy = (
             f'install what opens it: pip install "biopart[{extra}]"'

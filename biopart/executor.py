@@ -14,7 +14,6 @@ from importlib.metadata import version
 from typing import Any
 
 CONNECT_S = 10.0  # within which a scheduler must answer
-CACHE = ("BIOPART_CACHE", "BIOPART_CACHE_GB")  # what workers take over from the environment
 WORKERS_S = 60.0  # within which the first worker must come
 
 
@@ -99,8 +98,8 @@ def cluster(scheduler: str) -> Iterator[Any]:
                 raise ValueError(
                     f"worker {address} has {has}, this command {own}; install the same on all"
                 )
-        cache = {key: os.environ[key] for key in CACHE if key in os.environ}
-        client.run(os.environ.update, cache)
+        settings = {key: text for key, text in os.environ.items() if key.startswith("BIOPART_")}
+        client.run(os.environ.update, settings)
         yield client
 
 

@@ -108,31 +108,30 @@ scheduler_option = click.option(
 
 
 def cache_options(function: Function) -> Function:
-    """Add --cache and --cache-gb, about stores at an address.
+    """Add --cache and --cache-gb, for stores at an address.
 
     They are kept in the environment, for this process and those that it starts.
     """
 
-    def kept(variable: str) -> Callable[..., Any]:
-        def keep(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
-            if value is not None:
-                os.environ[variable] = str(value)
-            return value
+    def keep(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+        from biopart.store.cache import FOLDER, GIGABYTES
 
-        return keep
+        if value is not None:
+            os.environ[{"cache": FOLDER, "cache_gb": GIGABYTES}[str(param.name)]] = str(value)
+        return value
 
     size = click.option(
         "--cache-gb",
         type=click.FloatRange(0, min_open=True),
         expose_value=False,
-        callback=kept("BIOPART_CACHE_GB"),
+        callback=keep,
         help="Gigabytes of the cache; default 50.",
     )
     folder = click.option(
         "--cache",
         type=FOLDER,
         expose_value=False,
-        callback=kept("BIOPART_CACHE"),
+        callback=keep,
         help="Cache folder for stores at an address.",
     )
     return folder(size(function))

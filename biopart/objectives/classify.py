@@ -61,7 +61,7 @@ class Classify(nn.Module):
             loss = F.cross_entropy(logits, batch.soft, weight=self.weight)
         logits, weight = logits.detach(), None
         if batch.soft is None and self.weight is not None:
-            weight = self.weight[batch.label].sum()
+            weight = (self.weight[batch.label.clamp(min=0)] * (batch.label >= 0)).sum()
         return StepOutput(
             loss, Metrics(lambda: {"accuracy": accuracy(logits, batch.label)}), weight
         )

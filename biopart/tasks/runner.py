@@ -65,9 +65,9 @@ class Trained:
         return max((score for score in scores if score is not None), default=-math.inf)
 
     def score(self, **more: Any) -> None:
-        """Score the test items and write result.json, with ``more`` in it; the first process does.
+        """Score the test items and write result.json, with ``more`` in it.
 
-        The others wait for it, and raise what it raises.
+        The first process does so; the others wait, and raise what it raises.
         """
         started = time.perf_counter()
         steps = {"steps": self.rows[-1]["step"]} if self.rows else {}

@@ -198,7 +198,7 @@ def gradients(
     *,
     items: NDArray[np.int64],
 ) -> Stepped:
-    """Compute the gradients of a batch, in ``accumulate`` parts; processes share in the last."""
+    """Compute the gradients of a batch in parts, averaged over processes in the last one."""
     ranks, step = progress.ranks, progress.step + 1
     fabric, parts = ranks.fabric, ranks.shares(items, task.settings.accumulate)
     stepped, marks = Stepped([], [part.weight for part in parts], torch.empty(0), []), []

@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
-from biopart.data import Sampler, open_cohort
+from biopart.data import Sampler, Source, open_cohort
 from biopart.signals import open_recording, prepare_recording, simulate_cohort
 from biopart.store import Card, create_store, load_card, write_record
-from biopart.studies.bench.turns import in_turns
+from biopart.studies.bench.turns import Timing, in_turns
 
 Say = Callable[[str], None]
 BATCH = 256
@@ -60,47 +60,57 @@ def bench_beside(
         say(f"simulating a night of {hours:g} h with 13 channels at 200 Hz as EDF")
         simulate_cohort(folder / "raw", persons=1, hours=hours, seed=0, kind="edf")
         (night,) = (folder / "raw").glob("*PSG.edf")
-        store = folder / "store"
-        create_store(store, card.store_attributes(simulated=True))
-        windows: list[Any] = []
-
-        def ours() -> None:
-            record = prepare_recording(open_recording(night), card)
-            attributes = {**record.attributes, "person": "one"}
-            write_record(store, "night", replace(record, attributes=attributes))
-
-        def theirs() -> None:
-            windows[:] = [braindecode_windows(night, card)]
-
         say("preparing")
-        prepared = in_turns({"biopart": ours, "braindecode": theirs}, repeats)
-        source = open_cohort(store).source(keep_bad=True)
-        items = list(Sampler(len(source), BATCH, seed=0).batches(epoch=0))
-        loader = DataLoader(windows[0], batch_size=BATCH, shuffle=True)
-        counts = len(source), sum(len(batch[0]) for batch in loader)
-        assert counts[0] == counts[1], f"the windows are not as many: {counts}"
-        middle = counts[0] // 2
-        alike = correlation(source[middle].values[0].numpy(), windows[0][middle][0])
-        assert alike > 0.99, f"the windows are not the same: their correlation is {alike:.3f}"
+        prepared, theirs = prepare_both(night, card, folder / "store", repeats)
         say("reading shuffled batches")
-        read = in_turns(
-            {
-                "biopart": lambda: [source.__getitems__(batch) for batch in items],
-                "braindecode": lambda: [batch[0] for batch in loader],
-            },
-            repeats,
-        )
+        read = read_both(open_cohort(folder / "store").source(keep_bad=True), theirs, repeats)
     return {
         "versions": {n: importlib.import_module(n).__version__ for n in ("braindecode", "mne")},
         "night": f"simulated, {hours:g} h, 13 channels at 200 Hz in EDF, six wanted",
-        "windows": counts[0],
-        "correlation": alike,
-        "prepare": prepared.medians(),
-        "prepare_ratio": prepared.ratio("braindecode", "biopart"),
-        "prepare_cpu_ratio": prepared.cpu_ratio("braindecode", "biopart"),
-        "read": read.medians(),
-        "read_ratio": read.ratio("braindecode", "biopart"),
-        "read_cpu_ratio": read.cpu_ratio("braindecode", "biopart"),
+        **read,
+        **compared("prepare", prepared),
+    }
+
+
+def prepare_both(night: Path, card: Card, store: Path, repeats: int) -> tuple[Timing, Any]:
+    """Time preparing a night in turns; return the times, and braindecode's windows."""
+    create_store(store, card.store_attributes(simulated=True))
+    windows: list[Any] = []
+
+    def ours() -> None:
+        record = prepare_recording(open_recording(night), card)
+        attributes = {**record.attributes, "person": "one"}
+        write_record(store, "night", replace(record, attributes=attributes))
+
+    def theirs() -> None:
+        windows[:] = [braindecode_windows(night, card)]
+
+    return in_turns({"biopart": ours, "braindecode": theirs}, repeats), windows[0]
+
+
+def read_both(source: Source, theirs: Any, repeats: int) -> dict[str, Any]:
+    """Time reading all windows in turns, which must be the same ones."""
+    items = list(Sampler(len(source), BATCH, seed=0).batches(epoch=0))
+    loader = DataLoader(theirs, batch_size=BATCH, shuffle=True)
+    counts = len(source), len(theirs)
+    assert counts[0] == counts[1], f"the windows are not as many: {counts}"
+    middle = counts[0] // 2
+    alike = correlation(source[middle].values[0].numpy(), theirs[middle][0])
+    assert alike > 0.99, f"the windows are not the same: their correlation is {alike:.3f}"
+    calls: dict[str, Callable[[], object]] = {
+        "biopart": lambda: [source.__getitems__(batch) for batch in items],
+        "braindecode": lambda: [batch[0] for batch in loader],
+    }
+    timing = in_turns(calls, repeats)
+    return {"windows": counts[0], "correlation": alike, **compared("read", timing)}
+
+
+def compared(what: str, timing: Timing) -> dict[str, Any]:
+    """Return medians of seconds, and braindecode's seconds over ours."""
+    return {
+        what: timing.medians(),
+        f"{what}_ratio": timing.ratio("braindecode", "biopart"),
+        f"{what}_cpu_ratio": timing.cpu_ratio("braindecode", "biopart"),
     }
 
 

@@ -122,10 +122,11 @@ def train_all(
     workers: Workers,
     after: Callable[[Outcomes], None] = lambda outcomes: None,
 ) -> None:
-    """Run the trainings of a study that have no outcome yet, at most ``workers.jobs`` at a time.
+    """Run the trainings of a study that have no outcome yet, several at a time.
 
-    Workers write outcomes into the folder themselves. ``after`` gets all outcomes after every
-    training and at intervals. ChildProcessError if a worker is killed; finished ones are kept.
+    At most ``workers.jobs``, or as many as a cluster has workers. Workers write outcomes into the
+    folder themselves. ``after`` gets all outcomes after every training and at intervals.
+    ChildProcessError if a worker is killed; finished ones are kept.
     """
     outcomes, path = folder.outcomes(), folder.path.absolute()
     spread = plan.variants[0].recipe.compute.device == "auto"
