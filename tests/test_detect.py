@@ -1,6 +1,8 @@
 """Detection from files to figures, on rectangles whose places are known."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from biopart.nn import ViT
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Detect
 from biopart.recipe import DetectSettings, Recipe
+from biopart.run import Run
 from biopart.tasks.detect import open_scenes, scene_detections
 from biopart.verbs.check import check_run
 from biopart.verbs.detect import detect
@@ -181,6 +184,31 @@ def test_a_detector_is_trained_and_scored_and_goes_on(root, tmp_path):
     before = sorted(tmp_path.iterdir())
     detect(recipe, dry_run=True)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(("devices", "parts"), [(2, 1), (1, 2), (2, 2)])
+def test_processes_and_parts_share_the_batch_of_a_detector(root, tmp_path, devices, parts):
+    # Of the losses only that of the proposals' boxes is without torchvision's own random choice:
+    # all anchors on objects are used.
+    first = {}
+    for name, (count, split) in {"alone": (1, 1), "shared": (devices, parts)}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "recipe.yaml").write_text(recipe_of(root, accumulate=split).to_yaml())
+        command = [sys.executable, "-m", "biopart", "detect", "recipe.yaml", "--out", "run"]
+        answer = subprocess.run(
+            [*command, "--devices", str(count), "--json"],
+            cwd=tmp_path / name,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert answer.returncode == 0, answer.stderr
+        assert json.loads(answer.stdout)["n_images"] == 4  # once for all processes
+        rows = [row for row in Run(tmp_path / name / "run").metrics() if "train/loss" in row]
+        assert [row["step"] for row in rows] == [1, 2]
+        first[name] = rows[0]["train/rpn_box_reg"]
+    assert first["shared"] == pytest.approx(first["alone"], rel=1e-4)
 
 
 def test_a_run_of_detection_says_what_it_is_and_is_no_pretraining(root, tmp_path):

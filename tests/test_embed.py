@@ -69,3 +69,17 @@ def test_what_cannot_be_embedded_is_refused(small_run, small_store, simulated_st
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             embed(small_run, what, out, patches=patches, device="cpu")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
+
+
+def test_processes_embed_a_store_in_shares(small_run, small_store, tmp_path, monkeypatch):
+    monkeypatch.setattr("biopart.verbs.embed.BATCH", 8)
+    monkeypatch.setattr("biopart.verbs.embed.SHARE", 16)  # 88 windows: five shares and a half
+    for jobs in (1, 2):
+        out = tmp_path / str(jobs)
+        embed(small_run, small_store, out, patches=True, device="cpu", jobs=jobs)
+    one, two = opened(tmp_path / "1"), opened(tmp_path / "2")
+    assert one.sizes["item"] > 5 * 16
+    for key in ("person", "record", "label", "onset_s"):
+        assert one[key].identical(two[key])
+    for key in ("embedding", "cls", "patch"):
+        assert np.allclose(one[key], two[key], atol=1e-6)

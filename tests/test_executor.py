@@ -13,16 +13,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import xarray as xr
 from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 
 from biopart import executor
 from biopart.executor import calls_on, trainings_on, workers_lost
 from biopart.recipe import Recipe
+from biopart.run import Run
 from biopart.signals import ingest
 from biopart.store import Store, load_card
 from biopart.studies.compare.study import run_study
 from biopart.studies.compare.work import Standing, Workers
+from biopart.verbs.embed import embed
+from biopart.verbs.probe import probe
 
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning")
 
@@ -90,6 +94,18 @@ def test_a_worker_killed_during_a_curve_costs_no_training(
     for key in ("summary", "differences"):
         assert json.dumps(shared[key]) == json.dumps(alone[key])
     assert timeless(tmp_path / "there") == timeless(tmp_path / "here")
+
+
+def test_workers_embed_and_probe_as_this_process_does(
+    cluster: LocalCluster, small_run: Run, small_store: Path, tmp_path: Path
+) -> None:
+    alone = probe(small_run)
+    with calls_on(cluster.scheduler_address):
+        assert probe(small_run) == alone
+        embed(small_run, small_store, tmp_path / "there", device="cpu")
+    embed(small_run, small_store, tmp_path / "here", device="cpu")
+    here, there = (xr.open_zarr(tmp_path / name, consolidated=False) for name in ("here", "there"))
+    xr.testing.assert_allclose(here, there, rtol=1e-5)
 
 
 def timeless(folder: Path) -> dict[str, Any]:

@@ -137,6 +137,9 @@ def cache_options(function: Function) -> Function:
     return folder(size(function))
 
 
+store_option = click.option(
+    "--store", type=STORE, help="The store, if it has moved since the run was started."
+)
 set_option = click.option(
     "--set", "changes", multiple=True, metavar="KEY=VALUE", help="Replace a value; repeatable."
 )

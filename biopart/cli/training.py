@@ -14,9 +14,12 @@ from biopart.cli.options import (
     STORE,
     cache_options,
     dry_option,
+    jobs_option,
     output_options,
     run_option,
+    scheduler_option,
     set_option,
+    store_option,
     wrong_use,
 )
 from biopart.terminal import Output, readable
@@ -135,6 +138,7 @@ def emit_requeue(output: Output, step: int, command: str) -> None:
     "--context", type=int, help="Neighbouring windows per classification; default: the recipe's."
 )
 @set_option
+@store_option
 @processes_option
 @dry_option
 @cache_options
@@ -145,13 +149,13 @@ def finetune(
     seed: int | None,
     from_scratch: bool,
     context: int | None,
-    changes: tuple[str, ...],
     dry_run: bool,
     output: Output,
-    **processes: int | None,
+    **options: Any,
 ) -> None:
     """Fine-tune a run on the labels of a few persons and score it on test persons."""
-    given = given_processes(**processes)
+    changes, store = options.pop("changes"), options.pop("store")
+    given = given_processes(**options)
     from biopart.experiment.stored import stored_recipe
     from biopart.run import find_run
     from biopart.verbs.finetune import finetune as tune
@@ -160,7 +164,7 @@ def finetune(
     own = [] if context is None else [f"finetune.context={context}"]
     changes = (*changes, *own, *spelled(given))
     with wrong_use():
-        stored_recipe(run.pretrained(), changes)
+        stored_recipe(run.pretrained(), changes, store)
     with output.progress("finetune") as report:
         target = tune(
             run,
@@ -168,6 +172,7 @@ def finetune(
             seed=seed,
             from_scratch=from_scratch,
             changes=changes,
+            store=store,
             dry_run=dry_run,
             report=report,
         )
@@ -294,16 +299,26 @@ def export(run: Path, target: Any, out: Path, output: Output) -> None:
 )
 @click.option("--patches", is_flag=True, help="Also write the tokens of all patches.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda:N.")
+@jobs_option
+@scheduler_option
 @cache_options
 @output_options
 def embed(
-    what: Path, run_path: Path | None, out: Path, patches: bool, device: str, output: Output
+    what: Path,
+    run_path: Path | None,
+    out: Path,
+    scheduler: str | None,
+    output: Output,
+    **options: Any,
 ) -> None:
     """Write the encoder's embeddings of WHAT, a store or a recording, as zarr or Parquet."""
+    from biopart.executor import calls_on
     from biopart.run import find_run
     from biopart.verbs.embed import embed as write
 
-    output.emit(write(find_run(run_path), what, out, patches=patches, device=device))
+    run = find_run(run_path)
+    with calls_on(scheduler):
+        output.emit(write(run, what, out, **options))
 
 
 @click.command()
@@ -311,20 +326,20 @@ def embed(
 @subjects_option
 @seed_option
 @set_option
+@store_option
+@jobs_option
+@scheduler_option
 @cache_options
 @output_options
-def probe(
-    run_path: Path | None,
-    subjects: int | None,
-    seed: int | None,
-    changes: tuple[str, ...],
-    output: Output,
-) -> None:
+def probe(run_path: Path | None, scheduler: str | None, output: Output, **options: Any) -> None:
     """Fit linear probes to the frozen encoder, an untrained one and band powers, or pixels."""
+    from biopart.executor import calls_on
     from biopart.run import find_run
     from biopart.verbs.probe import probe as fit_probes
 
-    results = fit_probes(find_run(run_path), subjects=subjects, seed=seed, changes=changes)
+    run = find_run(run_path)
+    with calls_on(scheduler):
+        results = fit_probes(run, **options)
     shown = ("kappa", "kappa_ci95", "kappa_mean", "macro_f1", "accuracy")
     lines = readable({n: {k: r[k] for k in shown if k in r} for n, r in results.items()})
     output.emit(results, lines)

@@ -1,17 +1,19 @@
 """Embeddings of windows, recordings or images, for other tools."""
 
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from joblib import Parallel, delayed
 from numpy.typing import NDArray
 
 from biopart.compute import open_fabric
-from biopart.data import as_trained, open_cohort
+from biopart.data import Source, as_trained, open_cohort
 from biopart.experiment.fitting import check_fit
 from biopart.files import whole
 from biopart.nn import Model
@@ -24,10 +26,17 @@ from biopart.store.attributes import is_store
 from biopart.verbs.stage import staging_cards, windows_of
 
 BATCH = 256
+SHARE = 64 * BATCH  # items of a store that a process encodes at a time
 
 
 def embed(
-    run: Run, what: Path, out: Path, *, patches: bool = False, device: str = "auto"
+    run: Run,
+    what: Path,
+    out: Path,
+    *,
+    patches: bool = False,
+    device: str = "auto",
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Write the embeddings of a store or of one recording.
 
@@ -45,6 +54,8 @@ def embed(
         Also write the tokens of all patches; not in a table.
     device : str
         auto, cpu or cuda:N.
+    jobs : int
+        Processes that encode a store; more or fewer inside ``calls_on`` a cluster.
 
     Returns
     -------
@@ -70,10 +81,19 @@ def embed(
         raise ValueError("a Parquet table cannot store patches; give a folder as --out")
     if table and importlib.util.find_spec("pyarrow") is None:
         raise ValueError('Parquet needs pyarrow; install it: pip install "biopart[parquet]"')
-    settings = checked(ComputeSettings, {"device": device, "precision": "float32"}, "--device")
-    model = Model.load(run).to(open_fabric(settings).device)
-    items = store_items(what, model) if is_store(what) else recording_items(what, model)
-    data = encode_items(items, model, patches=patches)
+    model = Model.load(run)
+    if is_store(what):
+        count = len(store_source(what, model))
+        shares = [range(start, min(start + SHARE, count)) for start in range(0, count, SHARE)]
+        there, store = Run(run.path.absolute()), what.absolute()  # workers are in other folders
+        parts = Parallel(n_jobs=jobs)(
+            delayed(encode_share)(there, store, share, patches=patches, device=device)
+            for share in shares
+        )
+    else:
+        items = recording_items(what, model)
+        parts = [encode_items(items, on_device(model, device), patches=patches)]
+    data = as_dataset(parts, model)
     data.attrs |= {"run": str(run.path), "source": what.name, "recipe": model.about.recipe}
     with whole(out) as beside:
         if table:
@@ -83,14 +103,37 @@ def embed(
     return {"file": str(out), "items": data.sizes["item"], "features": data.sizes["feature"]}
 
 
-Items = Iterator[tuple[NDArray[Any], dict[str, list[Any]]]]
+Columns = dict[str, list[Any]]
+Items = Iterator[tuple[NDArray[Any], Columns]]
 
 
-def store_items(path: Path, model: Model) -> Items:
-    """Yield the items of a store with their columns: person, record, label, onset."""
+@dataclass
+class Encoded:
+    """Embeddings of some items.
+
+    Attributes
+    ----------
+    arrays : dict
+        ``embedding`` and ``cls`` (item, feature), and with patches ``patch`` (item, patch,
+        feature), float32.
+    columns : dict
+        What is known of each item.
+    """
+
+    arrays: dict[str, NDArray[np.float32]]
+    columns: Columns
+
+
+def on_device(model: Model, device: str) -> Model:
+    """Return a model on a device: auto, cpu or cuda:N."""
+    settings = checked(ComputeSettings, {"device": device, "precision": "float32"}, "--device")
+    return model.to(open_fabric(settings).device)
+
+
+def store_source(path: Path, model: Model) -> Source:
+    """Return the items of a store, bad ones included; ValueError where they do not fit."""
     cohort, about, shape = open_cohort(path), model.about, model.encoder.shape
-    recordings = len(cohort.shape) == 1
-    if recordings:
+    if len(cohort.shape) == 1:
         check_fit(about, cohort, prepared=bool(about.prepared))
     window_s = cohort.kind.window_s(shape[0], about.sfreq_hz)
     source = cohort.source(about.channels, window_s, keep_bad=True, by_recording=about.by_recording)
@@ -98,13 +141,25 @@ def store_items(path: Path, model: Model) -> Items:
         raise ValueError(
             f"{path} has {cohort.kind.items} of shape {source.shape}; the encoder takes {shape}"
         )
-    records = [cohort.records[number] for number in source.record.tolist()]
-    for start in range(0, len(source), BATCH):
-        items = np.arange(start, min(start + BATCH, len(source)))
+    return source
+
+
+def encode_share(run: Run, path: Path, share: range, *, patches: bool, device: str) -> Encoded:
+    """Encode some items of a store; a process or a worker of a cluster calls it."""
+    model = on_device(Model.load(run), device)
+    return encode_items(store_items(path, model, share), model, patches=patches)
+
+
+def store_items(path: Path, model: Model, share: range) -> Items:
+    """Yield items of a store with their columns: person or name, record, label, onset."""
+    source, about = store_source(path, model), model.about
+    names, recordings = open_cohort(path).records, len(source.shape) == 1
+    for start in range(share.start, share.stop, BATCH):
+        items = np.arange(start, min(start + BATCH, share.stop))
         batch = source.__getitems__(items)
-        columns: dict[str, list[Any]] = {
+        columns: Columns = {
             "person" if recordings else "name": batch.person,
-            "record": [records[item] for item in items.tolist()],
+            "record": [names[number] for number in source.record[items].tolist()],
             "label": batch.label.tolist(),
         }
         if recordings:
@@ -135,27 +190,32 @@ def recording_items(path: Path, model: Model) -> Items:
 
 
 @torch.no_grad()
-def encode_items(items: Items, model: Model, *, patches: bool) -> xr.Dataset:
-    """Encode items; return their embeddings and columns in one data set."""
-    means, heads, tokens = [], [], []
-    attributes: dict[str, list[Any]] = {}
+def encode_items(items: Items, model: Model, *, patches: bool) -> Encoded:
+    """Encode items; also keep the tokens of their patches, if ``patches``."""
+    parts: list[Encoded] = []
     for values, columns in items:
-        encoded = model.tokens(torch.from_numpy(values).to(model.device)).float().cpu().numpy()
-        heads.append(encoded[:, 0])
-        means.append(encoded[:, 1:].mean(1))
-        if patches:
-            tokens.append(encoded[:, 1:])
-        for key, column in columns.items():
-            attributes.setdefault(key, []).extend(column)
-    data = xr.Dataset(
-        {
-            "embedding": (("item", "feature"), np.concatenate(means)),
-            "cls": (("item", "feature"), np.concatenate(heads)),
-        }
+        tokens = model.tokens(torch.from_numpy(values).to(model.device)).float().cpu().numpy()
+        arrays = {"embedding": tokens[:, 1:].mean(1), "cls": tokens[:, 0]}
+        parts.append(Encoded(arrays | ({"patch": tokens[:, 1:]} if patches else {}), columns))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Encoded]) -> Encoded:
+    """Join embeddings in order."""
+    first = parts[0]
+    return Encoded(
+        {key: np.concatenate([part.arrays[key] for part in parts]) for key in first.arrays},
+        {key: [one for part in parts for one in part.columns[key]] for key in first.columns},
     )
-    if patches:
-        data["patch"] = (("item", "patch", "feature"), np.concatenate(tokens))
-    for key, column in attributes.items():
+
+
+def as_dataset(parts: Sequence[Encoded], model: Model) -> xr.Dataset:
+    """Return embeddings and columns as one data set of ``item``."""
+    encoded = joined(parts)
+    data = xr.Dataset()
+    for key, array in encoded.arrays.items():
+        data[key] = (("item", *(["patch"] if array.ndim == 3 else []), "feature"), array)
+    for key, column in encoded.columns.items():
         if isinstance(column[0], str):
             # zarr v3 has no standard type for text: store numbers, and their names as an attribute.
             names = sorted(set(column))

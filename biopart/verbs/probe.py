@@ -4,10 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from joblib import Parallel, delayed
+
 from biopart.evaluation.probes import linear_probe
 from biopart.experiment import open_experiment, stored_recipe
 from biopart.files import write_json
 from biopart.probing.features import Features, available_features, feature_function
+from biopart.recipe import Recipe
 from biopart.run import Run
 
 
@@ -19,6 +22,7 @@ def probe(
     changes: Sequence[str] = (),
     store: Path | None = None,
     features: Sequence[Features] | None = None,
+    jobs: int = 1,
 ) -> dict[str, dict[str, Any]]:
     """Fit logistic regressions on the persons that a fine-tuning would draw.
 
@@ -38,6 +42,8 @@ def probe(
         The store, if it has moved since the run was started.
     features : sequence of str
         A selection; by default all that the store allows.
+    jobs : int
+        Features at a time, in processes; more or fewer inside ``calls_on`` a cluster.
 
     Returns
     -------
@@ -50,23 +56,36 @@ def probe(
     experiment = open_experiment(recipe)
     subjects = recipe.finetune.subjects if subjects is None else subjects
     seed = recipe.seed if seed is None else seed
+    available = available_features(experiment)
+    names = available if features is None else features
+    data = recipe.data.model_copy(update={"store": recipe.data.store.absolute()})
+    recipe, origin = recipe.model_copy(update={"data": data}), Run(origin.path.absolute())
+    draw = {"subjects": subjects, "seed": seed}
+    scores = Parallel(n_jobs=jobs)(
+        delayed(score_features)(name, recipe, origin, **draw) for name in names
+    )
+    results = dict(zip(names, scores, strict=True))
+    if set(results) == set(available):
+        write_json(origin.path / "probe" / f"s{subjects}-seed{seed}.json", results)
+    return results
+
+
+def score_features(
+    name: Features, recipe: Recipe, origin: Run, *, subjects: int, seed: int
+) -> dict[str, Any]:
+    """Fit a logistic regression to one kind of features and score it on the test persons."""
+    experiment = open_experiment(recipe)
     persons = experiment.split.subset(subjects, seed)
     train = experiment.source(persons, labelled=True)
     test = experiment.source(experiment.split.test, labelled=True, keep_bad=True)
     weight: Literal["balanced"] | None = "balanced" if recipe.finetune.class_weights else None
-    results: dict[str, dict[str, Any]] = {}
+    feature = feature_function(name, experiment, origin, seed)
+    predicted = linear_probe(
+        feature(train), train.labels, feature(test), seed=seed, class_weight=weight
+    )
     kind = experiment.cohort.kind
-    available = available_features(experiment)
-    for name in available if features is None else features:
-        feature = feature_function(name, experiment, origin, seed)
-        predicted = linear_probe(
-            feature(train), train.labels, feature(test), seed=seed, class_weight=weight
-        )
-        results[name] = {
-            **kind.named("test", experiment.split.test),
-            **test.score(predicted),
-            **kind.named("train", persons),
-        }
-    if set(results) == set(available):
-        write_json(origin.path / "probe" / f"s{subjects}-seed{seed}.json", results)
-    return results
+    return {
+        **kind.named("test", experiment.split.test),
+        **test.score(predicted),
+        **kind.named("train", persons),
+    }
