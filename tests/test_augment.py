@@ -8,9 +8,11 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from biopart.data import Augment, Batch, Sampler
-from biopart.data.augment import crop_boxes, posterize_visibly, seeded
-from biopart.recipe import AugmentSettings, ViewSettings
+from biopart.data import Batch, Sampler
+from biopart.recipe import AugmentSettings, ImageChanges
+from biopart.views import Augment
+from biopart.views.augment import posterize_visibly, seeded
+from biopart.views.crops import crop_boxes
 
 
 def generator(seed=0):
@@ -27,7 +29,7 @@ def batch(values, label=None):
 
 
 def test_nothing_is_changed_by_default():
-    assert not Augment(ViewSettings()).changes
+    assert not Augment(ImageChanges()).changes
     assert not Augment(AugmentSettings(), 3).changes
     values = images()
     assert torch.equal(Augment(AugmentSettings(), 3).pixels(values, generator()), values)
@@ -37,8 +39,8 @@ def test_nothing_is_changed_by_default():
 def test_a_sure_flip_is_the_mirror_image_and_half_a_flip_that_of_half_the_images():
     values = images(400)
     mirror = values.flip(-1)
-    assert torch.equal(Augment(ViewSettings(flip=1.0)).pixels(values, generator()), mirror)
-    some = Augment(ViewSettings(flip=0.5)).pixels(values, generator())
+    assert torch.equal(Augment(ImageChanges(flip=1.0)).pixels(values, generator()), mirror)
+    some = Augment(ImageChanges(flip=0.5)).pixels(values, generator())
     turned = (some == mirror).flatten(1).all(1)
     assert torch.equal(some[~turned], values[~turned])
     assert 160 < turned.sum() < 240
@@ -48,7 +50,7 @@ def test_a_padded_crop_moves_an_image_by_at_most_its_padding():
     one = torch.zeros(1, 3, 8, 10, dtype=torch.uint8)
     one[0, :, 4, 5] = 200
     values = one.expand(300, -1, -1, -1)
-    moved = Augment(ViewSettings(pad=2)).pixels(values, generator())
+    moved = Augment(ImageChanges(pad=2)).pixels(values, generator())
     assert moved.shape == values.shape
     assert moved.dtype == torch.uint8
     _, _, y, x = torch.nonzero(moved[:, :1], as_tuple=True)
@@ -58,7 +60,7 @@ def test_a_padded_crop_moves_an_image_by_at_most_its_padding():
 
 @pytest.mark.parametrize("shape", [(32, 32), (20, 60)])
 def test_crops_have_the_areas_and_proportions_asked_for(shape):
-    settings = ViewSettings(crop=(0.2, 1.0))
+    settings = ImageChanges(crop=(0.2, 1.0))
     boxes = crop_boxes(4000, shape, settings, generator())
     height, width = boxes.size[:, 0].float().T
     share = height * width / math.prod(shape)
@@ -72,7 +74,7 @@ def test_crops_have_the_areas_and_proportions_asked_for(shape):
 
 
 def test_crops_lie_inside_and_reach_every_edge():
-    boxes = crop_boxes(4000, (12, 12), ViewSettings(crop=(0.2, 1.0)), generator())
+    boxes = crop_boxes(4000, (12, 12), ImageChanges(crop=(0.2, 1.0)), generator())
     stop = boxes.start + boxes.size
     assert boxes.start.min() == 0
     assert stop.max() == 12
@@ -81,7 +83,7 @@ def test_crops_lie_inside_and_reach_every_edge():
 
 def test_a_crop_of_a_constant_image_is_the_image():
     values = torch.full((50, 3, 16, 16), 77, dtype=torch.uint8)
-    cropped = Augment(ViewSettings(crop=(0.1, 1.0))).pixels(values, generator())
+    cropped = Augment(ImageChanges(crop=(0.1, 1.0))).pixels(values, generator())
     assert torch.allclose(cropped, torch.full_like(cropped, 77.0))
 
 

@@ -4,8 +4,7 @@ A cohort has records, a source has windows or images, a sampler only their numbe
 their stored form until they are on the device.
 """
 
-from biopart.data.augment import Augment
-from biopart.data.batch import Batch, Context, Metrics, SceneBatch, StepOutput, Windows
+from biopart.data.batch import Batch, Context, Metrics, SceneBatch, StepOutput, View, Windows
 from biopart.data.cohort import Cohort, open_cohort
 from biopart.data.embedded import EmbeddedWindows
 from biopart.data.images import ImageSource
@@ -17,7 +16,6 @@ from biopart.data.standard import as_trained, deviations, standardised
 from biopart.data.windows import WindowSource
 
 __all__ = [
-    "Augment",
     "Batch",
     "Cohort",
     "Context",
@@ -30,6 +28,7 @@ __all__ = [
     "Source",
     "Split",
     "StepOutput",
+    "View",
     "WindowSource",
     "Windows",
     "as_trained",

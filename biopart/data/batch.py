@@ -10,6 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from biopart.grid import Boxes, grid_boxes
+
 
 @dataclass
 class Context:
@@ -29,6 +31,41 @@ class Context:
 
 
 @dataclass
+class View:
+    """An augmented view of every item of a batch.
+
+    Attributes
+    ----------
+    values : Tensor (B, C, *S')
+        Normalised; of other extents than the grid's where the view is local.
+    boxes : Boxes (B, N)
+        Where it was cut, in samples of the grid.
+    mirrored : Tensor (B,), bool
+        Whether its last axis was mirrored.
+    local : bool
+        Whether it is a small view, which only a student sees.
+    """
+
+    values: Tensor
+    boxes: Boxes
+    mirrored: Tensor
+    local: bool = False
+
+    def centres(self, patch: Sequence[int]) -> Tensor:
+        """Return where the centres of its row-major patches lie in the grid, (B, K, N) in samples.
+
+        Local correspondences between views are found by them.
+        """
+        extents = self.values.shape[2:]
+        tiles = grid_boxes(extents, patch).centre.to(self.boxes.start.device)  # (K, N)
+        sides = torch.tensor(extents, device=tiles.device)
+        flipped = torch.cat([tiles[:, :-1], sides[-1] - tiles[:, -1:]], 1)
+        mirrored = self.mirrored.to(tiles.device)[:, None, None]
+        inside = torch.where(mirrored, flipped, tiles) / sides
+        return self.boxes.start[:, None] + inside * self.boxes.size[:, None]
+
+
+@dataclass
 class Batch:
     """Windows or images of a batch, with their labels and persons.
 
@@ -44,6 +81,8 @@ class Batch:
         Shares of the classes if images are mixed or labels smoothed; rows sum to 1.
     context : Context, optional
         For windows with their neighbours.
+    views : list of View
+        Global ones first; none where the method sees the values themselves.
     """
 
     values: Tensor
@@ -52,6 +91,17 @@ class Batch:
     key: list[str]
     soft: Tensor | None = None
     context: Context | None = None
+    views: list[View] = field(default_factory=list)
+
+    @property
+    def global_views(self) -> list[Tensor]:
+        """What teacher and student see, each (B, C, *S'); without views the values, twice."""
+        return [v.values for v in self.views if not v.local] or [self.values, self.values]
+
+    @property
+    def local_views(self) -> list[Tensor]:
+        """What only a student sees, each (B, C, *S')."""
+        return [view.values for view in self.views if view.local]
 
     def to(self, device: torch.device | str) -> "Batch":
         """Return the batch with its tensors on a device."""

@@ -9,15 +9,23 @@ from typing import Any
 import torch
 
 from biopart.addresses import is_address
-from biopart.data import Augment, Cohort, Source, Split, fold_of, open_cohort, split_persons
+from biopart.data import Cohort, Source, Split, fold_of, open_cohort, split_persons
 from biopart.nn import About, Encoder, build_encoder
-from biopart.recipe import AugmentSettings, Position, Recipe, SplitSettings, ViewSettings
+from biopart.recipe import (
+    AugmentSettings,
+    ImageChanges,
+    Position,
+    Recipe,
+    SplitSettings,
+    views_of,
+)
 from biopart.store import load_card
 from biopart.store.attributes import completed
 from biopart.store.image_card import is_image_card
 from biopart.store.persons import doubtful_persons
 from biopart.store.seen import Seen
 from biopart.store.verifying import check_arrays
+from biopart.views import Augment, Views
 
 
 @dataclass(frozen=True)
@@ -91,7 +99,7 @@ class Experiment:
         """Extents S of a window in samples, or of an image in pixels."""
         return self.cohort.extents(self.recipe.data.window_s)
 
-    def augment(self, settings: ViewSettings, key: str) -> Augment | None:
+    def augment(self, settings: ImageChanges, key: str) -> Augment | None:
         """Return what augments images; None where nothing does, ValueError for recordings."""
         augment = Augment(settings, len(self.cohort.label_names))
         if len(self.shape) != 2 and isinstance(settings, AugmentSettings):  # the loss smooths
@@ -104,6 +112,17 @@ class Experiment:
                 "leave it out"
             )
         return augment
+
+    def views(self) -> Views | None:
+        """Return what makes the views that the objective compares; None where it compares none.
+
+        Raises ValueError where they do not fit the windows or the kind of items.
+        """
+        settings = views_of(self.recipe.pretrain.objective)
+        if settings is None:
+            return None
+        sfreq_hz = self.cohort.attributes.get("sfreq_hz")
+        return Views(settings, self.shape, self.recipe.encoder.patch, sfreq_hz)
 
     def encoder(self, position: Position, seed: int, *, drop_path: float | None = None) -> Encoder:
         """Build a new encoder; the seed decides its weights."""

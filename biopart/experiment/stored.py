@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from torch import nn
 
@@ -41,8 +41,24 @@ def method_of(where: str) -> Objective | None:
 
 def build_objective(encoder: Encoder, settings: Objective) -> nn.Module:
     """Build the objective that settings belong to, on an encoder."""
+    if settings.cuts_patches and not encoder.takes_patches:
+        raise ValueError(
+            f"objective {settings.name} hides or moves patches, which encoder {encoder.name} "
+            "cannot do; choose encoder vit"
+        )
     objective: nn.Module = PRETRAINING[type(settings)](encoder, settings)
     return objective
+
+
+def exported(objective: nn.Module) -> Encoder:
+    """Return the encoder that is saved: the objective's, or its teacher if the method has one."""
+    return cast(Encoder, getattr(objective, "exported", objective.encoder))
+
+
+def places_of(module: nn.Module, inside: nn.Module) -> list[str]:
+    """Return the names under which a module lies in another one; there may be several."""
+    named = inside.named_modules(remove_duplicate=False)
+    return [name for name, found in named if found is module]
 
 
 def load_objective(run: Run) -> nn.Module:
@@ -54,7 +70,9 @@ def load_objective(run: Run) -> nn.Module:
     encoder = Model.load(origin).encoder
     heads, _ = load_tensors(origin.path / "objective.safetensors")
     objective = build_objective(encoder, stored_recipe(origin).pretrain.objective)
-    state = {f"encoder.{name}": value for name, value in encoder.state_dict().items()}
+    own = encoder.state_dict()
+    saved = places_of(exported(objective), objective)
+    state = {f"{place}.{name}": value for place in saved for name, value in own.items()}
     objective.load_state_dict(state | heads)
     return objective.eval()
 

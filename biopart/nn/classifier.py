@@ -2,7 +2,6 @@
 
 from torch import Tensor, nn
 
-from biopart.grid import patchify
 from biopart.nn.encoder import Encoder
 from biopart.nn.vit import ViT
 from biopart.recipe import Pool, Position
@@ -78,7 +77,7 @@ class Classifier(nn.Module):
 
     def embed(self, values: Tensor) -> Tensor:
         """Encode grids (B, C, *S) to one vector each, (B, D)."""
-        tokens: Tensor = self.encoder(patchify(values, self.encoder.patch))
+        tokens = self.encoder.encode(values)
         return tokens[:, 0] if self.pool == "cls" else tokens[:, 1:].mean(1)
 
     def forward(self, values: Tensor) -> Tensor:

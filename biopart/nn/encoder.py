@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
+from biopart.grid import constant, patchify
+from biopart.nn.positions import row_major
 from biopart.recipe import Position
 
 
@@ -47,6 +49,11 @@ class Encoder(nn.Module, ABC):
         return prod(self.counts)
 
     @property
+    def takes_patches(self) -> bool:
+        """Whether patches can be hidden, moved or cut off the grid: each is one token."""
+        return True
+
+    @property
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """Arguments that build this encoder again, ready for JSON."""
@@ -62,6 +69,33 @@ class Encoder(nn.Module, ABC):
     def not_decayed(self) -> list[nn.Parameter]:
         """Return the parameters besides biases and norms that weight decay leaves alone."""
         return []
+
+    def encode(self, values: Tensor) -> Tensor:
+        """Encode whole grids of any extents that patches tile.
+
+        Positions of a grid that is not ``shape`` are spread over those of ``shape``, as DINO (arXiv
+        2104.14294) does with small crops.
+
+        Parameters
+        ----------
+        values : Tensor (B, C, *S')
+            Normalised values.
+
+        Returns
+        -------
+        Tensor (B, 1 + K, D)
+            [CLS] first.
+        """
+        patches, extents = patchify(values, self.patch), tuple(values.shape[2:])
+        positions = None
+        if extents != self.shape and self.position != "none":
+            counts = [s // p for s, p in zip(extents, self.patch, strict=True)]
+            stretch = constant(self.counts, values.device) / constant(counts, values.device)
+            places = (row_major(counts).to(values.device) + 0.5) * stretch - 0.5
+            positions = places * constant(self.patch, values.device)
+            positions = positions.expand(len(values), -1, -1)
+        tokens: Tensor = self(patches, positions)
+        return tokens
 
     @abstractmethod
     def forward(

@@ -163,6 +163,8 @@ class Model(nn.Module):
         positions : Tensor (B, K, N), optional
             As of the encoder. By default patches have theirs where they had them in training.
         """
+        if not self.encoder.takes_patches:
+            return self.encoder.encode(self.normalise(values))
         patch = self.encoder.patch
         patches = patchify(self.normalise(values), patch)
         if positions is None and self.encoder.position != "none":

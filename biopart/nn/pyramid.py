@@ -72,7 +72,8 @@ class Trunk(nn.Module):
         if any(not 0 <= block < depth for block in chosen):
             raise ValueError(f"global_blocks {list(chosen)} must be among 0 to {depth - 1}")
         self.encoder, self.window, self.global_blocks = encoder, window, frozenset(chosen)
-        encoder.cls_token.requires_grad_(False)
+        if encoder.cls_token is not None:
+            encoder.cls_token.requires_grad_(False)
         encoder.norm.requires_grad_(False)
 
     def forward(self, values: Tensor) -> Tensor:

@@ -62,6 +62,10 @@ class ViT(Encoder):
         Hidden features of the blocks' MLPs to dim.
     dropout : float
         Of what attention and both layers of the MLPs give.
+    cls : bool
+        Whether there is a [CLS]; without one the mean of the patch tokens stands in its place.
+    final_norm : bool
+        Whether tokens are normalised after the last block.
 
     Raises
     ------
@@ -84,6 +88,8 @@ class ViT(Encoder):
         drop_path: float = 0.0,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
+        cls: bool = True,
+        final_norm: bool = True,
     ) -> None:
         super().__init__()
         if len(shape) != len(patch) or any(
@@ -100,12 +106,15 @@ class ViT(Encoder):
         if position not in get_args(Position):
             kinds = ", ".join(map(repr, get_args(Position)))
             raise ValueError(f"position is {position!r}; give one of {kinds}")
+        if position == "relative" and not cls:
+            raise ValueError("relative positions need [CLS]; set cls to true or choose others")
         self.shape, self.patch = tuple(shape), tuple(patch)
         self.channels, self.dim, self.heads = channels, dim, heads
         self.position, self.drop_path = position, drop_path
         self.mlp_ratio, self.dropout = mlp_ratio, dropout
         self.patch_embed = PatchEmbed(patch, channels, dim)
-        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.cls, self.final_norm = cls, final_norm
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim)) if cls else None
         if self.embeds_positions:
             self.pos_embed = nn.Parameter(self._table(), requires_grad=position == "learned")
         rates = torch.linspace(0, drop_path, depth).tolist()
@@ -120,7 +129,7 @@ class ViT(Encoder):
             )
             for rate in rates
         )
-        self.norm = transformer_norm(dim)
+        self.norm = transformer_norm(dim) if final_norm else nn.Identity()
         self._initialise()
 
     @property
@@ -138,6 +147,8 @@ class ViT(Encoder):
             "drop_path": self.drop_path,
             "mlp_ratio": self.mlp_ratio,
             "dropout": self.dropout,
+            "cls": self.cls,
+            "final_norm": self.final_norm,
         }
 
     def layers(self) -> list[list[nn.Parameter]]:
@@ -159,7 +170,8 @@ class ViT(Encoder):
     def not_decayed(self) -> list[nn.Parameter]:
         """Return [CLS] and the positions."""
         fixed = [self.pos_embed] if self.position == "sincos" else []
-        return [self.cls_token, *fixed, *self.positions()]
+        own = [] if self.cls_token is None else [self.cls_token]
+        return [*own, *fixed, *self.positions()]
 
     def forward(
         self,
@@ -178,7 +190,7 @@ class ViT(Encoder):
             given to an encoder that has none.
         """
         tokens = self.patch_embed(patches)
-        cls: Tensor = self.cls_token
+        cls: Tensor | None = self.cls_token
         offsets: Offsets = ()
         if self.position == "none":
             if positions is not None and not positions.isnan().all():
@@ -195,12 +207,18 @@ class ViT(Encoder):
                 tokens = tokens + self._embed(positions)
                 if unknown is not None and positions is not None:
                     tokens = tokens + unknown * positions.isnan().any(-1, keepdim=True)
-                cls = cls + self.pos_embed[:, :1]
-        tokens = torch.cat([cls.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
-        mask = None if context is None else F.pad(context, (1, 0), value=True)[:, None, None, :]
+                cls = None if cls is None else cls + self.pos_embed[:, :1]
+        if cls is not None:
+            tokens = torch.cat(
+                [cls.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1
+            )
+            context = None if context is None else F.pad(context, (1, 0), value=True)
+        mask = None if context is None else context[:, None, None, :]
         for block in self.blocks:
             tokens = block(tokens, mask, offsets)
         normed: Tensor = self.norm(tokens)
+        if cls is None:
+            normed = torch.cat([normed.mean(1, keepdim=True), normed], dim=1)
         return normed
 
     def _offsets(
@@ -233,7 +251,8 @@ class ViT(Encoder):
 
     def _initialise(self) -> None:
         """Initialise as MAE does: Xavier-uniform matrices, zero biases, [CLS] N(0, 0.02)."""
-        nn.init.normal_(self.cls_token, std=0.02)
+        if self.cls_token is not None:
+            nn.init.normal_(self.cls_token, std=0.02)
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

@@ -9,6 +9,8 @@ from biopart.recipe.objectives import (
     Objective,
     PartSettings,
     SequenceSettings,
+    SumSettings,
+    views_of,
 )
 from biopart.recipe.protocol import MASKED, SUPERVISED, Protocol
 from biopart.recipe.schema import (
@@ -25,6 +27,13 @@ from biopart.recipe.schema import (
     load_recipe,
     resolve,
 )
+from biopart.recipe.teachers import (
+    ByolSettings,
+    CosslSettings,
+    DinoSettings,
+    MobySettings,
+    SelfpatchSettings,
+)
 from biopart.recipe.training import (
     ContextSettings,
     FinetuneSettings,
@@ -32,27 +41,40 @@ from biopart.recipe.training import (
     Optimisation,
     PretrainSettings,
 )
-from biopart.recipe.views import AugmentSettings, ViewSettings
+from biopart.recipe.views import (
+    AugmentSettings,
+    ColourChanges,
+    ImageChanges,
+    ValueChanges,
+    ViewsSettings,
+    WaveChanges,
+)
 from biopart.recipe.words import Head, Method, Normalisation, Pool, Position
 
 __all__ = [
     "MASKED",
     "SUPERVISED",
     "AugmentSettings",
+    "ByolSettings",
     "ClassifySettings",
+    "ColourChanges",
     "ComputeSettings",
     "ContextSettings",
+    "CosslSettings",
     "CurveSettings",
     "DataSettings",
     "DetectSettings",
     "DetectionSettings",
+    "DinoSettings",
     "DropPosSettings",
     "EncoderSettings",
     "FineTuning",
     "FinetuneSettings",
     "Head",
+    "ImageChanges",
     "MaeSettings",
     "Method",
+    "MobySettings",
     "Mp3Settings",
     "Normalisation",
     "Objective",
@@ -64,11 +86,16 @@ __all__ = [
     "Protocol",
     "Recipe",
     "ScenesSettings",
+    "SelfpatchSettings",
     "SequenceSettings",
     "SplitSettings",
+    "SumSettings",
     "SweepSettings",
-    "ViewSettings",
+    "ValueChanges",
+    "ViewsSettings",
+    "WaveChanges",
     "as_recipe",
     "load_recipe",
     "resolve",
+    "views_of",
 ]

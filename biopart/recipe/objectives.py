@@ -5,6 +5,14 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from biopart.recipe.protocol import HEAD_STD, MASKED, SUPERVISED, Protocol
+from biopart.recipe.teachers import (
+    ByolSettings,
+    CosslSettings,
+    DinoSettings,
+    MobySettings,
+    SelfpatchSettings,
+)
+from biopart.recipe.views import ViewsSettings
 from biopart.recipe.words import Head, Pool
 from biopart.settings import Strict
 
@@ -16,6 +24,7 @@ class PartSettings(Strict):
     """
 
     protocol: ClassVar[Protocol] = SUPERVISED
+    cuts_patches: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     name: Literal["part"] = Field("part", description="the objective")
@@ -168,6 +177,7 @@ class MaeSettings(Strict):
     """MAE reconstructs hidden patches; the defaults are the paper's."""
 
     protocol: ClassVar[Protocol] = MASKED
+    cuts_patches: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.95)
 
     name: Literal["mae"] = Field("mae", description="the objective")
@@ -193,6 +203,7 @@ class Mp3Settings(Strict):
     """
 
     protocol: ClassVar[Protocol] = SUPERVISED
+    cuts_patches: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     name: Literal["mp3"] = Field("mp3", description="the objective")
@@ -222,6 +233,7 @@ class DropPosSettings(Strict):
     """
 
     protocol: ClassVar[Protocol] = MASKED
+    cuts_patches: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.95)
 
     name: Literal["droppos"] = Field("droppos", description="the objective")
@@ -293,9 +305,96 @@ class DetectSettings(Strict):
     anchor: int = Field(32, ge=1, description="side in pixels of the anchors at stride 4; doubles")
 
 
-Objective = Annotated[
-    PartSettings | MaeSettings | Mp3Settings | DropPosSettings, Field(discriminator="name")
+Single = Annotated[
+    PartSettings
+    | MaeSettings
+    | Mp3Settings
+    | DropPosSettings
+    | DinoSettings
+    | ByolSettings
+    | MobySettings
+    | SelfpatchSettings
+    | CosslSettings,
+    Field(discriminator="name"),
 ]
 
-PRETRAINING = (PartSettings, MaeSettings, Mp3Settings, DropPosSettings)
+
+class SumPart(Strict):
+    """An objective of a sum, and its weight."""
+
+    objective: Single = Field(PartSettings(), description="the objective")
+    weight: float = Field(1.0, gt=0, description="weight of its loss")
+
+
+class SumSettings(Strict):
+    """A weighted sum of objectives on one encoder, of which views are shared."""
+
+    betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
+
+    name: Literal["sum"] = Field("sum", description="the objective")
+    parts: list[SumPart] = Field(
+        [
+            SumPart(objective=PartSettings()),
+            SumPart(objective=ByolSettings()),
+        ],
+        min_length=2,
+        description="objectives and weights; the first decides which encoder is saved and how it "
+        "is fine-tuned",
+    )
+
+    @property
+    def cuts_patches(self) -> bool:
+        """Whether an objective hides patches, moves them or cuts them off the grid."""
+        return any(part.objective.cuts_patches for part in self.parts)
+
+    @property
+    def protocol(self) -> Protocol:
+        """How the first objective's authors fine-tune."""
+        return self.parts[0].objective.protocol
+
+    @property
+    def uses_positions(self) -> bool:
+        """Whether patches have their positions at the end of pretraining, of the first one."""
+        return self.parts[0].objective.uses_positions
+
+    @property
+    def views(self) -> ViewsSettings | None:
+        """The views that all objectives share that need some."""
+        found = [views for part in self.parts if (views := views_of(part.objective)) is not None]
+        return found[0] if found else None
+
+    @model_validator(mode="after")
+    def _check(self) -> "SumSettings":
+        names = [part.objective.name for part in self.parts]
+        if len(set(names)) < len(names):
+            raise ValueError(f"parts are {', '.join(names)}; name each objective once")
+        found = [views_of(part.objective) for part in self.parts]
+        several = [views for views in found if views is not None]
+        if any(views != several[0] for views in several):
+            raise ValueError(
+                "the objectives of a sum share their views; give the same views to all of them"
+            )
+        return self
+
+
+Objective = Annotated[Single | SumSettings, Field(discriminator="name")]
+
+PRETRAINING = (
+    PartSettings,
+    MaeSettings,
+    Mp3Settings,
+    DropPosSettings,
+    DinoSettings,
+    ByolSettings,
+    MobySettings,
+    SelfpatchSettings,
+    CosslSettings,
+    SumSettings,
+)
 """The settings of every pretraining objective."""
+
+
+def views_of(objective: Strict) -> ViewsSettings | None:
+    """Return the views that an objective compares; None of one that sees the items themselves."""
+    views: ViewsSettings | None = getattr(objective, "views", None)
+    return views

@@ -41,6 +41,9 @@ class Protocol:
 SUPERVISED = Protocol()
 """Training from scratch, as DeiT (arXiv 2012.12877)."""
 
+KEPT = Protocol(keep_positions=True)
+"""Fine-tuning of methods with a teacher: DeiT's, from the positions of the pretraining (DINO)."""
+
 MASKED = Protocol(
     position="learned", keep_positions=True, pool="mean", layer_decay=0.75, head_std=2e-5
 )

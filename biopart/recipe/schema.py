@@ -97,6 +97,8 @@ class EncoderSettings(Strict):
         lt=1,
         description="dropout of what attention and MLPs give, as MP3 has for speech",
     )
+    cls: bool = Field(True, description="a [CLS] token; false: the mean of the tokens instead")
+    final_norm: bool = Field(True, description="normalise tokens after the last block")
 
 
 class ScenesSettings(Strict):

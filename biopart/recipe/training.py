@@ -8,7 +8,7 @@ from pydantic import Field, field_validator, model_validator
 
 from biopart.recipe.objectives import Objective, PartSettings
 from biopart.recipe.protocol import Protocol
-from biopart.recipe.views import AugmentSettings, ViewSettings
+from biopart.recipe.views import AugmentSettings, ImageChanges
 from biopart.recipe.words import Pool, Position
 from biopart.settings import Strict
 
@@ -26,6 +26,12 @@ class Schedule(Strict):
     )
     warmup_epochs: float = Field(5.0, ge=0, description="epochs of linear warm-up")
     weight_decay: float = Field(0.05, ge=0, description="not on biases, norms, positions, [CLS]")
+    final_weight_decay: float | None = Field(
+        None,
+        ge=0,
+        description="weight decay at the end of a cosine, which DINO raises from 0.04 to 0.4; null "
+        "= it stays",
+    )
     clip: float | None = Field(1.0, gt=0, description="largest norm of the gradient; null = none")
     clip_each: bool = Field(
         False, description="clip every tensor by itself, as DropPos does at 5.0"
@@ -83,8 +89,8 @@ class PretrainSettings(Schedule):
     dropped = ("layer_decay",)
 
     objective: Objective = Field(PartSettings(), description="what is learnt")
-    augment: ViewSettings = Field(
-        ViewSettings(), description="crops, mirror images and RandAugment; images only"
+    augment: ImageChanges = Field(
+        ImageChanges(), description="crops, mirror images and RandAugment; images only"
     )
     validation_windows: int = Field(1024, ge=1, description="windows of held-out persons measured")
     probe_every: int | None = Field(

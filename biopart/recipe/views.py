@@ -1,11 +1,13 @@
-"""The settings of augmentation, without torch; it is done by ``biopart.data.augment``."""
+"""The settings of augmentation and views, without torch; ``biopart.views`` makes them."""
+
+from typing import NamedTuple
 
 from pydantic import Field, model_validator
 
 from biopart.settings import Strict
 
 
-class ViewSettings(Strict):
+class ImageChanges(Strict):
     """How an image is changed before it is encoded; the defaults change nothing."""
 
     crop: tuple[float, float] = Field(
@@ -24,7 +26,7 @@ class ViewSettings(Strict):
     )
 
     @model_validator(mode="after")
-    def _check(self) -> "ViewSettings":
+    def _check(self) -> "ImageChanges":
         (low, high), (narrow, wide) = self.crop, self.ratio
         if not 0 < low <= high <= 1:
             raise ValueError(f"crop is {[low, high]}; give 0 < smallest <= largest <= 1")
@@ -35,7 +37,7 @@ class ViewSettings(Strict):
         return self
 
 
-class AugmentSettings(ViewSettings):
+class AugmentSettings(ImageChanges):
     """How images and their labels are changed while a classifier trains."""
 
     erase: float = Field(0.0, ge=0, le=1, description="probability that a rectangle becomes noise")
@@ -44,3 +46,117 @@ class AugmentSettings(ViewSettings):
     smoothing: float = Field(
         0.0, ge=0, lt=1, description="share of a label spread over all classes"
     )
+
+
+class ColourChanges(Strict):
+    """How colours of views change; the defaults are those of BYOL and DINO."""
+
+    jitter: float = Field(0.8, ge=0, le=1, description="probability of the four changes below")
+    brightness: float = Field(0.4, ge=0, le=1, description="factor up to 1 -+ this")
+    contrast: float = Field(0.4, ge=0, le=1, description="factor up to 1 -+ this")
+    saturation: float = Field(0.2, ge=0, le=1, description="factor up to 1 -+ this")
+    hue: float = Field(0.1, ge=0, le=0.5, description="up to this part of the colour circle")
+    grey: float = Field(0.2, ge=0, le=1, description="probability of no colours")
+    blur: tuple[float, float, float] = Field(
+        (1.0, 0.1, 0.5), description="probability of blur: first and second global view, local ones"
+    )
+    sigma: tuple[float, float] = Field((0.1, 2.0), description="its deviation in pixels, uniform")
+    solarise: tuple[float, float, float] = Field(
+        (0.0, 0.2, 0.0), description="probability that bright colours are inverted, by view"
+    )
+
+    def changes(self, number: int) -> bool:
+        """Tell whether a view changes at all."""
+        return bool(self.jitter or self.grey or self.blur[number] or self.solarise[number])
+
+
+class MaskBox(NamedTuple):
+    """A box that is masked: its share of a grid, and ratios of its sides."""
+
+    crop: tuple[float, float]
+    ratio: tuple[float, float]
+
+
+class ValueChanges(Strict):
+    """How normalised values of views change, on any number of axes; the defaults change nothing."""
+
+    scale: tuple[float, float] = Field(
+        (1.0, 1.0), description="smallest and largest factor, log-uniform; EEG: 0.5 to 2"
+    )
+    sign: float = Field(0.0, ge=0, le=1, description="probability of the other sign")
+    noise: float = Field(
+        0.0, ge=0, description="largest deviation of Gaussian noise, in those of the values"
+    )
+    mask: float = Field(
+        0.0, ge=0, lt=1, description="largest share of the grid that a box of zeros covers"
+    )
+
+    @property
+    def masks(self) -> MaskBox:
+        """The boxes that are masked."""
+        return MaskBox((0.0, self.mask), (3 / 4, 4 / 3))
+
+    @model_validator(mode="after")
+    def _check(self) -> "ValueChanges":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {list(self.scale)}; give 0 < smallest <= largest")
+        return self
+
+
+class WaveChanges(Strict):
+    """How signals of views change; the defaults change nothing."""
+
+    drop_channels: float = Field(
+        0.0, ge=0, lt=1, description="probability that a channel is zero; one stays"
+    )
+    band_stop: float = Field(0.0, ge=0, le=1, description="probability that a band is removed")
+    band_hz: float = Field(5.0, gt=0, description="width of that band in hertz")
+
+
+class ViewsSettings(Strict):
+    """Views of an item: two global ones, and small local ones that only a student sees."""
+
+    crop: tuple[float, float] = Field(
+        (0.25, 1.0), description="smallest and largest share that a global view shows, resized"
+    )
+    local_views: int = Field(0, ge=0, description="number of local views; DINO: 8")
+    local_crop: tuple[float, float] = Field(
+        (0.05, 0.25), description="smallest and largest share that a local view shows, resized"
+    )
+    global_size: list[int] | None = Field(
+        None, description="extents of a global view in samples; null = the grid's"
+    )
+    local_size: list[int] | None = Field(
+        None, description="extents of a local view in samples; null = 3/7 of the grid's (96 of 224)"
+    )
+    ratio: tuple[float, float] = Field(
+        (3 / 4, 4 / 3), description="smallest and largest ratio of a crop's sides"
+    )
+    resize: bool | None = Field(
+        None,
+        description="resize crops; false: views of their size are cut, a place at random; null = "
+        "of images, not of signals, whose frequencies would change",
+    )
+    mirror: float | None = Field(
+        None, ge=0, le=1, description="probability of a mirror image; null = 0.5 of images, else 0"
+    )
+    colour: ColourChanges = Field(ColourChanges(), description="changes of images")
+    values: ValueChanges = Field(ValueChanges(), description="changes of normalised values")
+    waves: WaveChanges = Field(WaveChanges(), description="changes of signals")
+
+    @model_validator(mode="after")
+    def _check(self) -> "ViewsSettings":
+        for key in ("crop", "local_crop"):
+            low, high = getattr(self, key)
+            if not 0 < low <= high <= 1:
+                raise ValueError(f"{key} is {[low, high]}; give 0 < smallest <= largest <= 1")
+        if not 0 < self.ratio[0] <= self.ratio[1]:
+            raise ValueError(f"ratio is {list(self.ratio)}; give 0 < smallest <= largest")
+        if self.resize is False and (unused := self.changed("crop", "local_crop", "ratio")):
+            raise ValueError(
+                f"resize false cuts views of their size, so {' and '.join(unused)} has no effect; "
+                "leave it out"
+            )
+        if not self.local_views and (unused := self.changed("local_crop", "local_size")):
+            raise ValueError(f"{' and '.join(unused)} has no effect without local_views")
+        return self

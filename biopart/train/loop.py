@@ -25,7 +25,7 @@ from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore, save_checkpoint
 from biopart.train.checks import Checks, missing_windows
 from biopart.train.ranks import Ranks
-from biopart.train.schedule import clip, learning_rate, parameter_groups
+from biopart.train.schedule import clip, learning_rate, parameter_groups, weight_decay
 from biopart.train.stopping import Stop, Stopped
 from biopart.train.training import Following, Row, Training
 
@@ -117,6 +117,7 @@ def fit(
                 raise Stopped(progress.step)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(task, progress.step) * group["scale"]
+                group["weight_decay"] = weight_decay(task, progress.step) * group["decays"]
             stepped = gradients(task, progress, model, generator, items=items)
             norm = clip(task)
             checks.add(stepped.missing, stepped.loss, norm, stepped.keys)

@@ -12,11 +12,18 @@ from torch import Tensor, nn
 from biopart.data import Source, StepOutput
 from biopart.nn import Normalise
 from biopart.recipe import Normalisation
+from biopart.views import Views
 
 
 @torch.no_grad()
 def measure(
-    objective: nn.Module, source: Source, fabric: Fabric, normalise: Normalisation, *, count: int
+    objective: nn.Module,
+    source: Source,
+    fabric: Fabric,
+    normalise: Normalisation,
+    *,
+    count: int,
+    views: Views | None = None,
 ) -> dict[str, Any]:
     """Return an objective's metrics on held-out windows, always the same ones.
 
@@ -32,14 +39,19 @@ def measure(
         As in training.
     count : int
         Number of windows, spread evenly over the source; metrics are means over them.
+    views : Views, optional
+        Makes the views of a method that compares them; the same in every measurement.
     """
     picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(np.int64)
     parts: list[tuple[float, dict[str, Tensor]]] = []
     prepare = Normalise(normalise)
     for number, start in enumerate(range(0, len(picked), 256)):
         batch = source.__getitems__(picked[start : start + 256]).to(fabric.device)
-        batch.values = prepare(batch.values)
         generator = torch.Generator(device=fabric.device).manual_seed(number)
+        if views is None:
+            batch.values = prepare(batch.values)
+        else:
+            batch = views(batch, prepare, generator)
         with fabric.autocast():
             output: StepOutput = objective(batch, generator, 1.0)
         parts.append((len(batch.values) / len(picked), {"loss": output.loss, **output.metrics}))

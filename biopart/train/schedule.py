@@ -27,6 +27,15 @@ def learning_rate(task: Training, step: int) -> float:
     return final + (task.settings.lr - final) * (1 + math.cos(math.pi * through)) / 2
 
 
+def weight_decay(task: Training, step: int) -> float:
+    """Return the weight decay of a step, by a cosine to the final one where there is one."""
+    first, last = task.settings.weight_decay, task.settings.final_weight_decay
+    if last is None:
+        return first
+    through = step / max(task.steps, 1)
+    return last + (first - last) * (1 + math.cos(math.pi * through)) / 2
+
+
 def parameter_groups(task: Training) -> list[dict[str, Any]]:
     """Group parameters by layer and weight decay.
 
@@ -50,6 +59,7 @@ def parameter_groups(task: Training) -> list[dict[str, Any]]:
             {
                 "params": [],
                 "weight_decay": task.settings.weight_decay if decays else 0.0,
+                "decays": decays,
                 "scale": task.settings.layer_decay ** (top - number),
             },
         )

@@ -7,9 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
-from biopart.data import Augment, Batch, Sampler, Source, Windows
+from biopart.data import Batch, Sampler, Source, Windows
 from biopart.nn import Normalise
 from biopart.recipe import Normalisation, Optimisation
+from biopart.views import Augment, Views
 
 Row = dict[str, Any]
 
@@ -46,6 +47,8 @@ class Training:
         Validations without improvement before stopping.
     augment : Augment, optional
         Changes images before and after they are normalised.
+    views : Views, optional
+        Makes several views of every item, for methods that compare them.
     fresh : tuple of nn.Parameter
         Parameters of the encoder that were not pretrained: they have the whole rate, whatever
         their layer.
@@ -63,6 +66,7 @@ class Training:
     select: str | None = None
     patience: int | None = None
     augment: Augment | None = None
+    views: Views | None = None
     fresh: tuple[nn.Parameter, ...] = ()
     probe: Callable[[], Row] | None = None
     probe_every: int = 1
@@ -78,6 +82,8 @@ class Training:
         if batch.context is not None and batch.values.dim() > 3:  # each window separately
             flat = normalise(batch.values.flatten(0, 1))
             return replace(batch, values=flat.reshape(batch.values.shape))
+        if self.views is not None:
+            return self.views(batch, normalise, generator)
         if self.augment is None:
             return replace(batch, values=normalise(batch.values))
         values = normalise(self.augment.pixels(batch.values, generator))

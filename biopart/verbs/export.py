@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -99,14 +100,24 @@ def hub_model(model: Model) -> HubModel:
     return made.eval()
 
 
-def _to_timm(model: Model, out: Path) -> dict[str, Any]:
-    """Write timm's own folder: config.json and model.safetensors."""
-    encoder, about, classes = model.encoder.arguments, model.about, list(model.classes)
+def check_timm(encoder: Mapping[str, Any]) -> None:
+    """Refuse an encoder that timm's ViT cannot take over, given by its arguments; ValueError."""
+    others = "use --to safetensors, hub or onnx"
     if len(encoder["shape"]) != 2:
         raise ValueError(
             f"timm's ViT takes images; this encoder takes items of {tuple(encoder['shape'])}, so "
-            "use --to safetensors, hub or onnx"
+            f"{others}"
         )
+    if not encoder["cls"] or not encoder["final_norm"]:
+        raise ValueError(
+            f"timm's ViT has [CLS] and a final norm, and this encoder lacks one of them; {others}"
+        )
+
+
+def _to_timm(model: Model, out: Path) -> dict[str, Any]:
+    """Write timm's own folder: config.json and model.safetensors."""
+    encoder, about, classes = model.encoder.arguments, model.about, list(model.classes)
+    check_timm(encoder)
     state = {k.removeprefix("encoder."): value for k, value in model.net.state_dict().items()}
     for kind in ("weight", "bias"):
         if classes:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from torch import nn
 
 from biopart.compute import compiled, describe, open_fabric, settle
 from biopart.experiment import Experiment, build_objective, open_experiment, stored_recipe
+from biopart.experiment.stored import exported, places_of
 from biopart.files import flat, write_json, write_text
 from biopart.nn import Encoder, Model
 from biopart.nn.weights import save_tensors
@@ -166,7 +168,13 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     order = " by record" if cohort.is_larger_than_cache else ""
     check_processes(fabric, recipe, "pretrain.batch", cohort.fingerprint + order)
     compiled(cast(Encoder, objective.encoder), compute)
-    every = recipe.pretrain.probe_every
+    every, views = recipe.pretrain.probe_every, experiment.views()
+    augment = experiment.augment(recipe.pretrain.augment, "pretrain.augment")
+    if views is not None and augment is not None:
+        raise ValueError(
+            f"objective {recipe.pretrain.objective.name} sees views, so pretrain.augment has no "
+            "effect; leave it out, and set pretrain.objective.views"
+        )
     training = Training(
         objective,
         settle(source, compute, fabric),
@@ -174,7 +182,8 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
         recipe.data.normalise,
         recipe.seed,
         validate=validator(experiment, objective, fabric),
-        augment=experiment.augment(recipe.pretrain.augment, "pretrain.augment"),
+        augment=augment,
+        views=views,
         probe=None if every is None else online_probe(experiment, exported(objective), compute),
         probe_every=every or 1,
     )
@@ -209,15 +218,10 @@ def write_weights(experiment: Experiment, training: Training, run: Run) -> None:
     seen = experiment.seen(experiment.split.pretrain)
     model = Model(exported(training.objective), experiment.about(seen, positions=uses_positions))
     model.save(run.encoder)
-    state = training.objective.state_dict()
-    if model.net is training.objective.encoder:  # its weights are in their own file
-        state = {name: value for name, value in state.items() if not name.startswith("encoder.")}
+    own = tuple(f"{place}." for place in places_of(model.net, training.objective))
+    state = training.objective.state_dict()  # without the encoder, which is in its own file
+    state = {name: value for name, value in state.items() if not name.startswith(own)}
     save_tensors(run.path / "objective.safetensors", state, model.about.to_json())
-
-
-def exported(objective: nn.Module) -> Encoder:
-    """Return the encoder that is saved: the objective's, or its teacher if the method has one."""
-    return cast(Encoder, getattr(objective, "exported", objective.encoder))
 
 
 def build(experiment: Experiment) -> nn.Module:
@@ -236,8 +240,15 @@ def validator(
     if not persons:
         return None
     source = experiment.source(persons)
-    count = recipe.pretrain.validation_windows
-    return lambda: measure(objective, source, fabric, recipe.data.normalise, count=count)
+    return partial(
+        measure,
+        objective,
+        source,
+        fabric,
+        recipe.data.normalise,
+        count=recipe.pretrain.validation_windows,
+        views=experiment.views(),
+    )
 
 
 def count(module: nn.Module) -> int:

@@ -6,7 +6,7 @@ used: nothing else needs timm.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
@@ -18,10 +18,11 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from biopart.data.batch import Batch
-from biopart.grid import Boxes, cut, rand, random_boxes
+from biopart.data import Batch
+from biopart.grid import cut, random_boxes
 from biopart.nn.normalise import IMAGENET
-from biopart.recipe import AugmentSettings, ViewSettings
+from biopart.recipe import AugmentSettings, ImageChanges
+from biopart.views.crops import crop_boxes, mirrored, uniform
 
 
 class Augment:
@@ -29,13 +30,13 @@ class Augment:
 
     Parameters
     ----------
-    settings : ViewSettings
+    settings : ImageChanges
         What to do; AugmentSettings for labelled images.
     classes : int
         Number of classes; 0 if labels are not used.
     """
 
-    def __init__(self, settings: ViewSettings, classes: int = 0) -> None:
+    def __init__(self, settings: ImageChanges, classes: int = 0) -> None:
         self.views = settings
         self.labels = settings if isinstance(settings, AugmentSettings) else AugmentSettings()
         self.classes = classes
@@ -56,9 +57,7 @@ class Augment:
             boxes = crop_boxes(count, shape, self.views, generator)
             values = cut(values, boxes, shape)[:, 0]
         if self.views.flip:
-            mirrored = uniform(count, generator) < self.views.flip
-            where = mirrored.to(values.device)[:, None, None, None]
-            values = torch.where(where, values.flip(-1), values)
+            values = mirrored(values, uniform(count, generator) < self.views.flip)
         if self.views.randaugment is not None:
             with seeded(generator):
                 values = self._recolour(values)
@@ -116,50 +115,6 @@ class Augment:
         pixels = values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         changed = np.stack([np.asarray(policy(Image.fromarray(image))) for image in pixels])
         return torch.from_numpy(changed).permute(0, 3, 1, 2).to(values.device)
-
-
-def crop_boxes(
-    count: int, shape: Sequence[int], settings: ViewSettings, generator: torch.Generator
-) -> Boxes:
-    """Draw a box of random area and aspect ratio in each image.
-
-    The area is uniform in ``crop``, log of width / height uniform in that of ``ratio``, as in
-    torchvision's RandomResizedCrop; only boxes that fit are drawn, so none is drawn again.
-
-    Parameters
-    ----------
-    count : int
-        Images B.
-    shape : sequence of int
-        Height and width in pixels.
-    settings : ViewSettings
-        Ranges of area and aspect ratio.
-    generator : torch.Generator
-        Source of randomness.
-
-    Returns
-    -------
-    Boxes (B, 1, 2)
-    """
-    height, width = shape
-    low, high = settings.crop
-    area = low + (high - low) * uniform(count, generator)
-    # A box that fits has a ratio between these two; for square images 1 is between them.
-    least, most = area * width / height, width / (height * area)
-    narrow, wide = (least.clamp(min=bound).minimum(most).log() for bound in settings.ratio)
-    ratio = (narrow + (wide - narrow) * uniform(count, generator)).exp()
-    whole = (area * height * width)[:, None]
-    limits = torch.tensor([height, width])
-    sides = (whole * torch.stack([1 / ratio, ratio], 1)).sqrt()
-    size = sides.round().long().clamp(min=1).minimum(limits)
-    room = limits - size + 1
-    start = (torch.stack([uniform(count, generator) for _ in shape], 1) * room).long()
-    return Boxes(start.minimum(room - 1)[:, None], size[:, None])
-
-
-def uniform(count: int, generator: torch.Generator) -> Tensor:
-    """Draw numbers in [0, 1) and move them to the CPU, where boxes are drawn."""
-    return rand(count, generator=generator).cpu()
 
 
 def posterize_visibly(image: Image.Image, bits: int, **_: object) -> Image.Image:

@@ -1,0 +1,163 @@
+"""Students that predict what their teacher makes of another view: DINO, BYOL, MoBY."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from biopart.evaluation.collapse import feature_std, rankme
+from biopart.nn.encoder import Encoder
+from biopart.nn.teacher import Centre, Queue, Teacher, momentum_at
+from biopart.recipe import Pool
+
+
+class Pooling(nn.Module):
+    """Represent a view by its [CLS] or by the mean of its patch tokens."""
+
+    def __init__(self, pool: Pool) -> None:
+        super().__init__()
+        self.pool = pool
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Pool tokens (B, 1 + K, D) -> (B, D)."""
+        return tokens[:, 0] if self.pool == "cls" else tokens[:, 1:].mean(1)
+
+
+class TeacherStudent(nn.Module):
+    """An objective whose teacher follows parts of it by moving average.
+
+    Attributes
+    ----------
+    teacher : Teacher
+        Of parts of this module.
+    momentum : float
+        The teacher's at the first step; rises to 1.
+    """
+
+    teacher: Teacher
+    momentum: float
+
+    def after_step(self, progress: float) -> None:
+        """Let the teacher follow, and take in what was kept of this step; progress in (0, 1]."""
+        self.teacher.follow(self, momentum_at(progress, self.momentum))
+        for module in self.modules():
+            if isinstance(module, Centre | Queue):
+                module.update()
+
+
+class Siamese(TeacherStudent, ABC):
+    """What methods on whole views share.
+
+    Attributes
+    ----------
+    encoder : Encoder
+        The student's.
+    pooling : nn.Module
+        Tokens (B, 1 + K, D) -> one vector for each view (B, D).
+    teacher : Teacher
+        With ``encoder`` and ``pooling``.
+    terms : float
+        By which the mean over pairs of views is multiplied.
+    """
+
+    encoder: Encoder
+    pooling: nn.Module
+    terms: float = 1.0
+
+    @abstractmethod
+    def predicted(self, vectors: Tensor, progress: float) -> Tensor:
+        """Return what the student predicts from its vectors (B, D), in training."""
+
+    @abstractmethod
+    def targets(self, vectors: Sequence[Tensor], progress: float) -> list[Tensor]:
+        """Return what the teacher's vectors of each global view (B, D) mean."""
+
+    @abstractmethod
+    def distances(self, predicted: Tensor, target: Tensor, view: int) -> Tensor:
+        """Return the loss of each prediction, (..., out) -> (...).
+
+        Parameters
+        ----------
+        predicted, target : Tensor (..., out)
+            Shapes that broadcast.
+        view : int
+            Of which the target is.
+        """
+
+    def tokens(
+        self, shown: Sequence[Tensor], local: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Encode views (B, C, *S'): all by the student, the global ones by the teacher too."""
+        student = encoded(self.encoder, [*shown, *local])
+        with torch.no_grad():
+            teacher = encoded(self.teacher.get_submodule("encoder"), shown)  # type: ignore[arg-type]
+        return student, teacher
+
+    def compared(
+        self, student: Sequence[Tensor], teacher: Sequence[Tensor], progress: float
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the loss over pairs of different views, and the targets of the global views.
+
+        Parameters
+        ----------
+        student, teacher : sequence of Tensor (B, 1 + K, D)
+            Tokens of all views, and of the global ones, which come first.
+        progress : float
+            Of the training, 0 to 1.
+        """
+        with torch.no_grad():
+            pooling = self.teacher.get_submodule("pooling")
+            targets = self.targets([pooling(tokens) for tokens in teacher], progress)
+        predictions = [self.predicted(self.pooling(tokens), progress) for tokens in student]
+        return self.pairs(predictions, targets), targets
+
+    def pairs(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
+        """Compare predictions of views with the targets of all other ones.
+
+        Parameters
+        ----------
+        predictions : sequence of Tensor (B, out) or (B, K, out)
+            One vector for each view, or one for each place of it.
+        targets : sequence of Tensor (B, out)
+            Of the global views.
+        """
+        losses = []
+        for view, target in enumerate(targets):
+            for number, predicted in enumerate(predictions):
+                if number != view:
+                    wide = target if predicted.dim() == target.dim() else target[:, None]
+                    losses.append(self.distances(predicted, wide, view).mean())
+        return self.terms * torch.stack(losses).mean()
+
+
+def encoded(encoder: Encoder, views: Sequence[Tensor]) -> list[Tensor]:
+    """Encode views (B, C, *S') to tokens (B, 1 + K, D); neighbours of equal extents at once."""
+    tokens: list[Tensor] = []
+    while len(tokens) < len(views):
+        first = len(tokens)
+        alike = 1
+        while first + alike < len(views) and views[first + alike].shape == views[first].shape:
+            alike += 1
+        together = encoder.encode(torch.cat(list(views[first : first + alike])))
+        tokens += together.chunk(alike)
+    return tokens
+
+
+def spread_of(vectors: Tensor) -> dict[str, Tensor]:
+    """Return the effective rank and the spread of vectors (B, D): signs of collapse."""
+    features = vectors.detach().float().cpu().numpy()
+    found = {"rank": rankme(features), "std": feature_std(features)}
+    return {name: vectors.new_tensor(value, dtype=torch.float32) for name, value in found.items()}
+
+
+def cosine_distance(one: Tensor, other: Tensor) -> Tensor:
+    """Return ``2 - 2 cos`` of vectors (..., D): BYOL's equation 2.
+
+    Examples
+    --------
+    >>> cosine_distance(torch.tensor([3.0, 0.0]), torch.tensor([0.0, 2.0])).item()
+    2.0
+    """
+    return 2 - 2 * (F.normalize(one.float(), dim=-1) * F.normalize(other.float(), dim=-1)).sum(-1)
