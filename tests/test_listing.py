@@ -23,9 +23,10 @@ def test_every_shipped_recipe_and_card_is_listed_with_a_sentence() -> None:
 
 
 def test_objectives_and_encoders_are_listed_by_the_names_that_a_recipe_uses() -> None:
-    assert list(choices("objectives")) == ["droppos", "mae", "mp3", "part"]
+    names = ["byol", "cossl", "dino", "droppos", "mae", "moby", "mp3", "part", "selfpatch", "sum"]
+    assert list(choices("objectives")) == names
     assert choices("objectives")["mae"].startswith("MAE reconstructs hidden patches")
-    assert list(choices("encoders")) == ["vit"]
+    assert list(choices("encoders")) == ["rf_resnet", "vit"]
 
 
 def run_folder(path: Path, steps: int, kappa: float | None, age_s: float) -> None:

@@ -81,6 +81,13 @@ def test_the_last_probe_is_of_the_encoder_that_is_saved(small_recipe, tmp_path, 
     predicted = probe.fit(scaler.transform(train), parts[0].labels).predict(scaler.transform(held))
     last = probe_rows(run)[-1]
     assert last["probe/kappa"] == pytest.approx(cohen_kappa_score(parts[1].labels, predicted))
+    near = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (held, train)]
+    cosine = near[0] @ near[1].T
+    best = np.argsort(-cosine, axis=1)[:, :20]
+    votes = np.zeros((len(held), 5))
+    for item, places in enumerate(best):
+        np.add.at(votes[item], parts[0].labels[places], np.exp(cosine[item, places] / 0.07))
+    assert last["probe/knn"] == pytest.approx((votes.argmax(1) == parts[1].labels).mean())
     values = np.sqrt(np.linalg.eigvalsh(held.T @ held).clip(0))
     shares = values / values.sum()
     shares = shares[shares > 1e-12]

@@ -75,7 +75,7 @@ def test_a_recipe_goes_round_through_yaml():
             r"pretrain\.objective\.name is 'parts'; give one of 'part', 'mae', ",
         ),
         ("finetune.context=0", r"finetune\.context is 0; give 1 or more$"),
-        ("encoder.heads=7", "heads 7 does not divide encoder.dim 96"),
+        ("encoder.heads=7", r"encoder: heads 7 does not divide dim 96"),
         ("nonsense", "--set takes key=value"),
         ("name.a=1", "name is a value, not a group"),
     ],

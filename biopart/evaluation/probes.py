@@ -22,6 +22,7 @@ BANDS: Mapping[str, tuple[float, float]] = MappingProxyType(
     }
 )
 _PERIODS = 2.0  # of the slowest band in a segment: 4 s for delta from 0.5 Hz
+CLOSENESS = 0.07  # temperature of the weights of neighbours, DINO's
 _FLOOR = 1e-6  # (0.001 uV)^2: below the noise of any amplifier; keeps silence finite
 _CHUNK = 256  # windows at once: 256 x 6 x 3000 float32 are 18 MB
 
@@ -305,5 +306,45 @@ def linear_probe(
         class_weight=class_weight,
         regularisation=regularisation,
     )
+    predicted: NDArray[np.int64] = model.predict(np.asarray(test, np.float64)).astype(np.int64)
+    return predicted
+
+
+def nearest_neighbours(
+    train: NDArray[Any], train_labels: NDArray[Any], test: NDArray[Any], *, k: int = 20
+) -> NDArray[np.int64]:
+    """Predict classes by the k nearest training windows in cosine, each weighted by its closeness.
+
+    Weights ``exp(cosine / 0.07)`` as in Wu et al. (arXiv 1805.01978) and DINO (arXiv 2104.14294).
+
+    Parameters
+    ----------
+    train, test
+        Features (W, F) and (V, F).
+    train_labels
+        Class indices (W,), -1 = ignored.
+    k
+        Neighbours, at most as many as there are.
+
+    Returns
+    -------
+    NDArray
+        int64 class indices (V,).
+
+    Examples
+    --------
+    >>> left, right = np.array([[1.0, 0], [1, 0.1], [0, 1]]), np.array([[2.0, 0], [0.1, 3]])
+    >>> nearest_neighbours(left, np.array([4, 4, 2]), right, k=2).tolist()
+    [4, 2]
+    """
+    from sklearn.neighbors import KNeighborsClassifier
+
+    known = train_labels >= 0
+    model = KNeighborsClassifier(
+        n_neighbors=min(k, int(known.sum())),
+        metric="cosine",
+        weights=lambda distances: np.exp(-distances / CLOSENESS),
+    )
+    model.fit(np.asarray(train, np.float64)[known], train_labels[known])
     predicted: NDArray[np.int64] = model.predict(np.asarray(test, np.float64)).astype(np.int64)
     return predicted

@@ -127,14 +127,12 @@ class Experiment:
     def encoder(self, position: Position, seed: int, *, drop_path: float | None = None) -> Encoder:
         """Build a new encoder; the seed decides its weights."""
         torch.manual_seed(seed)
-        settings = self.recipe.encoder
-        return build_encoder(
-            {
-                **{"shape": self.shape, "channels": len(self.channels), "position": position},
-                **settings.model_dump(exclude={"position", "drop_path"}),
-                "drop_path": settings.drop_path if drop_path is None else drop_path,
-            }
+        arguments = self.recipe.encoder.arguments(
+            position=position,
+            drop_path=drop_path,
+            sfreq_hz=self.cohort.attributes.get("sfreq_hz"),
         )
+        return build_encoder({"shape": self.shape, "channels": len(self.channels), **arguments})
 
     def seen(self, persons: Sequence[str]) -> Seen:
         """Return what a model has seen that was trained on persons."""

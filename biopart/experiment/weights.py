@@ -54,6 +54,7 @@ class Weights:
 
         Raises ValueError where heads, patch, channels, dim, depth or any shape differ.
         """
+        positions = positions and encoder.takes_patches  # others have none
         own, new = (built.get("heads") for built in (self.built, encoder.arguments))
         if None not in (own, new) and own != new:  # no shape tells the number of heads
             raise ValueError(f"{self.where}: {unlike([f'heads {own} and {new}'])}")

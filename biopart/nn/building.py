@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from biopart.nn.encoder import Encoder
+from biopart.nn.resnet import ResNet
 from biopart.nn.vit import ViT
 
-ENCODERS: dict[str, type[Encoder]] = {ViT.name: ViT}
+ENCODERS: dict[str, type[Encoder]] = {ViT.name: ViT, ResNet.name: ResNet}
 
 
 def build_encoder(arguments: Mapping[str, Any]) -> Encoder:

@@ -1,5 +1,6 @@
 """A recipe: the whole schema of an experiment in one strict YAML file; never imports torch."""
 
+from biopart.recipe.encoders import ResnetSettings, VitSettings
 from biopart.recipe.objectives import (
     ClassifySettings,
     DetectSettings,
@@ -18,7 +19,6 @@ from biopart.recipe.schema import (
     CurveSettings,
     DataSettings,
     DetectionSettings,
-    EncoderSettings,
     Recipe,
     ScenesSettings,
     SplitSettings,
@@ -67,7 +67,6 @@ __all__ = [
     "DetectionSettings",
     "DinoSettings",
     "DropPosSettings",
-    "EncoderSettings",
     "FineTuning",
     "FinetuneSettings",
     "Head",
@@ -85,6 +84,7 @@ __all__ = [
     "PretrainSettings",
     "Protocol",
     "Recipe",
+    "ResnetSettings",
     "ScenesSettings",
     "SelfpatchSettings",
     "SequenceSettings",
@@ -93,6 +93,7 @@ __all__ = [
     "SweepSettings",
     "ValueChanges",
     "ViewsSettings",
+    "VitSettings",
     "WaveChanges",
     "as_recipe",
     "load_recipe",

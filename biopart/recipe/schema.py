@@ -6,10 +6,11 @@ the allowed ones. ``lr`` is the value used, nothing scales it in secret.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from biopart.recipe.encoders import Encoder, VitSettings
 from biopart.recipe.objectives import DetectSettings, Objective
 from biopart.recipe.training import (
     FinetuneSettings,
@@ -18,7 +19,7 @@ from biopart.recipe.training import (
     check_search,
     without_section,
 )
-from biopart.recipe.words import Method, Normalisation, Position, StorePlace
+from biopart.recipe.words import COMPARED, Method, Normalisation, StorePlace
 from biopart.settings import (
     Strict,
     UserPath,
@@ -79,28 +80,6 @@ class SplitSettings(Strict):
         return self
 
 
-class EncoderSettings(Strict):
-    """The vision transformer."""
-
-    patch: list[int] = Field([100], min_length=1, description="patch sides in samples, per axis")
-    dim: int = Field(512, ge=2, description="width D")
-    depth: int = Field(4, ge=1, description="blocks")
-    heads: int = Field(8, ge=1, description="attention heads")
-    position: Position = Field(
-        "sincos", description="positions in pretraining: sincos, learned, relative or none"
-    )
-    drop_path: float = Field(0.0, ge=0, lt=1, description="stochastic depth at the last block")
-    mlp_ratio: float = Field(4.0, gt=0, description="hidden features of the MLPs to dim")
-    dropout: float = Field(
-        0.0,
-        ge=0,
-        lt=1,
-        description="dropout of what attention and MLPs give, as MP3 has for speech",
-    )
-    cls: bool = Field(True, description="a [CLS] token; false: the mean of the tokens instead")
-    final_norm: bool = Field(True, description="normalise tokens after the last block")
-
-
 class ScenesSettings(Strict):
     """Images with objects in COCO's form, under the folder given by --images."""
 
@@ -155,7 +134,7 @@ class CurveSettings(Strict):
     """The sample-efficiency curve: which methods, how many labelled persons, how often."""
 
     methods: list[Method] = Field(
-        list(get_args(Method)), min_length=1, description="pretrainings and supervised baselines"
+        list(COMPARED), min_length=1, description="pretrainings and supervised baselines"
     )
     sizes: list[Annotated[int, Field(ge=1)]] = Field(
         [1, 2, 5, 10], min_length=1, description="labelled persons, or images per class"
@@ -255,7 +234,7 @@ class Recipe(Strict):
     name: str = Field("experiment", pattern=r"^[\w.-]+$", description="name of the runs' folder")
     data: DataSettings = Field(DataSettings(), description="which windows")
     split: SplitSettings = Field(SplitSettings(), description="which persons")
-    encoder: EncoderSettings = Field(EncoderSettings(), description="the network")
+    encoder: Encoder = Field(VitSettings(), description="the network")
     pretrain: PretrainSettings = Field(PretrainSettings(), description="pretraining")
     finetune: FinetuneSettings = Field(FinetuneSettings(), description="fine-tuning")
     detect: DetectionSettings = Field(
@@ -268,13 +247,11 @@ class Recipe(Strict):
         0, ge=0, le=2**32 - 1, description="seed of weights, order, patches and subsets"
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> "Recipe":
-        if self.encoder.dim % self.encoder.heads:
-            raise ValueError(
-                f"encoder.heads {self.encoder.heads} does not divide encoder.dim {self.encoder.dim}"
-            )
-        return self
+    @field_validator("encoder", mode="before")
+    @classmethod
+    def _named(cls, encoder: Any) -> Any:
+        """Let an encoder without a name be a vision transformer."""
+        return {"name": "vit"} | encoder if isinstance(encoder, dict) else encoder
 
     def to_yaml(self) -> str:
         """Return the recipe as resolved: every key of the sections that it uses.

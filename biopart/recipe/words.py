@@ -25,11 +25,28 @@ Method = Literal[
     "mae",
     "mp3",
     "droppos",
+    "dino",
+    "byol",
+    "moby",
+    "selfpatch",
+    "cossl",
     "supervised",
     "supervised-nopos",
     "supervised-relative",
 ]
-"""The methods that a curve compares."""
+"""The methods that a curve can compare."""
+
+COMPARED: tuple[Method, ...] = (
+    "part",
+    "part-grid",
+    "mae",
+    "mp3",
+    "droppos",
+    "supervised",
+    "supervised-nopos",
+    "supervised-relative",
+)
+"""Those that it compares where a recipe names none."""
 
 StorePlace = Annotated[
     Any,

@@ -22,7 +22,7 @@ from biopart.images.outlines import encode
 from biopart.nn import Normalise, build_encoder
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Detect
-from biopart.recipe import Recipe, ScenesSettings
+from biopart.recipe import Recipe, ScenesSettings, VitSettings
 from biopart.run import Run, origins
 from biopart.tasks.runner import Task
 from biopart.train import Training
@@ -157,6 +157,8 @@ def build(recipe: Recipe, classes: int) -> tuple[Detect, str, list[nn.Parameter]
     Returns it, what it started from, and the positions if they are new.
     """
     settings, side = recipe.encoder, recipe.detect.canvas
+    if not isinstance(settings, VitSettings):
+        raise ValueError(f"detection needs encoder vit; encoder.name is {settings.name}")
     if len(settings.patch) != 2:
         raise ValueError(
             f"detection is of images; encoder.patch is {settings.patch}, so give two sides"

@@ -20,7 +20,7 @@ def choices(kind: Kind) -> dict[str, str]:
     Examples
     --------
     >>> list(choices("objectives"))
-    ['droppos', 'mae', 'mp3', 'part']
+    ['byol', 'cossl', 'dino', 'droppos', 'mae', 'moby', 'mp3', 'part', 'selfpatch', 'sum']
     """
     if kind == "recipes":
         return {path.stem: _head(path) for path in shipped("recipes")}
