@@ -31,6 +31,17 @@ OBJECTIVES = {
     "part": {"name": "part", "patches": 8, "pairs": 16, "position_hint": 0.5},
     "mae": {"name": "mae", "decoder_dim": 16, "decoder_depth": 1, "decoder_heads": 2},
 }
+TAUGHT = {
+    "moby": {"name": "moby", "hidden": 16, "out": 8, "queue": 24},
+    "selfpatch": {
+        "name": "selfpatch",
+        "prototypes": 8,
+        "image": {"name": "dino", "prototypes": 12, "hidden": 16, "bottleneck": 8},
+    },
+}
+for settings in TAUGHT.values():  # views of signals: a place at random, and noise
+    whole: dict[str, Any] = settings.get("image", settings)
+    whole["views"] = {"global_size": [80], "values": {"noise": 0.1, "mask": 0.2}}
 WEIGHTED = {
     "near": {**OBJECTIVES["part"], "distance_weight": "linear"},
     "droppos": {**OBJECTIVES["mae"], "name": "droppos", "attentive": True},
@@ -81,6 +92,29 @@ def test_any_number_of_processes_makes_the_same_steps(
                     assert other[key] == pytest.approx(one[key], rel=2e-4), (count, one["step"])
         for key, value in weights[1].items():
             torch.testing.assert_close(weights[count][key], value, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", TAUGHT)
+def test_teachers_centres_and_queues_are_those_of_the_whole_batch(
+    small_recipe: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    values = small_recipe | {"split": {"test_persons": 2, "validation_persons": 1}}
+    pace = {"objective": TAUGHT[name], "steps": 30, "lr": 1e-3}
+    values["pretrain"] = values["pretrain"] | pace
+    rows, states = {}, {}
+    for count in (1, 2):
+        folder = tmp_path / str(count)
+        answer = pretrained(values, folder, count)
+        assert answer.returncode == 0, answer.stderr
+        rows[count] = [row for row in logged(folder) if "train/loss" in row]
+        states[count] = load_tensors(folder / "run/last/checkpoint.safetensors")[0]
+    for one, two in zip(rows[1], rows[2], strict=True):
+        assert two["train/loss"] == pytest.approx(one["train/loss"], rel=1e-3), one["step"]
+    # Running means hold the bias before a batch norm, whose gradient is nothing but rounding.
+    memory = [key for key in states[1] if key.endswith((".running_var", ".value", ".keys"))]
+    assert memory
+    for key in memory:
+        torch.testing.assert_close(states[2][key], states[1][key], rtol=1e-2, atol=2e-3)
 
 
 @pytest.mark.parametrize("name", [*OBJECTIVES, *WEIGHTED])

@@ -98,6 +98,11 @@ class Batch:
         """What teacher and student see, each (B, C, *S'); without views the values, twice."""
         return [v.values for v in self.views if not v.local] or [self.values, self.values]
 
+    def counts(self, patch: Sequence[int]) -> tuple[int, ...]:
+        """Return how many patches tile a global view, per axis."""
+        extents = self.global_views[0].shape[2:]
+        return tuple(extent // side for extent, side in zip(extents, patch, strict=True))
+
     @property
     def local_views(self) -> list[Tensor]:
         """What only a student sees, each (B, C, *S')."""

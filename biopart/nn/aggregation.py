@@ -1,6 +1,6 @@
 """SelfPatch's aggregation of tokens by class attention, and which patches are neighbours."""
 
-from collections.abc import Sequence
+from functools import cache
 from itertools import product
 
 import torch
@@ -102,12 +102,13 @@ class Aggregation(nn.Module):
         return normed
 
 
-def neighbours(counts: Sequence[int], *, wrap: bool = False) -> tuple[Tensor, Tensor]:
+@cache
+def neighbours(counts: tuple[int, ...], *, wrap: bool = False) -> tuple[Tensor, Tensor]:
     """Return the patches around each patch of a grid, diagonals included.
 
     Parameters
     ----------
-    counts : sequence of int
+    counts : tuple of int
         Patches per axis.
     wrap : bool
         The first and the last patch of an axis are neighbours, as in SelfPatch's released code.
@@ -117,7 +118,7 @@ def neighbours(counts: Sequence[int], *, wrap: bool = False) -> tuple[Tensor, Te
     index : Tensor (K, 3^n - 1), int64
         Row-major numbers, n the axes with more than one patch.
     present : Tensor (K, 3^n - 1), bool
-        Whether there is such a neighbour.
+        Whether there is such a neighbour. Both are shared, so they must not be written to.
 
     Examples
     --------

@@ -39,15 +39,16 @@ class Cossl(nn.Module):
     def __init__(self, encoder: Encoder, settings: CosslSettings) -> None:
         super().__init__()
         self.settings = settings
-        counts = encoder.counts
-        if encoder.n_patches < 2:
+        shown = settings.views.global_size or encoder.shape
+        self.counts = tuple(s // p for s, p in zip(shown, encoder.patch, strict=True))
+        if max(self.counts) < 2:
             raise ValueError(
                 f"the encoder's map has one place, so it has no local representations; choose "
                 f"patches smaller than {encoder.patch}"
             )
-        if settings.places is not None and settings.places > min(c for c in counts if c > 1):
+        if settings.places is not None and settings.places > min(c for c in self.counts if c > 1):
             raise ValueError(
-                f"objective.places is {settings.places}, but the encoder's map has {counts} "
+                f"objective.places is {settings.places}, but the encoder's map has {self.counts} "
                 "places; lower it"
             )
         self.image: Byol | Dino
@@ -56,7 +57,6 @@ class Cossl(nn.Module):
         else:
             self.image = Dino(encoder, settings.image)
         self.local = self.image.new_head()
-        self.counts = tuple(counts)
 
     @property
     def encoder(self) -> Encoder:
@@ -80,6 +80,7 @@ class Cossl(nn.Module):
         shown = batch.global_views
         student, teacher = self.image.tokens(shown, batch.local_views)
         loss, targets = self.image.compared(student, teacher, progress)
+        self.counts = batch.counts(self.encoder.patch)
         local = self.local_loss(student[: len(shown)], targets, progress)
 
         def metrics() -> dict[str, Tensor]:

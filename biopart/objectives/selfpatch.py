@@ -40,8 +40,6 @@ class Selfpatch(TeacherStudent):
     """
 
     image: Dino | Moby
-    index: Tensor
-    present: Tensor
 
     def __init__(self, encoder: Encoder, settings: SelfpatchSettings) -> None:
         super().__init__()
@@ -64,16 +62,16 @@ class Selfpatch(TeacherStudent):
             memory = Queue(sizes.queue, sizes.out) if settings.negatives else nn.Identity()
         self.memory, self.momentum = memory, self.image.momentum
         self.teacher = Teacher({"head": self.head})
-        index, present = neighbours(encoder.counts, wrap=settings.wrap)
+        shown = settings.views.global_size or encoder.shape
+        self.counts = tuple(s // p for s, p in zip(shown, encoder.patch, strict=True))
+        _, present = neighbours(self.counts, wrap=settings.wrap)
         most = int(present.sum(1).max())
-        self.chosen = settings.neighbours or max(1, min(index.shape[1] // 2, most))
+        self.chosen = settings.neighbours or max(1, min(present.shape[1] // 2, most))
         if self.chosen > most:
             raise ValueError(
-                f"objective.neighbours is {self.chosen}, but a patch of a grid of {encoder.counts} "
+                f"objective.neighbours is {self.chosen}, but a patch of a grid of {self.counts} "
                 f"has at most {most} neighbours; lower it or choose smaller patches"
             )
-        self.register_buffer("index", index, persistent=False)
-        self.register_buffer("present", present, persistent=False)
 
     @property
     def encoder(self) -> Encoder:
@@ -98,6 +96,7 @@ class Selfpatch(TeacherStudent):
         shown = batch.global_views
         student, teacher = self.image.tokens(shown, batch.local_views)
         loss, targets = self.image.compared(student, teacher, progress)
+        self.counts = batch.counts(self.encoder.patch)
         patches = self.patch_loss(student[: len(shown)], teacher, progress)
 
         def metrics() -> dict[str, Tensor]:
@@ -146,12 +145,13 @@ class Selfpatch(TeacherStudent):
         """
         pooling = self.image.teacher.get_submodule("pooling")
         assert isinstance(pooling, Aggregation)
+        around, there = neighbours(self.counts, wrap=self.settings.wrap)
+        around, there = around.to(tokens.device), there.to(tokens.device)
         unit = F.normalize(pooling.norm(tokens).float(), dim=-1)
-        similarity = (unit[:, :, None] * unit[:, self.index]).sum(-1)
-        similarity = similarity.masked_fill(~self.present, -torch.inf)
-        best = similarity.topk(self.chosen, dim=-1).indices
-        index = self.index.expand(len(tokens), -1, -1).gather(2, best)
-        present = self.present.expand(len(tokens), -1, -1).gather(2, best)
+        similarity = (unit[:, :, None] * unit[:, around]).sum(-1)
+        best = similarity.masked_fill(~there, -torch.inf).topk(self.chosen, dim=-1).indices
+        index = around.expand(len(tokens), -1, -1).gather(2, best)
+        present = there.expand(len(tokens), -1, -1).gather(2, best)
         return pooling.summary(tokens, Sets(index, present))
 
     def targets(self, summaries: Tensor, progress: float) -> Tensor:

@@ -46,8 +46,8 @@ def online_probe(
     -------
     callable
         Returns ``probe/kappa`` of the regression and ``probe/knn``, the accuracy of
-        ``nearest_neighbours`` (both of validation windows), ``probe/rank`` and
-        ``probe/std`` (RankMe and the spread of the features of the same windows, see ``evaluation.collapse``).
+        ``nearest_neighbours`` (both of validation windows), ``probe/rank`` and ``probe/std``
+        (RankMe and the spread of the features of the same windows, see ``evaluation.collapse``).
 
     Raises
     ------
