@@ -117,6 +117,7 @@ TABLE = {
         "--seed integer",
         "--set text...",
         "--store path",
+        "--robustness",
         "--jobs integer=1",
         "--scheduler text",
         "--cache directory",

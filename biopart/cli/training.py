@@ -327,17 +327,34 @@ def embed(
 @seed_option
 @set_option
 @store_option
+@click.option(
+    "--robustness", is_flag=True, help="Score on corrupted items instead, and write a page."
+)
 @jobs_option
 @scheduler_option
 @cache_options
 @output_options
-def probe(run_path: Path | None, scheduler: str | None, output: Output, **options: Any) -> None:
+def probe(
+    run_path: Path | None,
+    robustness: bool,
+    scheduler: str | None,
+    output: Output,
+    **options: Any,
+) -> None:
     """Fit linear probes to the frozen encoder, an untrained one and band powers, or pixels."""
     from biopart.executor import calls_on
     from biopart.run import find_run
     from biopart.verbs.probe import probe as fit_probes
 
     run = find_run(run_path)
+    if robustness:
+        from biopart.studies.robustness import lines_of, run_robustness
+
+        if scheduler or options.pop("jobs") > 1:
+            raise click.UsageError("--robustness runs in one process; leave out the processes")
+        scores = run_robustness(run, **options)
+        output.emit(scores, lines_of(scores))
+        return
     with calls_on(scheduler):
         results = fit_probes(run, **options)
     shown = ("kappa", "kappa_ci95", "kappa_mean", "macro_f1", "accuracy")

@@ -5,6 +5,7 @@ no leak of open figures. Colours are Okabe & Ito's (2008), viridis and one-hue b
 colour-blind eyes.
 """
 
+from biopart.figures.corrupted import corrupted
 from biopart.figures.drawing import PALETTE, save
 from biopart.figures.efficiency import Panel, comparison, sample_efficiency
 from biopart.figures.markup import THEME, to_html
@@ -23,6 +24,7 @@ __all__ = [
     "Panel",
     "comparison",
     "confusion",
+    "corrupted",
     "epochs_of",
     "hypnogram",
     "matrices",

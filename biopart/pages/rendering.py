@@ -32,6 +32,7 @@ QUANTITIES = {
     "accuracy_context": "accuracy of context patches",
     "accuracy_other": "accuracy of patches outside the context",
     "kappa": "Cohen's kappa",
+    "knn": "accuracy of the 20 nearest neighbours",
     "rank": "effective rank (RankMe)",
     "std": "spread of features (1 = even, 0 = collapsed)",
 }
