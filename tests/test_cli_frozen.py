@@ -135,7 +135,7 @@ TABLE = {
     ],
     "show": [
         "[RUN]",
-        "--view reconstruction|uncertainty|symmetry|scale...",
+        "--view reconstruction|uncertainty|symmetry|scale|attention|similarity...",
         "--items integer=3",
         "--store path",
         "--out directory",

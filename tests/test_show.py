@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from biopart import figures
 from biopart.grid import Boxes, random_boxes, translation
 from biopart.recipe import Recipe
 from biopart.store import Images, create_store, write_record
 from biopart.store.image_card import ImageCard
 from biopart.studies.show import lines_of, run_show
+from biopart.verbs.maps import open_map_run
 from biopart.verbs.pretrain import pretrain
 from biopart.verbs.show import Relations, measure_relations, open_part_run, views_of
 
@@ -144,6 +146,50 @@ def test_every_view_is_drawn_onto_one_page(signal_run, image_run, tmp_path: Path
     assert page.count('class="drawing') == len(names)
     assert "6 held-out images" in page
     assert lines_of(signals)[0].endswith("50% of the positions given")
+
+
+def test_attention_and_similarity_are_shown_of_any_run(signal_run, image_run, tmp_path):
+    signals = run_show(signal_run[1], tmp_path / "signals", items=2)  # by MAE, so by default
+    names = [Path(path).name for path in signals["pictures"]]
+    kinds = ("attention-1", "attention-2", "similarity-1", "similarity-2")
+    assert names == [f"{kind}.png" for kind in kinds]
+    assert lines_of(signals)[1].endswith("mean cosine of different places of an item")
+    images = run_show(image_run, tmp_path / "images", views=["similarity"], items=1)
+    assert [Path(path).name for path in images["pictures"]] == ["similarity-1.png"]
+    with pytest.raises(ValueError, match="by two commands, each with its own --out"):
+        run_show(image_run, tmp_path / "both", views=["similarity", "symmetry"])
+
+
+def test_attention_is_that_of_the_last_block_and_similarity_a_cosine(signal_run):
+    opened = open_map_run(signal_run[1])
+    maps, net = opened.maps([0, 3]), opened.model.encoder
+    values = opened.source.__getitems__([0, 3]).values
+    seen = []
+    hook = net.blocks[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    with torch.no_grad():
+        tokens = opened.model.tokens(values)[:, 1:]
+        hook.remove()
+        block = net.blocks[-1]
+        qkv = block.attn.qkv(block.norm1(seen[0]))
+        query, key, _ = qkv.chunk(3, -1)
+        width = query.shape[-1] // block.attn.heads
+        for head in range(block.attn.heads):
+            part = slice(head * width, (head + 1) * width)
+            scores = torch.einsum("bd,bkd->bk", query[:, 0, part], key[:, 1:, part]) / width**0.5
+            torch.testing.assert_close(maps.attention[:, head], scores.softmax(1))
+        expected = torch.cosine_similarity(tokens[:, :1], tokens[:, 1:2], dim=-1)[:, 0]
+    torch.testing.assert_close(maps.similarity[:, 0, 1], expected)
+    off = maps.similarity[:, ~torch.eye(maps.similarity.shape[1], dtype=torch.bool)]
+    assert maps.alike == pytest.approx(off.mean().item(), rel=1e-4)
+
+
+def test_maps_say_what_is_missing():
+    with pytest.raises(ValueError, match="1 maps and 2 marks were given"):
+        figures.over_image(
+            np.zeros((4, 4), np.uint8), {"a": np.zeros((2, 2))}, marked=[0, 1], label=""
+        )
+    with pytest.raises(ValueError, match="no line to draw"):
+        figures.over_signal(np.zeros(4), {}, sfreq_hz=1.0, ylabel="", label="")
 
 
 def test_what_cannot_be_shown_is_refused(signal_run):

@@ -170,7 +170,9 @@ def run_or_announce(
 @click.option(
     "--view",
     "views",
-    type=click.Choice(["reconstruction", "uncertainty", "symmetry", "scale"]),
+    type=click.Choice(
+        ["reconstruction", "uncertainty", "symmetry", "scale", "attention", "similarity"]
+    ),
     multiple=True,
     help="Repeatable; default: every view that the run allows.",
 )
@@ -188,7 +190,7 @@ def run_or_announce(
 def show(
     run: Path | None, views: Any, items: int, store: Path | None, out: Path | None, output: Output
 ) -> None:
-    """Draw what a PART RUN (default: the newest) predicts for held-out windows or images."""
+    """Draw what a RUN (default: the newest) makes of held-out windows or images."""
     from biopart.run import find_run
     from biopart.studies.show import lines_of, run_show
 

@@ -8,6 +8,7 @@ colour-blind eyes.
 from biopart.figures.corrupted import corrupted
 from biopart.figures.drawing import PALETTE, save
 from biopart.figures.efficiency import Panel, comparison, sample_efficiency
+from biopart.figures.maps import alike, over_image, over_signal
 from biopart.figures.markup import THEME, to_html
 from biopart.figures.nights import epochs_of, quality, spectrogram
 from biopart.figures.pairs import matrices, scattered, stretched
@@ -22,12 +23,15 @@ __all__ = [
     "STAGE_COLOURS",
     "THEME",
     "Panel",
+    "alike",
     "comparison",
     "confusion",
     "corrupted",
     "epochs_of",
     "hypnogram",
     "matrices",
+    "over_image",
+    "over_signal",
     "over_values",
     "pasted",
     "pasted_together",
