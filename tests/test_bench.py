@@ -1,6 +1,7 @@
 """Benchmarks at tiny sizes: their figures fit their parts and their checks are made."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from biopart.files import plain
 from biopart.grid import Boxes, grid_boxes
 from biopart.nn import ViT
 from biopart.objectives import DropPos
-from biopart.recipe import DropPosSettings, PartSettings
+from biopart.recipe import ByolSettings, DinoSettings, DropPosSettings, PartSettings
 from biopart.signals import simulate_cohort
 from biopart.store import create_store, load_card
 from biopart.studies import bench
-from biopart.studies.bench import beside, night
+from biopart.studies.bench import beside, night, teachers
 from biopart.studies.bench import objectives as of_objectives
 from biopart.studies.bench import part as of_part
 from biopart.studies.bench.gpu import Size, step_flops
@@ -219,3 +220,18 @@ def test_correlation_is_of_the_channel_that_agrees_least() -> None:
     other = np.array([[2.0, 3.0, 5.0], [0.0, 1.0, 0.0]])
     # Second channels: deviations (0, -1, 1) and (-1, 2, -1) / 3; -3 / 3 over sqrt(2) sqrt(6) / 3.
     assert beside.correlation(one, other) == pytest.approx(-3 / 12**0.5)
+
+
+def test_methods_with_a_teacher_take_turns_with_lightlys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(teachers, "IMAGES", 4)
+    monkeypatch.setattr(teachers, "DINO", DinoSettings(prototypes=32, hidden=16, bottleneck=8))
+    monkeypatch.setattr(teachers, "BYOL", ByolSettings(hidden=16, out=8))
+    found = bench.bench_teachers(1)
+    ratio = found["selfpatch"]["step_s"] / found["dino"]["step_s"]
+    assert found["selfpatch_to_dino"] == pytest.approx(ratio)
+    assert found["cossl_to_byol"] > 0
+    if find_spec("lightly") is None:
+        assert "losses" not in found
+        return
+    for losses in found["losses"].values():
+        assert losses["lightly"] == pytest.approx(losses["ours"], rel=1e-5)

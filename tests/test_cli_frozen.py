@@ -11,7 +11,7 @@ COMMON = ["--json", "--quiet"]
 # ARGUMENT or [ARGUMENT] where it may be left out; --option KIND=default; ! = must be given;
 # ... = may be given again; no kind = a switch.
 TABLE = {
-    "bench": ["signals|images|part|objectives|gpu|beside", "--repeats integer=5"],
+    "bench": ["signals|images|part|objectives|teachers|gpu|beside", "--repeats integer=5"],
     "check": [
         "WHAT",
         "--leak",

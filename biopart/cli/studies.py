@@ -24,6 +24,8 @@ from biopart.cli.options import (
 )
 from biopart.terminal import Output
 
+BENCHES = ["signals", "images", "part", "objectives", "teachers", "gpu", "beside"]
+
 if TYPE_CHECKING:
     from biopart.recipe import Recipe
 
@@ -326,14 +328,15 @@ def report(runs: tuple[Path, ...], out: Path, output: Output) -> None:
 
 @click.command()
 @click.argument(
-    "what", type=click.Choice(["signals", "images", "part", "objectives", "gpu", "beside"])
+    "what",
+    type=click.Choice(BENCHES),
 )
 @click.option(
     "--repeats", type=click.IntRange(1), default=5, show_default=True, help="Timed rounds."
 )
 @output_options
 def bench(what: str, repeats: int, output: Output) -> None:
-    """Measure speed: a raw night, images, a PART step, objectives, a GPU, beside braindecode."""
+    """Measure speed: a night, images, steps of objectives, a GPU, beside other libraries."""
     from biopart.studies import bench as benches
 
     measures: dict[str, Callable[..., dict[str, Any]]]
@@ -342,6 +345,7 @@ def bench(what: str, repeats: int, output: Output) -> None:
         "images": benches.bench_images,
         "part": benches.bench_part,
         "objectives": benches.bench_objectives,
+        "teachers": benches.bench_teachers,
         "gpu": benches.bench_gpu,
         "beside": benches.bench_beside,
     }

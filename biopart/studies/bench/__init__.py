@@ -11,6 +11,7 @@ from biopart.studies.bench.images import bench_images
 from biopart.studies.bench.objectives import bench_objectives
 from biopart.studies.bench.part import bench_part
 from biopart.studies.bench.signals import bench_signals
+from biopart.studies.bench.teachers import bench_teachers
 
 __all__ = [
     "bench_beside",
@@ -19,4 +20,5 @@ __all__ = [
     "bench_objectives",
     "bench_part",
     "bench_signals",
+    "bench_teachers",
 ]
