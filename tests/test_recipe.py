@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from biopart.nn import ViT
-from biopart.recipe import Recipe, load_recipe, resolve
+from biopart.nn import ViT, build_encoder
+from biopart.recipe import Recipe, load_recipe, resolve, views_of
+from biopart.views import Views
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted(path.name for path in (ROOT / "recipes").glob("*.yaml"))
@@ -179,3 +180,22 @@ def test_a_recipe_is_written_without_the_sections_that_it_does_not_use():
     written = yaml.safe_load(curve.to_yaml())
     assert written["curve"]["repeats"] == 2
     assert resolve(written, [], "again") == curve
+
+
+SHAPES = {"cifar10": (32, 32), "imagenet": (224, 224), "physionet2018": (3000,)}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in RECIPES if views_of(load_recipe(ROOT / "recipes" / n).pretrain.objective)]
+)
+def test_views_and_fields_of_a_recipe_fit_its_items(name):
+    recipe = load_recipe(ROOT / "recipes" / name)
+    shape = SHAPES[recipe.data.card]
+    sfreq_hz = 100.0 if len(shape) == 1 else None
+    made = Views(views_of(recipe.pretrain.objective), shape, recipe.encoder.patch, sfreq_hz)
+    assert all(side <= extent for side, extent in zip(made.small, made.shape, strict=True))
+    if recipe.encoder.name == "rf_resnet":
+        about = {"position": "none", "drop_path": recipe.pretrain.drop_path}
+        arguments = recipe.encoder.arguments(sfreq_hz=sfreq_hz, **about)
+        net = build_encoder({"shape": shape, "channels": 3, **arguments | {"width": 2}})
+        assert net.asked is None or net.receptive_field[-1] == net.asked
