@@ -76,6 +76,8 @@ class Output:
 
             def report(row: Mapping[str, Any]) -> None:
                 has_scores = any(key.startswith(("validation/", "probe/")) for key in row)
+                if "warning" in row:
+                    self.say(f"warning: {row['warning']}")
                 kept.update({key: row[key] for key in KEPT if key in row})
                 row = {**kept, **row}
                 note = "  ".join(f"{k} {row[k]:.3f}" for k in SHOWN if _is_number(row.get(k)))

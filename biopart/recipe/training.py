@@ -102,6 +102,12 @@ class PretrainSettings(Schedule):
     probe_windows: int = Field(
         2048, ge=2, description="labelled windows that a probe is fitted on, and scored on, at most"
     )
+    collapse_rank: float = Field(
+        2.0,
+        ge=0,
+        description="effective rank of features below which a warning says that they have "
+        "collapsed; of methods with a teacher, and of probes",
+    )
     betas: tuple[float, float] | None = Field(
         None,
         description="AdamW's decay of the mean gradient and of its square; null = the method's: "

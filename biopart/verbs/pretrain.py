@@ -207,9 +207,38 @@ def train(
     remedy = f"continue with: biopart pretrain --resume --out {run.path}"
     with none_lost(ranks, remedy), ExitStack() as stack:
         ranks.enter(stack, lambda: one_process(run))
-        log = ranks.enter(stack, lambda: logging_to(experiment.recipe, run, report))
-        fit(training, fabric, run, log or report, stop=stop)
+        watched = warning_of_collapse(experiment.recipe.pretrain.collapse_rank, report)
+        log = ranks.enter(stack, lambda: logging_to(experiment.recipe, run, watched))
+        fit(training, fabric, run, log or watched, stop=stop)
         ranks.from_first(lambda: write_weights(experiment, training, run))
+
+
+def warning_of_collapse(limit: float, report: Callable[[Row], None]) -> Callable[[Row], None]:
+    """Return a report that adds ``warning`` to the first row whose effective rank is below a limit.
+
+    Examples
+    --------
+    >>> report = warning_of_collapse(2.0, lambda row: print(row.get("warning", "-")[:54]))
+    >>> report({"step": 10, "train/rank": 9.0})
+    -
+    >>> report({"step": 20, "train/rank": 1.1})
+    features have collapsed: their effective rank is 1.1 a
+    """
+    warned = False
+
+    def watched(row: Row) -> None:
+        nonlocal warned
+        ranks = [row[key] for key in ("train/rank", "probe/rank") if key in row]
+        if ranks and min(ranks) < limit and not warned:
+            warned = True
+            text = (
+                f"features have collapsed: their effective rank is {min(ranks):.3g} after step "
+                f"{row['step']}; lower the learning rate, or change the views"
+            )
+            row = {**row, "warning": text}
+        report(row)
+
+    return watched
 
 
 def write_weights(experiment: Experiment, training: Training, run: Run) -> None:

@@ -182,7 +182,7 @@ def learnt_otherwise(one: Recipe, two: Recipe) -> dict[str, tuple[Any, Any]]:
         """Return the settings that determine the weights, with the method's defaults filled in."""
         values = recipe.model_dump(mode="json", include=wanted)
         pretraining = recipe.pretrain
-        for key in ("probe_every", "probe_windows"):
+        for key in ("probe_every", "probe_windows", "collapse_rank"):
             del values["pretrain"][key]
         values["pretrain"] |= {
             "betas": list(pretraining.betas or pretraining.objective.betas),
