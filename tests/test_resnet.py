@@ -9,9 +9,10 @@ from biopart.data import Batch
 from biopart.nn import Model, build_encoder
 from biopart.nn.resnet import Block, ResNet
 from biopart.objectives import Byol
-from biopart.recipe import ByolSettings, Recipe, ResnetSettings, resolve
+from biopart.recipe import ByolSettings, PretrainSettings, Recipe, ResnetSettings, resolve
+from biopart.verbs.export import check_timm, export
 from biopart.verbs.finetune import finetune
-from biopart.verbs.pretrain import pretrain
+from biopart.verbs.pretrain import pretrain, refuse_single
 from biopart.verbs.probe import probe
 
 
@@ -53,10 +54,11 @@ def test_more_blocks_keep_the_number_of_parameters(field: int, depths: tuple[int
         ((3000,), (100,), 333),
         ((1000,), (20,), 183),
         ((1, 600), (1, 8), 83),
+        ((1024, 256), (32, 4), None),
     ],
 )
 def test_the_field_that_a_gradient_measures_is_that_of_the_formula(
-    shape: tuple[int, ...], patch: tuple[int, ...], field: int
+    shape: tuple[int, ...], patch: tuple[int, ...], field: int | None
 ) -> None:
     torch.manual_seed(0)
     net = ResNet(shape, patch, 1, width=2, receptive_field=field).eval()
@@ -78,7 +80,7 @@ def test_the_field_that_a_gradient_measures_is_that_of_the_formula(
         others = tuple(a for a in range(seen.dim()) if a != axis)
         places = (seen.any(others) if others else seen).nonzero().flatten()
         assert int(places.max() - places.min()) + 1 == wanted
-    assert net.receptive_field[-1] == field
+    assert field is None or net.receptive_field[-1] == field
 
 
 def straight(block: Block, values: torch.Tensor) -> torch.Tensor:
@@ -170,3 +172,29 @@ def test_byol_needs_two_items_per_batch():
     one = Batch(torch.randn(1, 1, 40), torch.zeros(1).long(), ["p"], ["k"])
     with pytest.raises(ValueError, match="needs two items per step or more"):
         objective(one)
+
+
+def test_exports_say_what_they_hold_and_what_cannot_be(small_recipe, tmp_path):
+    values = small_recipe | {"encoder": {"name": "rf_resnet", "patch": [20], "width": 2}}
+    byol = {"name": "byol", "hidden": 16, "out": 8}
+    values["pretrain"] = small_recipe["pretrain"] | {"objective": byol, "steps": 2}
+    run = pretrain(resolve(values, (), "test"), out=tmp_path / "run", latest=False)
+    export(run, "hub", tmp_path / "hub")
+    assert (
+        "encoder rf_resnet of width 64, patches of [20]" in (tmp_path / "hub/README.md").read_text()
+    )
+    with pytest.raises(ValueError, match="timm has no encoder rf_resnet"):
+        check_timm(ResNet((32, 32), (4, 4), 3, width=2).arguments)
+
+
+def test_strides_and_depths_are_at_least_one_and_last_batches_two():
+    for changes, message in (
+        ({"patch": [0]}, r"patch\.0 is 0|patch.*give 1 or more"),
+        ({"depths": [1, 0, 1, 1]}, "give 1 or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            resolve({"encoder": {"name": "rf_resnet", **changes}}, (), "test")
+    objective = Byol(ResNet((40,), (4,), 1, width=2), ByolSettings(hidden=8, out=4))
+    refuse_single(objective, 34, PretrainSettings(batch=32))
+    with pytest.raises(ValueError, match="the last batch of an epoch has 1 of 33"):
+        refuse_single(objective, 33, PretrainSettings(batch=32))

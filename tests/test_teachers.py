@@ -8,11 +8,10 @@ from torch.nn import functional as F
 
 from biopart.data import Batch, View
 from biopart.experiment.stored import build_objective
-from biopart.grid import Boxes
 from biopart.nn import Normalise, ViT
-from biopart.nn.aggregation import Aggregation, Sets, neighbours
 from biopart.nn.batch_norm import BatchNorm
 from biopart.nn.heads import DinoHead
+from biopart.nn.processes import counting
 from biopart.nn.siamese import encoded
 from biopart.nn.teacher import Centre, Queue, Teacher, momentum_at
 from biopart.objectives import Byol, Cossl, Dino, Moby, Part, Selfpatch, Sum
@@ -29,9 +28,10 @@ from biopart.recipe import (
     resolve,
 )
 from biopart.recipe.objectives import SumPart
+from biopart.verbs.pretrain import pretrain
 from biopart.views import Views
 
-DINO = DinoSettings(prototypes=16, hidden=24, bottleneck=8)
+DINO = DinoSettings(prototypes=16, hidden=24, bottleneck=8, teacher_temperature=(0.04, 0.04))
 BYOL = ByolSettings(hidden=32, out=16)
 MOBY = MobySettings(hidden=32, out=16, queue=12)
 
@@ -48,7 +48,8 @@ def batch(count=6, shape=(30,), local=()):
     views = [
         View(
             torch.randn(count, 2, *size, generator=draws),
-            Boxes(torch.zeros(count, len(size)).long(), torch.ones(count, len(size)).long()),
+            torch.zeros(count, len(size)).long(),
+            torch.ones(count, len(size)).long(),
             torch.zeros(count, dtype=torch.bool),
             local=number > 1,
         )
@@ -209,48 +210,9 @@ def test_views_of_one_size_are_encoded_at_once_and_small_ones_keep_their_place()
     torch.testing.assert_close(tokens[2], net(patches, places))
 
 
-@pytest.mark.parametrize(
-    ("counts", "wrap", "expected"),
-    [
-        ((3,), False, [[1], [0, 2], [1]]),
-        ((3,), True, [[1, 2], [0, 2], [0, 1]]),
-        ((1, 3), False, [[1], [0, 2], [1]]),
-        ((2, 2), False, [[1, 2, 3], [0, 2, 3], [0, 1, 3], [0, 1, 2]]),
-    ],
-)
-def test_neighbours_by_hand(counts, wrap, expected):
-    index, present = neighbours(counts, wrap=wrap)
-    found = [sorted(set(row[kept].tolist())) for row, kept in zip(index, present, strict=True)]
-    assert found == expected
-
-
-def test_numbers_of_neighbours_on_one_two_and_three_axes():
-    for counts, most in (((5,), 2), ((5, 5), 8), ((3, 3, 3), 26)):
-        _, present = neighbours(counts)
-        assert present.shape[1] == most
-        assert present.sum(1).max() == most
-    border = neighbours((14, 14))[1].sum(1) < 8  # which the released code wraps: 52 of 196
-    assert border.sum() == 52
-
-
-def test_the_summary_of_all_neighbours_is_that_of_the_set():
-    torch.manual_seed(0)
-    net = Aggregation(24, 4, 2)
-    tokens = torch.randn(2, 7, 24)
-    everything = net.summary(tokens)
-    index = torch.arange(7).expand(2, 1, -1)
-    torch.testing.assert_close(
-        net.summary(tokens, Sets(index, torch.ones_like(index, dtype=torch.bool))), everything
-    )
-    # A token that is not present does not count.
-    some = torch.tensor([[[0, 1, 2, 6]]]).expand(2, -1, -1)
-    present = torch.tensor([[[True, True, True, False]]]).expand(2, -1, -1)
-    torch.testing.assert_close(net.summary(tokens, Sets(some, present)), net.summary(tokens[:, :3]))
-
-
 @pytest.mark.parametrize("image", [DINO, MOBY])
 def test_a_patchs_target_does_not_contain_the_patch_itself(image):
-    settings = SelfpatchSettings(image=image, prototypes=16)
+    settings = SelfpatchSettings(image=image)
     objective = Selfpatch(encoder(cls=False, final_norm=False), settings)
     tokens = torch.randn(2, 5, 24, requires_grad=True)
     for patch in range(5):
@@ -433,13 +395,25 @@ def test_what_does_not_fit_the_encoder_is_refused(settings, net, message):
         build_objective(encoder(**net), settings)
 
 
-def test_sums_share_their_views_and_name_each_objective_once():
-    for parts, message in (
-        ([{"objective": {"name": "part"}}] * 2, "name each objective once"),
-        (
-            [{"objective": {"name": "dino"}}, {"objective": {"name": "byol"}}],
-            "share their views",
-        ),
-    ):
-        with pytest.raises(ValueError, match=message):
-            resolve({"pretrain": {"objective": {"name": "sum", "parts": parts}}}, [], "test")
+def test_a_process_without_items_leaves_no_trace():
+    centre, queue = Centre(2), Queue(3, 1)
+    with counting(False):
+        centre.keep(torch.ones(4, 2))
+        queue.keep(torch.ones(1, 1))
+    centre.update()
+    queue.update()
+    assert not centre.value.any()
+    assert int(queue.place) == 0
+
+
+@pytest.mark.parametrize("name", ["dino", "moby", "selfpatch", "cossl"])
+def test_views_are_trained_on_in_bfloat16(small_recipe, tmp_path, name):
+    settings = {"name": name, "image": {"hidden": 16}} if name in ("selfpatch", "cossl") else {}
+    own = {"name": name, "hidden": 16, **settings}
+    own = settings if settings else own
+    values = small_recipe | {"compute": {"precision": "bfloat16", "threads": 1, "device": "cpu"}}
+    values["pretrain"] = small_recipe["pretrain"] | {"objective": own, "steps": 2}
+    run = pretrain(resolve(values, [], "test"), out=tmp_path / "run", latest=False)
+    rows = [row for row in run.metrics() if "train/rank" in row]
+    assert len(rows) == 2
+    assert all(row["train/rank"] >= 1 for row in rows)

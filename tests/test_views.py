@@ -27,13 +27,18 @@ def batch(values):
     return Batch(values, torch.zeros(count).long(), ["p"] * count, ["k"] * count)
 
 
+def values(**given):
+    return ValueChanges(**given).decided(images=True)
+
+
 def images(count=6, side=16):
     return torch.randint(0, 256, (count, 3, side, side), generator=generator(9)).to(torch.uint8)
 
 
 def test_a_view_without_changes_is_its_box_of_the_grid():
     signal = torch.arange(120.0).repeat(3, 1, 1)
-    settings = ViewsSettings(global_size=[40], local_views=1, local_size=[20])
+    still = ValueChanges(scale=(1, 1), noise=0, mask=0)
+    settings = ViewsSettings(global_size=[40], local_views=1, local_size=[20], values=still)
     views = Views(settings, (120,), (10,), sfreq_hz=20.0)(
         batch(signal), Normalise("none"), generator()
     ).views
@@ -60,15 +65,15 @@ def test_mirrored_images_are_cut_and_turned():
 
 
 def test_centres_of_patches_lie_where_the_view_was_cut():
-    boxes = Boxes(torch.tensor([[10, 20]]), torch.tensor([[8, 16]]))
-    view = View(torch.zeros(1, 3, 4, 8), boxes, torch.tensor([False]))
+    start, size = torch.tensor([[10, 20]]), torch.tensor([[8, 16]])
+    view = View(torch.zeros(1, 3, 4, 8), start, size, torch.tensor([False]))
     # Patches of 2 x 4 in a view of 4 x 8 that shows 8 x 16 pixels: 4 x 8 pixels each.
     assert view.centres((2, 4))[0].tolist() == [[12, 24], [12, 32], [16, 24], [16, 32]]
     view.mirrored = torch.tensor([True])
     assert view.centres((2, 4))[0].tolist() == [[12, 32], [12, 24], [16, 32], [16, 24]]
 
 
-@pytest.mark.parametrize("shape", [(300,), (1, 300), (40, 60), (12, 16, 20)])
+@pytest.mark.parametrize("shape", [(300,), (1, 300), (40, 60), (24, 32, 40)])
 def test_boxes_have_their_share_of_the_grid_on_any_number_of_axes(shape):
     settings = ViewsSettings(crop=(0.2, 0.6), ratio=(1.0, 1.0))
     boxes = crop_boxes(3000, shape, settings, generator())
@@ -77,6 +82,15 @@ def test_boxes_have_their_share_of_the_grid_on_any_number_of_axes(shape):
     assert 0.55 < share.max() < 0.65
     assert share.mean() == pytest.approx(0.4, abs=0.02)
     assert (boxes.start + boxes.size <= torch.tensor(shape)).all()
+
+
+def test_whole_boxes_stay_whole_on_three_axes():
+    settings = ViewsSettings(crop=(0.9, 0.9))
+    boxes = crop_boxes(500, (40, 40, 40), settings, generator())
+    share = (boxes.size / 40).prod(-1)
+    assert (share - 0.9).abs().max() < 0.04
+    whole = crop_boxes(50, (8, 8, 8), ViewsSettings(crop=(1.0, 1.0)), generator())
+    assert (whole.size == 8).all()
 
 
 def test_colours_change_as_torchvisions_do():
@@ -115,12 +129,12 @@ def test_blur_keeps_the_mean_and_a_share_of_images_stays():
 
 def test_values_are_scaled_turned_masked_and_disturbed_by_hand():
     ones = torch.ones(2000, 2, 40)
-    factors = changed(ones, ValueChanges(scale=(0.5, 2.0)), generator())[:, 0, 0].log2()
+    factors = changed(ones, values(scale=(0.5, 2.0)), generator())[:, 0, 0].log2()
     assert (factors.min(), factors.max()) == pytest.approx((-1, 1), abs=0.01)
     assert factors.mean() == pytest.approx(0, abs=0.05)
-    signs = changed(ones, ValueChanges(sign=0.3), generator())[:, 0, 0]
+    signs = changed(ones, values(sign=0.3), generator())[:, 0, 0]
     assert (signs == -1).float().mean() == pytest.approx(0.3, abs=0.03)
-    zeros = (changed(ones, ValueChanges(mask=0.5), generator()) == 0).float()
+    zeros = (changed(ones, values(mask=0.5), generator()) == 0).float()
     assert torch.equal(zeros[:, 0], zeros[:, 1])
     assert zeros.mean() == pytest.approx(0.25, abs=0.02)
     noise = normal(torch.zeros(400, 1, 400), generator())
@@ -163,6 +177,23 @@ def test_processes_draw_the_views_of_the_whole_batch():
         assert torch.equal(one.boxes.start[4:], other.boxes.start)
 
 
+def test_signals_have_changes_of_their_own_and_equal_views_are_refused():
+    signal = torch.randn(4, 2, 300, generator=generator())
+    one, two = Views(ViewsSettings(), (300,), (10,), sfreq_hz=100.0)(
+        batch(signal), Normalise("none"), generator()
+    ).views
+    assert not torch.equal(one.values, two.values)
+    assert ValueChanges().decided(images=False) == ((0.5, 2.0), 0.0, 0.2, 0.2)
+    assert not ValueChanges().decided(images=True).any
+    still = ValueChanges(scale=(1, 1), noise=0, mask=0)
+    for settings, shape, sfreq_hz in (
+        (ViewsSettings(values=still), (300,), 100.0),
+        (ViewsSettings(crop=(1, 1), mirror=0, colour=STILL), (16, 16), None),
+    ):
+        with pytest.raises(ValueError, match="the global views of an item would be equal"):
+            Views(settings, shape, (4,) * len(shape), sfreq_hz)
+
+
 def test_views_that_do_not_fit_are_refused():
     for settings, message in (
         ({"local_views": 1, "local_size": [2, 8]}, r"local_size is \[2, 8\]; give a multiple"),
@@ -176,7 +207,10 @@ def test_views_that_do_not_fit_are_refused():
     for wrong, message in (
         ({"crop": [0.5, 0.2]}, "give 0 < smallest"),
         ({"local_size": [8]}, "has no effect without local_views"),
-        ({"resize": False, "crop": [0.1, 0.5]}, "resize false cuts views of their size"),
+        ({"colour": {"blur": [2, 0, 0]}}, "less than or equal to 1"),
+        ({"colour": {"sigma": [2, 1]}}, "give 0 < smallest <= largest"),
+        ({"colour": {"jitter": 0, "hue": 0.2}}, "jitter is 0, so hue has no effect"),
+        ({"waves": {"band_hz": 3}}, "no effect without band_stop"),
     ):
         with pytest.raises(ValueError, match=message):
             ViewsSettings.model_validate(wrong)

@@ -38,7 +38,7 @@ class View:
     ----------
     values : Tensor (B, C, *S')
         Normalised; of other extents than the grid's where the view is local.
-    boxes : Boxes (B, N)
+    start, size : Tensor (B, N), int64
         Where it was cut, in samples of the grid.
     mirrored : Tensor (B,), bool
         Whether its last axis was mirrored.
@@ -47,9 +47,15 @@ class View:
     """
 
     values: Tensor
-    boxes: Boxes
+    start: Tensor
+    size: Tensor
     mirrored: Tensor
     local: bool = False
+
+    @property
+    def boxes(self) -> Boxes:
+        """Where it was cut, (B, N)."""
+        return Boxes(self.start, self.size)
 
     def centres(self, patch: Sequence[int]) -> Tensor:
         """Return where the centres of its row-major patches lie in the grid, (B, K, N) in samples.
@@ -57,12 +63,12 @@ class View:
         Local correspondences between views are found by them.
         """
         extents = self.values.shape[2:]
-        tiles = grid_boxes(extents, patch).centre.to(self.boxes.start.device)  # (K, N)
+        tiles = grid_boxes(extents, patch).centre.to(self.start.device)  # (K, N)
         sides = torch.tensor(extents, device=tiles.device)
         flipped = torch.cat([tiles[:, :-1], sides[-1] - tiles[:, -1:]], 1)
         mirrored = self.mirrored.to(tiles.device)[:, None, None]
         inside = torch.where(mirrored, flipped, tiles) / sides
-        return self.boxes.start[:, None] + inside * self.boxes.size[:, None]
+        return self.start[:, None] + inside * self.size[:, None]
 
 
 @dataclass

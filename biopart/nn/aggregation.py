@@ -142,4 +142,8 @@ def neighbours(counts: tuple[int, ...], *, wrap: bool = False) -> tuple[Tensor, 
         own = number == torch.arange(len(places))  # an axis of one or two patches wraps to itself
         index.append(number)
         present.append((inside | wrap) & ~own)
-    return torch.stack(index, 1), torch.stack(present, 1)
+    numbers, there = torch.stack(index, 1), torch.stack(present, 1)
+    for column in range(1, numbers.shape[1]):  # a short axis that wraps names a patch twice
+        again = (numbers[:, :column] == numbers[:, column : column + 1]) & there[:, :column]
+        there[:, column] &= ~again.any(1)
+    return numbers, there

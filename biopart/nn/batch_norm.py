@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from biopart.nn.processes import several, summed
+from biopart.nn.processes import counts, several, summed
 
 
 class BatchNorm(_BatchNorm):
@@ -34,18 +34,18 @@ class BatchNorm(_BatchNorm):
         """Normalise by the mean and variance over all processes."""
         axes = [axis for axis in range(values.dim()) if axis != 1]
         shape = (1, -1, *[1] * (values.dim() - 2))
-        floats = values.float()
-        count = summed(floats.new_tensor(float(own)))
-        mean = summed(floats.sum(axes)) / count
+        floats, share = values.float(), float(counts())
+        count = summed(floats.new_tensor(own * share))
+        mean = summed(share * floats.sum(axes)) / count
         centred = floats - mean.view(shape)
-        variance = summed(centred.square().sum(axes)) / count
+        variance = summed(share * centred.square().sum(axes)) / count
         with torch.no_grad():
             assert self.running_mean is not None
             assert self.running_var is not None
             assert self.num_batches_tracked is not None
             self.num_batches_tracked += 1
-            share = self.momentum if self.momentum is not None else 0.1
-            self.running_mean.lerp_(mean, share)
-            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)
+            pace = self.momentum if self.momentum is not None else 0.1
+            self.running_mean.lerp_(mean, pace)
+            self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), pace)
         normed = centred * (variance + self.eps).rsqrt().view(shape)
         return (normed * self.weight.view(shape) + self.bias.view(shape)).to(values.dtype)

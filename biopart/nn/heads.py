@@ -13,7 +13,7 @@ class DinoHead(nn.Module):
     """Three layers, a unit vector, and its similarities to prototypes of unit length.
 
     DINO (arXiv 2104.14294; facebookresearch/dino, ``DINOHead`` without batch normalisation): GELU
-    between the layers, weights from N(0, 0.02), the last layer normalised to length 1.
+    between the layers, their weights from N(0, 0.02), rows of the last one normalised to length 1.
 
     Parameters
     ----------
@@ -34,7 +34,8 @@ class DinoHead(nn.Module):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
                 nn.init.zeros_(module.bias)
-        self.last = nn.Parameter(nn.init.trunc_normal_(torch.empty(prototypes, bottleneck), std=1))
+        self.last = nn.Parameter(torch.empty(prototypes, bottleneck))
+        nn.init.kaiming_uniform_(self.last, a=5**0.5)  # torch's own, as in the released code
 
     def forward(self, tokens: Tensor, *, frozen: bool = False) -> Tensor:
         """Return logits (..., prototypes) of tokens (..., D); ``frozen`` holds the last layer."""

@@ -1,8 +1,32 @@
 """Sums and rows of all processes of a training, for statistics of a whole batch."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.distributed.nn.functional import all_reduce
+
+_COUNTED = ContextVar("counted", default=True)
+
+
+@contextmanager
+def counting(items: bool) -> Iterator[None]:
+    """Let statistics of the batch take in the items of this process, or leave them out.
+
+    A process for which no item is left computes one that another has, so that all take part.
+    """
+    token = _COUNTED.set(items)
+    try:
+        yield
+    finally:
+        _COUNTED.reset(token)
+
+
+def counts() -> bool:
+    """Tell whether the items of this process count."""
+    return _COUNTED.get()
 
 
 def several() -> bool:
@@ -19,8 +43,26 @@ def summed(values: Tensor) -> Tensor:
     """Add up a tensor over all processes; gradients reach the values of each."""
     if not several():
         return values
-    total: Tensor = all_reduce(values.contiguous())  # type: ignore[no-untyped-call]
+    total: Tensor = _Sum.apply(values)
     return total
+
+
+class _Sum(torch.autograd.Function):
+    """Sum over processes; the gradient of a value is the sum of the gradients of all."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """Add up."""
+        total = values.detach().clone().contiguous()
+        torch.distributed.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Add up the gradients."""
+        total = gradients[0].clone().contiguous()
+        torch.distributed.all_reduce(total)
+        return total
 
 
 @torch.no_grad()

@@ -96,7 +96,9 @@ class ResNet(Encoder):
         depths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if len(shape) != len(patch) or any(s % p for s, p in zip(shape, patch, strict=True)):
+        if len(shape) != len(patch) or any(
+            p < 1 or s % p for s, p in zip(shape, patch, strict=True)
+        ):
             raise ValueError(
                 f"a stride of {tuple(patch)} does not divide a grid of {tuple(shape)}; choose "
                 "another encoder.patch, one side per axis"
@@ -183,16 +185,15 @@ class ResNet(Encoder):
 
     def _least(self, axis: int) -> tuple[int, list[int]]:
         """Return the smallest field along an axis, and what a wide kernel of each stage adds."""
-        stem, pool, *later = (slots[axis] for slots in self.strides)
-        field = stem_kernel(stem)
-        jump = stem
-        field += (pool_kernel(pool) - 1) * jump
-        jump *= pool
+        stem, pool, *later = self.strides
+        jump = stem[axis]
+        field = stem_kernel(jump) + (pool_kernel(pool[axis]) - 1) * jump
+        jump *= pool[axis]
         steps = [2 * jump]
         for stride in later:
-            if stride > 1:
-                field += (max(3, stride | 1) - 1) * jump
-            jump *= stride
+            if prod(stride) > 1:  # its kernel is wide along all axes
+                field += (max(3, stride[axis] | 1) - 1) * jump
+            jump *= stride[axis]
             steps.append(2 * jump)
         return field, steps
 

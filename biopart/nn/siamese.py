@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,7 @@ from torch.nn import functional as F
 
 from biopart.evaluation.collapse import feature_std, rankme
 from biopart.nn.encoder import Encoder
+from biopart.nn.processes import gathered
 from biopart.nn.teacher import Centre, Queue, Teacher, momentum_at
 from biopart.recipe import Pool
 
@@ -23,6 +25,25 @@ class Pooling(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """Pool tokens (B, 1 + K, D) -> (B, D)."""
         return tokens[:, 0] if self.pool == "cls" else tokens[:, 1:].mean(1)
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What comparing the views of a batch gave.
+
+    Attributes
+    ----------
+    loss : Tensor, 0-d
+        Mean over pairs of different views, times ``Siamese.terms``.
+    targets : list of Tensor (B, out)
+        The teacher's, of the global views.
+    vectors : Tensor (B, D)
+        The student's of the first view, without a gradient.
+    """
+
+    loss: Tensor
+    targets: list[Tensor]
+    vectors: Tensor
 
 
 class TeacherStudent(nn.Module):
@@ -97,8 +118,8 @@ class Siamese(TeacherStudent, ABC):
 
     def compared(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], progress: float
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the loss over pairs of different views, and the targets of the global views.
+    ) -> "Compared":
+        """Compare the views of a batch.
 
         Parameters
         ----------
@@ -110,8 +131,9 @@ class Siamese(TeacherStudent, ABC):
         with torch.no_grad():
             pooling = self.teacher.get_submodule("pooling")
             targets = self.targets([pooling(tokens) for tokens in teacher], progress)
-        predictions = [self.predicted(self.pooling(tokens), progress) for tokens in student]
-        return self.pairs(predictions, targets), targets
+        vectors = [self.pooling(tokens) for tokens in student]
+        predictions = [self.predicted(one, progress) for one in vectors]
+        return Compared(self.pairs(predictions, targets), targets, vectors[0].detach())
 
     def pairs(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:
         """Compare predictions of views with the targets of all other ones.
@@ -146,8 +168,8 @@ def encoded(encoder: Encoder, views: Sequence[Tensor]) -> list[Tensor]:
 
 
 def spread_of(vectors: Tensor) -> dict[str, Tensor]:
-    """Return the effective rank and the spread of vectors (B, D): signs of collapse."""
-    features = vectors.detach().float().cpu().numpy()
+    """Return the effective rank and the spread of vectors (B, D) of all processes."""
+    features = gathered(vectors.float()).cpu().numpy()
     found = {"rank": rankme(features), "std": feature_std(features)}
     return {name: vectors.new_tensor(value, dtype=torch.float32) for name, value in found.items()}
 

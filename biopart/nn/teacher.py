@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from biopart.nn.building import build_encoder
 from biopart.nn.encoder import Encoder
-from biopart.nn.processes import gathered, summed
+from biopart.nn.processes import counts, gathered, several, summed
 
 
 class Teacher(nn.ModuleDict):
@@ -82,6 +82,8 @@ class Centre(nn.Module):
 
     def keep(self, outputs: Tensor) -> None:
         """Remember outputs (..., features) of this step; ``update`` takes them in."""
+        if not counts():
+            return
         rows = outputs.detach().float().flatten(0, -2)
         own = rows.sum(0)
         self._sum = own if self._sum is None else self._sum + own
@@ -90,10 +92,12 @@ class Centre(nn.Module):
     @torch.no_grad()
     def update(self) -> None:
         """Move towards the mean of what was kept since the last update, of all processes."""
-        if self._sum is None:
+        if self._sum is None and not several():
             return
-        count = summed(self._sum.new_tensor(float(self._count)))
-        self.value.lerp_(summed(self._sum) / count, 1 - self.momentum)
+        own = torch.zeros_like(self.value) if self._sum is None else self._sum
+        count = summed(own.new_tensor(float(self._count)))
+        mean = summed(own) / count.clamp(min=1)
+        self.value.lerp_(torch.where(count > 0, mean, self.value), 1 - self.momentum)
         self._sum, self._count = None, 0
 
 
@@ -117,14 +121,15 @@ class Queue(nn.Module):
 
     def keep(self, keys: Tensor) -> None:
         """Remember keys (n, features) of this step; ``update`` takes them in."""
-        self._kept.append(keys.detach().float())
+        if counts():
+            self._kept.append(keys.detach().float())
 
     @torch.no_grad()
     def update(self) -> None:
         """Replace the oldest keys by those kept since the last update, of all processes."""
-        if not self._kept:
+        if not self._kept and not several():
             return
-        new = gathered(torch.cat(self._kept))[-len(self.keys) :]
+        new = gathered(torch.cat([self.keys[:0], *self._kept]))[-len(self.keys) :]
         self._kept = []
         at = (self.place + torch.arange(len(new), device=new.device)) % len(self.keys)
         self.keys.index_copy_(0, at, new)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Encoder
 from biopart.nn.heads import projector
-from biopart.nn.siamese import Pooling, Siamese, cosine_distance, spread_of
+from biopart.nn.siamese import Compared, Pooling, Siamese, cosine_distance, spread_of
 from biopart.nn.teacher import Teacher
 from biopart.recipe import ByolSettings
 
@@ -55,13 +55,13 @@ class Byol(Siamese):
     ) -> StepOutput:
         """Encode the views of a batch and compare them."""
         student, teacher = self.tokens(batch.global_views, batch.local_views)
-        loss, targets = self.compared(student, teacher, progress)
-        return StepOutput(loss, Metrics(lambda: self.metrics(student, targets)))
+        found = self.compared(student, teacher, progress)
+        return StepOutput(found.loss, Metrics(lambda: self.metrics(found)))
 
-    def metrics(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    def metrics(self, found: Compared) -> dict[str, Tensor]:
         """Return the loss of unrelated vectors, and signs of collapse."""
-        chance = torch.full_like(targets[0].flatten()[0], 2 * self.terms)
-        return {"chance_loss": chance, **spread_of(self.pooling(student[0]))}
+        chance = torch.full_like(found.targets[0].flatten()[0], 2 * self.terms)
+        return {"chance_loss": chance, **spread_of(found.vectors)}
 
     def predicted(self, vectors: Tensor, progress: float) -> Tensor:
         """Return the student's predictions, (B, out)."""

@@ -79,17 +79,17 @@ class Cossl(nn.Module):
         """Encode the views of a batch, and compare whole views and places."""
         shown = batch.global_views
         student, teacher = self.image.tokens(shown, batch.local_views)
-        loss, targets = self.image.compared(student, teacher, progress)
+        views = self.image.compared(student, teacher, progress)
         self.counts = batch.counts(self.encoder.patch)
-        local = self.local_loss(student[: len(shown)], targets, progress)
+        local = self.local_loss(student[: len(shown)], views.targets, progress)
 
         def metrics() -> dict[str, Tensor]:
-            found = self.image.metrics(student, targets)
+            found = self.image.metrics(views)
             chance = found["chance_loss"] * (1 + self.settings.weight)
-            parts = {"views": loss.detach(), "local": local.detach()}
+            parts = {"views": views.loss.detach(), "local": local.detach()}
             return {**found, **parts, "chance_loss": chance}
 
-        return StepOutput(loss + self.settings.weight * local, Metrics(metrics))
+        return StepOutput(views.loss + self.settings.weight * local, Metrics(metrics))
 
     def local_loss(
         self, student: Sequence[Tensor], targets: Sequence[Tensor], progress: float

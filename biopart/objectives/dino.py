@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Encoder
 from biopart.nn.heads import DinoHead
-from biopart.nn.siamese import Pooling, Siamese, spread_of
+from biopart.nn.siamese import Compared, Pooling, Siamese, spread_of
 from biopart.nn.teacher import Centre, Teacher
 from biopart.recipe import DinoSettings
 
@@ -58,17 +58,18 @@ class Dino(Siamese):
     ) -> StepOutput:
         """Encode the views of a batch and compare them."""
         student, teacher = self.tokens(batch.global_views, batch.local_views)
-        loss, targets = self.compared(student, teacher, progress)
-        return StepOutput(loss, Metrics(lambda: self.metrics(student, targets)))
+        found = self.compared(student, teacher, progress)
+        return StepOutput(found.loss, Metrics(lambda: self.metrics(found)))
 
-    def metrics(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    def metrics(self, found: Compared) -> dict[str, Tensor]:
         """Return the loss of a uniform student, the teacher's entropy, and signs of collapse."""
-        entropy = -(targets[0] * targets[0].clamp(min=1e-12).log()).sum(-1).mean()
+        target = found.targets[0]
+        entropy = -(target * target.clamp(min=1e-12).log()).sum(-1).mean()
         chance = torch.full_like(entropy, math.log(self.settings.prototypes))
         return {
             "chance_loss": chance,
             "teacher_entropy": entropy,
-            **spread_of(self.pooling(student[0])),
+            **spread_of(found.vectors),
         }
 
     def predicted(self, vectors: Tensor, progress: float) -> Tensor:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Encoder
 from biopart.nn.heads import projector
-from biopart.nn.siamese import Pooling, Siamese, spread_of
+from biopart.nn.siamese import Compared, Pooling, Siamese, spread_of
 from biopart.nn.teacher import Queue, Teacher
 from biopart.recipe import MobySettings
 
@@ -53,14 +53,14 @@ class Moby(Siamese):
     ) -> StepOutput:
         """Encode the views of a batch and compare them."""
         student, teacher = self.tokens(batch.global_views, batch.local_views)
-        loss, targets = self.compared(student, teacher, progress)
-        return StepOutput(loss, Metrics(lambda: self.metrics(student, targets)))
+        found = self.compared(student, teacher, progress)
+        return StepOutput(found.loss, Metrics(lambda: self.metrics(found)))
 
-    def metrics(self, student: Sequence[Tensor], targets: Sequence[Tensor]) -> dict[str, Tensor]:
+    def metrics(self, found: Compared) -> dict[str, Tensor]:
         """Return the loss of a guess among all keys, and signs of collapse."""
         chance = self.terms * math.log(1 + self.settings.queue)
-        known = torch.full_like(targets[0].flatten()[0], chance)
-        return {"chance_loss": known, **spread_of(self.pooling(student[0]))}
+        known = torch.full_like(found.targets[0].flatten()[0], chance)
+        return {"chance_loss": known, **spread_of(found.vectors)}
 
     def predicted(self, vectors: Tensor, progress: float) -> Tensor:
         """Return the student's predictions, (B, out)."""

@@ -1,6 +1,7 @@
 """SelfPatch: a patch predicts its similar neighbours (arXiv 2206.07990; alinlab/SelfPatch)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -95,17 +96,17 @@ class Selfpatch(TeacherStudent):
         """Encode the views of a batch, and compare views and patches."""
         shown = batch.global_views
         student, teacher = self.image.tokens(shown, batch.local_views)
-        loss, targets = self.image.compared(student, teacher, progress)
+        views = self.image.compared(student, teacher, progress)
         self.counts = batch.counts(self.encoder.patch)
         patches = self.patch_loss(student[: len(shown)], teacher, progress)
 
         def metrics() -> dict[str, Tensor]:
-            found = self.image.metrics(student, targets)
+            found = self.image.metrics(views)
             chance = found["chance_loss"] + self.settings.weight * self.chance(patches)
-            parts = {"views": loss.detach(), "patches": patches.detach()}
+            parts = {"views": views.loss.detach(), "patches": patches.detach()}
             return {**found, **parts, "chance_loss": chance}
 
-        return StepOutput(loss + self.settings.weight * patches, Metrics(metrics))
+        return StepOutput(views.loss + self.settings.weight * patches, Metrics(metrics))
 
     def chance(self, like: Tensor) -> Tensor:
         """Return the patches' loss of a student that knows nothing."""
@@ -130,11 +131,14 @@ class Selfpatch(TeacherStudent):
             Of the training.
         """
         norm = self.image.pooling.get_submodule("norm")
+        head: Callable[[Tensor], Tensor] = self.head
+        if isinstance(self.image, Dino):
+            head = partial(self.head, frozen=self.image.is_frozen(progress))
         losses = []
         for own, other in zip(student, teacher, strict=True):
             with torch.no_grad():
                 target = self.targets(self.summaries(other[:, 1:]), progress)
-            predicted = everywhere(self.predictor, everywhere(self.head, norm(own[:, 1:])))
+            predicted = everywhere(self.predictor, everywhere(head, norm(own[:, 1:])))
             losses.append(self.distances(predicted, target).mean())
         return torch.stack(losses).mean()
 

@@ -7,12 +7,14 @@ from pydantic import Field, model_validator
 from biopart.recipe.words import Position
 from biopart.settings import Strict
 
+Side = Annotated[int, Field(ge=1)]
+
 
 class VitSettings(Strict):
     """A vision transformer over patches."""
 
     name: Literal["vit"] = Field("vit", description="the encoder")
-    patch: list[int] = Field([100], min_length=1, description="patch sides in samples, per axis")
+    patch: list[Side] = Field([100], min_length=1, description="patch sides in samples, per axis")
     dim: int = Field(512, ge=2, description="width D")
     depth: int = Field(4, ge=1, description="blocks")
     heads: int = Field(8, ge=1, description="attention heads")
@@ -61,7 +63,7 @@ class ResnetSettings(Strict):
     """
 
     name: Literal["rf_resnet"] = Field("rf_resnet", description="the encoder")
-    patch: list[int] = Field(
+    patch: list[Side] = Field(
         [32, 32], min_length=1, description="stride of the network in samples, per axis"
     )
     width: int = Field(64, ge=1, description="inner channels of the first stage; D is 32 times it")
@@ -71,7 +73,7 @@ class ResnetSettings(Strict):
     receptive_field_s: float | None = Field(
         None, gt=0, description="seconds of a signal that a place sees, in place of samples"
     )
-    depths: tuple[int, int, int, int] | None = Field(
+    depths: tuple[Side, Side, Side, Side] | None = Field(
         None, description="blocks of the stages; null = ResNet-50's, more where kernels are 1 wide"
     )
 

@@ -1,8 +1,9 @@
 """The settings of methods with several views and a teacher, without torch."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from biopart.recipe.protocol import KEPT, Protocol
 from biopart.recipe.views import ViewsSettings
@@ -22,6 +23,41 @@ class TaughtSettings(Strict):
         """Whether patches have their positions in pretraining."""
         return True
 
+    @field_validator("views", mode="before", check_fields=False)
+    @classmethod
+    def _own_views(cls, given: Any) -> Any:
+        """Let views that are given in part keep the method's own for the rest."""
+        return merged(cls.model_fields["views"].default, given)
+
+
+def merged(default: Strict, given: Any) -> Any:
+    """Return given settings, completed by those of a default that differ from its class's.
+
+    Examples
+    --------
+    >>> merged(ViewsSettings(local_views=8), {"mirror": 0.1})
+    {'local_views': 8, 'mirror': 0.1}
+    """
+    if not isinstance(given, Mapping):
+        return given
+    values = default.model_dump(exclude_defaults=True)
+    for key, value in given.items():
+        inner = getattr(default, key, None)
+        values[key] = merged(inner, value) if isinstance(inner, Strict) else value
+    return values
+
+
+def completed(given: Any, *defaults: Strict) -> Any:
+    """Return settings of a method, completed by the default of its name, the first without one."""
+    if not isinstance(given, Mapping):
+        return given
+    known = {str(getattr(default, "name", "")): default for default in defaults}
+    name = str(given.get("name", next(iter(known))))
+    return {"name": name, **(merged(known[name], given) if name in known else given)}
+
+
+Positive = Annotated[float, Field(gt=0)]
+
 
 class DinoSettings(TaughtSettings):
     """DINO matches a teacher's soft assignment of another view; the defaults are the paper's."""
@@ -33,8 +69,8 @@ class DinoSettings(TaughtSettings):
     hidden: int = Field(2048, ge=2, description="hidden features of the head")
     bottleneck: int = Field(256, ge=2, description="features of the unit vector in the head")
     student_temperature: float = Field(0.1, gt=0, description="temperature of the student")
-    teacher_temperature: tuple[float, float] = Field(
-        (0.04, 0.04), description="temperature of the teacher at first and after the warm-up"
+    teacher_temperature: tuple[Positive, Positive] = Field(
+        (0.04, 0.07), description="temperature of the teacher at first and after the warm-up"
     )
     temperature_until: float = Field(
         0.3, gt=0, le=1, description="part of the training over which it changes, linearly"
@@ -84,7 +120,7 @@ class SelfpatchSettings(TaughtSettings):
 
     name: Literal["selfpatch"] = Field("selfpatch", description="the objective")
     image: Annotated[DinoSettings | MobySettings, Field(discriminator="name")] = Field(
-        DinoSettings(), description="the method on whole views"
+        DinoSettings(teacher_temperature=(0.04, 0.04)), description="the method on whole views"
     )
     weight: float = Field(0.1, ge=0, description="weight of the patches' loss")
     neighbours: int | None = Field(
@@ -99,6 +135,21 @@ class SelfpatchSettings(TaughtSettings):
     negatives: bool = Field(
         False, description="contrast patches with a queue of other patches, of moby"
     )
+
+    @field_validator("image", mode="before")
+    @classmethod
+    def _own_image(cls, given: Any) -> Any:
+        """Let a method that is given in part keep the published values for the rest."""
+        return completed(given, cls.model_fields["image"].default)
+
+    @model_validator(mode="after")
+    def _check(self) -> "SelfpatchSettings":
+        other = "prototypes" if self.image.name == "moby" else "negatives"
+        if self.changed(other):
+            raise ValueError(f"{other} has no effect on {self.image.name}; leave it out")
+        if self.image.changed("pool"):
+            raise ValueError("image.pool has no effect: class attention pools; leave it out")
+        return self
 
     @property
     def views(self) -> ViewsSettings:
@@ -118,6 +169,15 @@ class CosslSettings(TaughtSettings):
     places: int | None = Field(
         None, ge=1, description="places n per axis that the map is averaged to; null = all"
     )
+
+    @field_validator("image", mode="before")
+    @classmethod
+    def _own_image(cls, given: Any) -> Any:
+        """Let a method that is given in part keep the published values for the rest."""
+        dino = DinoSettings(
+            views=ViewsSettings(crop=(0.2, 1.0), local_views=8, local_crop=(0.05, 0.2))
+        )
+        return completed(given, cls.model_fields["image"].default, dino)
 
     @property
     def views(self) -> ViewsSettings:

@@ -1,6 +1,6 @@
 """The settings of augmentation and views, without torch; ``biopart.views`` makes them."""
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
@@ -48,6 +48,9 @@ class AugmentSettings(ImageChanges):
     )
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
 class ColourChanges(Strict):
     """How colours of views change; the defaults are those of BYOL and DINO."""
 
@@ -57,13 +60,22 @@ class ColourChanges(Strict):
     saturation: float = Field(0.2, ge=0, le=1, description="factor up to 1 -+ this")
     hue: float = Field(0.1, ge=0, le=0.5, description="up to this part of the colour circle")
     grey: float = Field(0.2, ge=0, le=1, description="probability of no colours")
-    blur: tuple[float, float, float] = Field(
+    blur: tuple[Share, Share, Share] = Field(
         (1.0, 0.1, 0.5), description="probability of blur: first and second global view, local ones"
     )
     sigma: tuple[float, float] = Field((0.1, 2.0), description="its deviation in pixels, uniform")
-    solarise: tuple[float, float, float] = Field(
+    solarise: tuple[Share, Share, Share] = Field(
         (0.0, 0.2, 0.0), description="probability that bright colours are inverted, by view"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ColourChanges":
+        if not 0 < self.sigma[0] <= self.sigma[1]:
+            raise ValueError(f"sigma is {list(self.sigma)}; give 0 < smallest <= largest")
+        unused = self.changed("brightness", "contrast", "saturation", "hue")
+        if not self.jitter and unused:
+            raise ValueError(f"jitter is 0, so {' and '.join(unused)} has no effect; leave it out")
+        return self
 
     def changes(self, number: int) -> bool:
         """Tell whether a view changes at all."""
@@ -78,29 +90,59 @@ class MaskBox(NamedTuple):
 
 
 class ValueChanges(Strict):
-    """How normalised values of views change, on any number of axes; the defaults change nothing."""
+    """How normalised values of views change, on any number of axes; null is none for images."""
 
-    scale: tuple[float, float] = Field(
-        (1.0, 1.0), description="smallest and largest factor, log-uniform; EEG: 0.5 to 2"
+    scale: tuple[float, float] | None = Field(
+        None, description="smallest and largest factor, log-uniform; null = 0.5 to 2 of signals"
     )
     sign: float = Field(0.0, ge=0, le=1, description="probability of the other sign")
-    noise: float = Field(
-        0.0, ge=0, description="largest deviation of Gaussian noise, in those of the values"
+    noise: float | None = Field(
+        None,
+        ge=0,
+        description="largest deviation of Gaussian noise, in those of the values; null = 0.2 of "
+        "signals",
     )
-    mask: float = Field(
-        0.0, ge=0, lt=1, description="largest share of the grid that a box of zeros covers"
+    mask: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="largest share of the grid that a box of zeros covers; null = 0.2 of signals",
     )
+
+    def decided(self, *, images: bool) -> "Changes":
+        """Return the changes with those of the kind of items where they are null."""
+        scale, noise, mask = ((1.0, 1.0), 0.0, 0.0) if images else ((0.5, 2.0), 0.2, 0.2)
+        return Changes(
+            scale=scale if self.scale is None else self.scale,
+            sign=self.sign,
+            noise=noise if self.noise is None else self.noise,
+            mask=mask if self.mask is None else self.mask,
+        )
+
+    @model_validator(mode="after")
+    def _check(self) -> "ValueChanges":
+        if self.scale is not None and not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {list(self.scale)}; give 0 < smallest <= largest")
+        return self
+
+
+class Changes(NamedTuple):
+    """Changes of normalised values that are all decided."""
+
+    scale: tuple[float, float]
+    sign: float
+    noise: float
+    mask: float
 
     @property
     def masks(self) -> MaskBox:
         """The boxes that are masked."""
         return MaskBox((0.0, self.mask), (3 / 4, 4 / 3))
 
-    @model_validator(mode="after")
-    def _check(self) -> "ValueChanges":
-        if not 0 < self.scale[0] <= self.scale[1]:
-            raise ValueError(f"scale is {list(self.scale)}; give 0 < smallest <= largest")
-        return self
+    @property
+    def any(self) -> bool:
+        """Whether anything changes."""
+        return self != Changes((1.0, 1.0), 0.0, 0.0, 0.0)
 
 
 class WaveChanges(Strict):
@@ -111,6 +153,12 @@ class WaveChanges(Strict):
     )
     band_stop: float = Field(0.0, ge=0, le=1, description="probability that a band is removed")
     band_hz: float = Field(5.0, gt=0, description="width of that band in hertz")
+
+    @model_validator(mode="after")
+    def _check(self) -> "WaveChanges":
+        if not self.band_stop and self.changed("band_hz"):
+            raise ValueError("band_hz has no effect without band_stop; leave it out")
+        return self
 
 
 class ViewsSettings(Strict):
@@ -134,8 +182,9 @@ class ViewsSettings(Strict):
     )
     resize: bool | None = Field(
         None,
-        description="resize crops; false: views of their size are cut, a place at random; null = "
-        "of images, not of signals, whose frequencies would change",
+        description="resize crops; false: views of their size are cut at a place at random, and "
+        "crop, local_crop and ratio are not used; null = of images, not of signals, whose "
+        "frequencies would change",
     )
     mirror: float | None = Field(
         None, ge=0, le=1, description="probability of a mirror image; null = 0.5 of images, else 0"
@@ -152,11 +201,6 @@ class ViewsSettings(Strict):
                 raise ValueError(f"{key} is {[low, high]}; give 0 < smallest <= largest <= 1")
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio is {list(self.ratio)}; give 0 < smallest <= largest")
-        if self.resize is False and (unused := self.changed("crop", "local_crop", "ratio")):
-            raise ValueError(
-                f"resize false cuts views of their size, so {' and '.join(unused)} has no effect; "
-                "leave it out"
-            )
         if not self.local_views and (unused := self.changed("local_crop", "local_size")):
             raise ValueError(f"{' and '.join(unused)} has no effect without local_views")
         return self

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from biopart.data import StepOutput
 from biopart.grid import BatchGenerator
+from biopart.nn.processes import counting
 from biopart.run import Run
 from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore, save_checkpoint
@@ -211,7 +212,8 @@ def gradients(
         ranks.place(generator, part)
         batch = task.prepare(batch, generator)
         with fabric.no_backward_sync(model, enabled=number + 1 < len(parts)):
-            output: StepOutput = model(batch, generator, progress.step / task.steps)
+            with counting(bool(part.weight)):
+                output: StepOutput = model(batch, generator, progress.step / task.steps)
             if ranks.count == len(parts) == 1:  # the loss is the mean of the batch
                 output.weight = None
             if output.weight is not None:

@@ -108,6 +108,8 @@ def check_timm(encoder: Mapping[str, Any]) -> None:
             f"timm's ViT takes images; this encoder takes items of {tuple(encoder['shape'])}, so "
             f"{others}"
         )
+    if encoder["name"] != "vit":
+        raise ValueError(f"timm has no encoder {encoder['name']} with these kernels; {others}")
     if not encoder["cls"] or not encoder["final_norm"]:
         raise ValueError(
             f"timm's ViT has [CLS] and a final norm, and this encoder lacks one of them; {others}"
@@ -237,7 +239,7 @@ tags: [self-supervised-learning, vision-transformer]
 - takes values (batch, {", ".join(map(str, shape))}){rate}, channels
   {", ".join(about.channels)}; {normalises}
 - gives {gives}
-- {encoder["depth"]} blocks of width {encoder["dim"]}, patches of {encoder["patch"]}
+- encoder {encoder["name"]} of width {model.encoder.dim}, patches of {encoder["patch"]}
 - {about.seen.count} {about.kind.units} were used in training; `biopart evaluate` refuses them
 
 ```python

@@ -14,9 +14,10 @@ from biopart.experiment import Experiment, build_objective, open_experiment, sto
 from biopart.experiment.stored import exported, places_of
 from biopart.files import flat, write_json, write_text
 from biopart.nn import Encoder, Model
+from biopart.nn.batch_norm import BatchNorm
 from biopart.nn.weights import save_tensors
 from biopart.probing.online import online_probe
-from biopart.recipe import ComputeSettings, Recipe, as_recipe, resolve
+from biopart.recipe import ComputeSettings, PretrainSettings, Recipe, as_recipe, resolve
 from biopart.run import Run, find_run, new_run, one_process, origins
 from biopart.train import (
     Ranks,
@@ -167,6 +168,7 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     cohort = experiment.cohort
     order = " by record" if cohort.is_larger_than_cache else ""
     check_processes(fabric, recipe, "pretrain.batch", cohort.fingerprint + order)
+    refuse_single(objective, len(source), recipe.pretrain)
     compiled(cast(Encoder, objective.encoder), compute)
     every, views = recipe.pretrain.probe_every, experiment.views()
     augment = experiment.augment(recipe.pretrain.augment, "pretrain.augment")
@@ -188,6 +190,18 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
         probe_every=every or 1,
     )
     return training, fabric
+
+
+def refuse_single(objective: nn.Module, items: int, settings: PretrainSettings) -> None:
+    """Refuse a batch size whose last batch is too small for batch normalisation; ValueError."""
+    if not any(isinstance(module, BatchNorm) for module in objective.modules()):
+        return
+    last = items % settings.batch or settings.batch
+    if last < 2 * settings.accumulate:
+        raise ValueError(
+            f"batch normalisation needs two items in each of {settings.accumulate} parts, but the "
+            f"last batch of an epoch has {last} of {items}; choose another pretrain.batch"
+        )
 
 
 def train(

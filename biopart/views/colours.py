@@ -48,7 +48,7 @@ def recoloured(
     if values.shape[1] != 3:
         raise ValueError(
             f"colour changes need red, green and blue; there are {values.shape[1]} channels, so "
-            "set jitter, grey, blur and solarise of pretrain.objective.views.colour to 0"
+            "set views.colour={jitter: 0, grey: 0, blur: [0, 0, 0], solarise: [0, 0, 0]}"
         )
     if settings.jitter:
         values = chosen(jittered(values, settings, generator), values, settings.jitter, generator)

@@ -19,7 +19,7 @@ class CropSettings(Protocol):
 
     @property
     def ratio(self) -> tuple[float, float]:
-        """Smallest and largest ratio of a side to another, relative to the grid's own."""
+        """Smallest and largest ratio: of width to height, or of sides relative to the grid's."""
 
 
 def crop_boxes(
@@ -30,7 +30,7 @@ def crop_boxes(
     Its share of the grid is uniform in ``crop``. On two axes the log of width / height is uniform
     in that of ``ratio``, as in torchvision's RandomResizedCrop; only boxes that fit are drawn, so
     none is drawn again. On more axes the log of each side, relative to the grid's, is uniform
-    before the share is set; on one axis the share is the length.
+    before the share is set, less so where a box would not fit; on one axis the share is the length.
 
     Parameters
     ----------
@@ -71,8 +71,11 @@ def crop_boxes(
         least_log, most_log = (math.log(bound) for bound in settings.ratio)
         drawn = torch.stack([uniform(count, generator) for _ in longer], 1)
         logs = least_log + (most_log - least_log) * drawn
-        relative = (logs - logs.mean(1, keepdim=True)).exp()
-        sides[:, longer] *= share[:, None] ** (1 / len(longer)) * relative
+        logs = logs - logs.mean(1, keepdim=True)
+        # No side may be longer than the grid's, whatever is left of the share for the others.
+        room = -share.clamp(min=1e-6).log()[:, None] / len(longer)
+        logs *= (room / logs.amax(1, keepdim=True).clamp(min=1e-6)).clamp(max=1)
+        sides[:, longer] *= share[:, None] ** (1 / len(longer)) * logs.exp()
     size = sides.round().long().clamp(min=1).minimum(limits)
     room = limits - size + 1
     start = (torch.stack([uniform(count, generator) for _ in shape], 1) * room).long()

@@ -49,12 +49,27 @@ class Views:
         if getattr(settings, other) != type(getattr(settings, other))():
             items = "images" if self.images else "signals"
             raise ValueError(f"views.{other} has no effect on {items}; leave it out, or set {own}")
+        self.changes = settings.values.decided(images=self.images)
         self.resizes = self.images if settings.resize is None else settings.resize
         self.mirror = 0.5 * self.images if settings.mirror is None else settings.mirror
         grid = {"patch": patch, "shape": shape}
         self.shape = extents_of("global_size", settings.global_size, default=shape, **grid)
         nearest = [max(1, round(LOCAL * s / p)) * p for s, p in zip(shape, patch, strict=True)]
         self.small = extents_of("local_size", settings.local_size, default=nearest, **grid)
+
+        self._refuse_equal(shape)
+
+    def _refuse_equal(self, shape: Sequence[int]) -> None:
+        """Refuse settings under which all global views of an item are the item itself."""
+        settings = self.settings
+        cut_alike = settings.crop[0] == 1 if self.resizes else self.shape == tuple(shape)
+        coloured = self.images and any(settings.colour.changes(number) for number in (0, 1))
+        waves = not self.images and (settings.waves.drop_channels or settings.waves.band_stop)
+        if cut_alike and not (self.mirror or self.changes.any or coloured or waves):
+            raise ValueError(
+                "the global views of an item would be equal; set views.global_size or views.crop, "
+                "or changes under views.values, views.colour or views.waves"
+            )
 
     def __call__(self, batch: Batch, normalise: Normalise, generator: torch.Generator) -> Batch:
         """Return a batch of stored values with its views; its own values are normalised too."""
@@ -83,11 +98,10 @@ class Views:
                 coloured = recoloured(cropped / 255, settings.colour, number, generator)
                 cropped = 255 * coloured
             cropped = normalise(cropped)
-        cropped = changed(cropped, settings.values, generator)
+        cropped = changed(cropped, self.changes, generator)
         if self.sfreq_hz is not None and cropped.dim() == 3:
             cropped = disturbed(cropped, settings.waves, self.sfreq_hz, generator)
-        place = Boxes(boxes.start[:, 0], boxes.size[:, 0])
-        return View(cropped, place, flips, local)
+        return View(cropped, boxes.start[:, 0], boxes.size[:, 0], flips, local)
 
     def _boxes(
         self, values: Tensor, size: Sequence[int], generator: torch.Generator, *, local: bool

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 
 from biopart.grid import Boxes, rand
-from biopart.recipe import ValueChanges, WaveChanges
+from biopart.recipe import WaveChanges
+from biopart.recipe.views import Changes
 from biopart.views.crops import crop_boxes, masked, per_grid
 
 
-def changed(values: Tensor, settings: ValueChanges, generator: torch.Generator) -> Tensor:
+def changed(values: Tensor, settings: Changes, generator: torch.Generator) -> Tensor:
     """Scale, turn over, mask and disturb normalised grids (B, C, *S), each by itself.
 
     Amplitude scale (log-uniform), masking and noise as in Mohsenvand et al., "Contrastive

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from biopart.data import Batch, View
 from biopart.experiment.stored import build_objective
-from biopart.grid import Boxes
 from biopart.nn import ViT
 from biopart.recipe import (
     ByolSettings,
@@ -102,10 +101,10 @@ def ratios(timing: Timing) -> dict[str, float]:
 def random_views(local: int) -> Batch:
     """Draw views of normally distributed values: two global ones and so many local ones."""
     draws = torch.Generator().manual_seed(0)
-    boxes = Boxes(torch.zeros(IMAGES, 2).long(), torch.full((IMAGES, 2), SIDE))
+    start, size = torch.zeros(IMAGES, 2).long(), torch.full((IMAGES, 2), SIDE)
     still = torch.zeros(IMAGES, dtype=torch.bool)
     views = [
-        View(torch.randn(IMAGES, 3, side, side, generator=draws), boxes, still, side == SMALL)
+        View(torch.randn(IMAGES, 3, side, side, generator=draws), start, size, still, side == SMALL)
         for side in [SIDE] * 2 + [SMALL] * local
     ]
     unknown = torch.full((IMAGES,), -1)
