@@ -224,7 +224,11 @@ def test_correlation_is_of_the_channel_that_agrees_least() -> None:
 
 def test_methods_with_a_teacher_take_turns_with_lightlys(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teachers, "IMAGES", 4)
-    monkeypatch.setattr(teachers, "DINO", DinoSettings(prototypes=32, hidden=16, bottleneck=8))
+    monkeypatch.setattr(
+        teachers,
+        "DINO",
+        DinoSettings(prototypes=32, hidden=16, bottleneck=8, teacher_temperature=(0.04, 0.04)),
+    )
     monkeypatch.setattr(teachers, "BYOL", ByolSettings(hidden=16, out=8))
     found = bench.bench_teachers(1)
     ratio = found["selfpatch"]["step_s"] / found["dino"]["step_s"]

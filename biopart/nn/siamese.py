@@ -81,11 +81,14 @@ class Siamese(TeacherStudent, ABC):
         With ``encoder`` and ``pooling``.
     terms : float
         By which the mean over pairs of views is multiplied.
+    joint : bool
+        Whether the heads see all views at once, which is faster: without batch normalisation.
     """
 
     encoder: Encoder
     pooling: nn.Module
     terms: float = 1.0
+    joint: bool = False
 
     @abstractmethod
     def predicted(self, vectors: Tensor, progress: float) -> Tensor:
@@ -132,7 +135,11 @@ class Siamese(TeacherStudent, ABC):
             pooling = self.teacher.get_submodule("pooling")
             targets = self.targets([pooling(tokens) for tokens in teacher], progress)
         vectors = [self.pooling(tokens) for tokens in student]
-        predictions = [self.predicted(one, progress) for one in vectors]
+        if self.joint:
+            together = self.predicted(torch.cat(vectors), progress)
+            predictions = list(together.chunk(len(vectors)))
+        else:
+            predictions = [self.predicted(one, progress) for one in vectors]
         return Compared(self.pairs(predictions, targets), targets, vectors[0].detach())
 
     def pairs(self, predictions: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor:

@@ -109,6 +109,8 @@ class Cossl(nn.Module):
         if isinstance(self.image, Dino):
             head = partial(self.local, frozen=self.image.is_frozen(progress))
         predictions = [everywhere(head, self.map(tokens)) for tokens in student]
+        if isinstance(self.image, Dino):
+            predictions = [self.image.logs(one) for one in predictions]
         return self.image.pairs(predictions, targets)
 
     def map(self, tokens: Tensor) -> Tensor:

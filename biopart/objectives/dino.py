@@ -30,6 +30,8 @@ class Dino(Siamese):
         What represents a view, (B, 1 + K, D) -> (B, D); ``settings.pool`` by default.
     """
 
+    joint = True
+
     def __init__(
         self, encoder: Encoder, settings: DinoSettings, pooling: nn.Module | None = None
     ) -> None:
@@ -73,9 +75,12 @@ class Dino(Siamese):
         }
 
     def predicted(self, vectors: Tensor, progress: float) -> Tensor:
-        """Return the student's logits, (B, prototypes)."""
-        logits: Tensor = self.head(vectors, frozen=self.is_frozen(progress))
-        return logits
+        """Return the logs of the student's assignments, (B, prototypes)."""
+        return self.logs(self.head(vectors, frozen=self.is_frozen(progress)))
+
+    def logs(self, logits: Tensor) -> Tensor:
+        """Return the logs of a student's assignments, by its temperature."""
+        return F.log_softmax(logits / self.settings.student_temperature, dim=-1)
 
     def is_frozen(self, progress: float) -> bool:
         """Tell whether the last layer of a head stays as it is at a point of the training."""
@@ -84,11 +89,10 @@ class Dino(Siamese):
     def targets(self, vectors: Sequence[Tensor], progress: float) -> list[Tensor]:
         """Return the teacher's assignments of the global views, rows of sum 1."""
         head = self.teacher.get_submodule("head")
-        logits = [head(one) for one in vectors]
+        logits: Tensor = head(torch.cat(list(vectors)))
         if self.training:
-            for one in logits:
-                self.centre.keep(one)
-        return [self.assigned(one, self.centre, progress) for one in logits]
+            self.centre.keep(logits)
+        return list(self.assigned(logits, self.centre, progress).chunk(len(vectors)))
 
     def assigned(self, logits: Tensor, centre: Centre, progress: float) -> Tensor:
         """Return a teacher's assignment: centred logits, sharpened by its temperature."""
@@ -100,6 +104,5 @@ class Dino(Siamese):
         return first + (last - first) * min(1.0, progress / self.settings.temperature_until)
 
     def distances(self, predicted: Tensor, target: Tensor, view: int) -> Tensor:
-        """Return the cross-entropy of logits (..., prototypes) with assignments."""
-        logs = F.log_softmax(predicted / self.settings.student_temperature, dim=-1)
-        return -(target * logs).sum(-1)
+        """Return the cross-entropy of logs of assignments (..., prototypes) with assignments."""
+        return -(target * predicted).sum(-1)

@@ -139,6 +139,8 @@ class Selfpatch(TeacherStudent):
             with torch.no_grad():
                 target = self.targets(self.summaries(other[:, 1:]), progress)
             predicted = everywhere(self.predictor, everywhere(head, norm(own[:, 1:])))
+            if isinstance(self.image, Dino):
+                predicted = self.image.logs(predicted)
             losses.append(self.distances(predicted, target).mean())
         return torch.stack(losses).mean()
 

@@ -26,7 +26,7 @@ from biopart.studies.bench.turns import Timing, in_turns
 IMAGES = 16
 SIDE, SMALL, PATCH = 32, 16, 4
 LOCAL = 4  # small views of each image, beside two of the whole side
-DINO, BYOL = DinoSettings(), ByolSettings()  # heads as published
+DINO, BYOL = DinoSettings(teacher_temperature=(0.04, 0.04)), ByolSettings()  # heads as published
 PAIRS = {"selfpatch": "dino", "cossl": "byol"}
 """Methods on patches, and what they are built on."""
 
