@@ -38,3 +38,17 @@ def test_sums_share_their_views_and_name_each_objective_once():
     ):
         with pytest.raises(ValueError, match=message):
             resolve({"pretrain": {"objective": {"name": "sum", "parts": parts}}}, [], "test")
+
+
+def test_only_a_sum_that_sees_the_items_themselves_takes_their_augmentation():
+    def sum_of(*names):
+        views = {"crop": [0.2, 1.0], "local_views": 0}
+        parts = [
+            {"objective": {"name": name, **({} if name == "part" else {"views": views})}}
+            for name in names
+        ]
+        objective = {"name": "sum", "parts": parts}
+        return resolve({"pretrain": {"objective": objective}}, [], "test").pretrain.objective
+
+    assert sum_of("part", "byol").sees_items
+    assert not sum_of("dino", "byol").sees_items

@@ -9,8 +9,16 @@ import torchvision.transforms.v2.functional as tv
 from biopart.data import Batch, View
 from biopart.grid import BatchGenerator, Boxes
 from biopart.nn import Normalise
-from biopart.recipe import ColourChanges, ValueChanges, ViewsSettings, WaveChanges
-from biopart.views import Views
+from biopart.recipe import (
+    ColourChanges,
+    ImageChanges,
+    Optimisation,
+    ValueChanges,
+    ViewsSettings,
+    WaveChanges,
+)
+from biopart.train import Training
+from biopart.views import Augment, Views
 from biopart.views.colours import blurred, chosen, jittered, recoloured
 from biopart.views.crops import crop_boxes, masked
 from biopart.views.waves import changed, disturbed, normal
@@ -216,3 +224,22 @@ def test_views_that_do_not_fit_are_refused():
             ViewsSettings.model_validate(wrong)
     with pytest.raises(ValueError, match="need red, green and blue; there are 1"):
         recoloured(torch.zeros(1, 1, 8, 8), ColourChanges(), 0, generator())
+
+
+def test_the_items_of_a_sum_are_augmented_beside_their_views():
+    values = images(4)
+    settings = ViewsSettings(crop=(0.2, 0.5), colour=STILL)
+    source = type("Source", (), {"__len__": lambda self: 4})()
+    task = Training(
+        torch.nn.Linear(1, 1),
+        source,
+        Optimisation(),
+        "none",
+        0,
+        augment=Augment(ImageChanges(flip=1.0)),
+        views=Views(settings, (16, 16), (4, 4)),
+    )
+    seen = task.prepare(batch(values), generator())
+    assert torch.equal(seen.values, values.flip(-1).float())
+    assert len(seen.views) == 2
+    assert not torch.equal(seen.views[0].values, seen.values)

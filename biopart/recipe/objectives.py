@@ -25,6 +25,7 @@ class PartSettings(Strict):
 
     protocol: ClassVar[Protocol] = SUPERVISED
     cuts_patches: ClassVar[bool] = True
+    sees_items: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     name: Literal["part"] = Field("part", description="the objective")
@@ -178,6 +179,7 @@ class MaeSettings(Strict):
 
     protocol: ClassVar[Protocol] = MASKED
     cuts_patches: ClassVar[bool] = True
+    sees_items: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.95)
 
     name: Literal["mae"] = Field("mae", description="the objective")
@@ -204,6 +206,7 @@ class Mp3Settings(Strict):
 
     protocol: ClassVar[Protocol] = SUPERVISED
     cuts_patches: ClassVar[bool] = True
+    sees_items: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     name: Literal["mp3"] = Field("mp3", description="the objective")
@@ -234,6 +237,7 @@ class DropPosSettings(Strict):
 
     protocol: ClassVar[Protocol] = MASKED
     cuts_patches: ClassVar[bool] = True
+    sees_items: ClassVar[bool] = True
     betas: ClassVar[tuple[float, float]] = (0.9, 0.95)
 
     name: Literal["droppos"] = Field("droppos", description="the objective")
@@ -327,7 +331,7 @@ class SumPart(Strict):
 
 
 class SumSettings(Strict):
-    """A weighted sum of objectives on one encoder, of which views are shared."""
+    """A weighted sum of objectives on one encoder, which share their views."""
 
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
@@ -341,6 +345,11 @@ class SumSettings(Strict):
         description="objectives and weights; the first decides which encoder is saved and how it "
         "is fine-tuned",
     )
+
+    @property
+    def sees_items(self) -> bool:
+        """Whether an objective sees the items themselves, beside views of them."""
+        return any(part.objective.sees_items for part in self.parts)
 
     @property
     def cuts_patches(self) -> bool:

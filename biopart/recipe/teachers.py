@@ -16,6 +16,7 @@ class TaughtSettings(Strict):
 
     protocol: ClassVar[Protocol] = KEPT
     cuts_patches: ClassVar[bool] = False
+    sees_items: ClassVar[bool] = False
     betas: ClassVar[tuple[float, float]] = (0.9, 0.999)
 
     @property

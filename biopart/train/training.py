@@ -82,8 +82,11 @@ class Training:
         if batch.context is not None and batch.values.dim() > 3:  # each window separately
             flat = normalise(batch.values.flatten(0, 1))
             return replace(batch, values=flat.reshape(batch.values.shape))
-        if self.views is not None:
-            return self.views(batch, normalise, generator)
+        if self.views is not None:  # what is augmented is the items, of a sum that sees them too
+            seen = self.views(batch, normalise, generator)
+            if self.augment is None:
+                return seen
+            return replace(seen, values=normalise(self.augment.pixels(batch.values, generator)))
         if self.augment is None:
             return replace(batch, values=normalise(batch.values))
         values = normalise(self.augment.pixels(batch.values, generator))

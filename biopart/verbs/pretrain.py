@@ -172,7 +172,7 @@ def make_training(experiment: Experiment, compute: ComputeSettings) -> tuple[Tra
     compiled(cast(Encoder, objective.encoder), compute)
     every, views = recipe.pretrain.probe_every, experiment.views()
     augment = experiment.augment(recipe.pretrain.augment, "pretrain.augment")
-    if views is not None and augment is not None:
+    if augment is not None and not recipe.pretrain.objective.sees_items:
         raise ValueError(
             f"objective {recipe.pretrain.objective.name} sees views, so pretrain.augment has no "
             "effect; leave it out, and set pretrain.objective.views"
