@@ -132,7 +132,7 @@ def test_seconds_become_samples_and_images_have_none() -> None:
     settings = ResnetSettings(patch=[100], receptive_field_s=3.33)
     about = {"position": "none", "drop_path": None}
     assert settings.arguments(sfreq_hz=100.0, **about)["receptive_field"] == 333
-    with pytest.raises(ValueError, match="receptive_field_s is of signals"):
+    with pytest.raises(ValueError, match="receptive_field_s is for signals"):
         settings.arguments(sfreq_hz=None, **about)
     with pytest.raises(ValueError, match="not both"):
         ResnetSettings(receptive_field=67, receptive_field_s=1.0)

@@ -61,7 +61,7 @@ class TeacherStudent(nn.Module):
     momentum: float
 
     def after_step(self, progress: float) -> None:
-        """Let the teacher follow, and take in what was kept of this step; progress in (0, 1]."""
+        """Let the teacher follow, and add what the step kept; progress in (0, 1]."""
         self.teacher.follow(self, momentum_at(progress, self.momentum))
         for module in self.modules():
             if isinstance(module, Centre | Queue):
@@ -92,11 +92,11 @@ class Siamese(TeacherStudent, ABC):
 
     @abstractmethod
     def predicted(self, vectors: Tensor, progress: float) -> Tensor:
-        """Return what the student predicts from its vectors (B, D), in training."""
+        """Return the student's predictions from its vectors (B, D), in training."""
 
     @abstractmethod
     def targets(self, vectors: Sequence[Tensor], progress: float) -> list[Tensor]:
-        """Return what the teacher's vectors of each global view (B, D) mean."""
+        """Return the teacher's targets from its vectors of each global view (B, D)."""
 
     @abstractmethod
     def distances(self, predicted: Tensor, target: Tensor, view: int) -> Tensor:

@@ -96,7 +96,7 @@ class ResnetSettings(Strict):
     def arguments(
         self, *, position: Position, drop_path: float | None, sfreq_hz: float | None
     ) -> dict[str, Any]:
-        """Return the arguments of the encoder; as of ``VitSettings.arguments``.
+        """Return the arguments of the encoder, as in ``VitSettings.arguments``.
 
         Positions are left out. Raises ValueError for stochastic depth, and for seconds of images.
         """
@@ -105,7 +105,7 @@ class ResnetSettings(Strict):
         values = self.model_dump(exclude={"receptive_field_s"})
         if self.receptive_field_s is not None:
             if sfreq_hz is None:
-                raise ValueError("receptive_field_s is of signals; give receptive_field in pixels")
+                raise ValueError("receptive_field_s is for signals; give receptive_field in pixels")
             values["receptive_field"] = round(self.receptive_field_s * sfreq_hz)
         return values
 
