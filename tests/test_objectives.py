@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import biopart.objectives
-import biopart.recipe.objectives
+import biopart.recipe
 from biopart.data import Batch, Context, View
 from biopart.experiment.stored import build_objective
 from biopart.nn import Encoder, Model, ViT, building
@@ -27,7 +27,7 @@ FOUND = [module.name for module in pkgutil.iter_modules(biopart.objectives.__pat
 NAMES = [name for name in FOUND if name != "detect"]  # of images with objects: test_detect.py
 SETTINGS = [
     found
-    for found in vars(biopart.recipe.objectives).values()
+    for found in vars(biopart.recipe).values()
     if isinstance(found, type) and issubclass(found, Strict) and "name" in found.model_fields
 ]
 CLASSIFIERS = ("classify", "sequence")
@@ -46,7 +46,7 @@ def members(name):
     objective = [m for m in found if issubclass(m, nn.Module)]
     settings = [m for m in SETTINGS if m.model_fields["name"].default == name]
     assert len(objective) == len(found) == 1, f"{name}: __all__ is one nn.Module"
-    assert len(settings) == 1, f"{name}: its settings stand in biopart.recipe.objectives"
+    assert len(settings) == 1, f"{name}: its settings stand in biopart.recipe"
     return objective[0], settings[0]
 
 

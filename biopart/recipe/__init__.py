@@ -2,14 +2,11 @@
 
 from biopart.recipe.encoders import ResnetSettings, VitSettings
 from biopart.recipe.objectives import (
-    ClassifySettings,
-    DetectSettings,
     DropPosSettings,
     MaeSettings,
     Mp3Settings,
     Objective,
     PartSettings,
-    SequenceSettings,
     SumSettings,
     views_of,
 )
@@ -27,6 +24,7 @@ from biopart.recipe.schema import (
     load_recipe,
     resolve,
 )
+from biopart.recipe.supervised import ClassifySettings, DetectSettings, SequenceSettings
 from biopart.recipe.teachers import (
     ByolSettings,
     CosslSettings,

@@ -4,7 +4,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from biopart.recipe.protocol import HEAD_STD, MASKED, SUPERVISED, Protocol
+from biopart.recipe.protocol import MASKED, SUPERVISED, Protocol
 from biopart.recipe.teachers import (
     ByolSettings,
     CosslSettings,
@@ -13,7 +13,7 @@ from biopart.recipe.teachers import (
     SelfpatchSettings,
 )
 from biopart.recipe.views import ViewsSettings
-from biopart.recipe.words import Head, Pool
+from biopart.recipe.words import Head
 from biopart.settings import Strict
 
 
@@ -262,51 +262,6 @@ class DropPosSettings(Strict):
     def uses_positions(self) -> bool:
         """Whether patches have their positions in pretraining."""
         return True
-
-
-class ClassifySettings(Strict):
-    """Settings of classification."""
-
-    name: Literal["classify"] = Field("classify", description="the objective")
-    classes: int = Field(5, ge=2, description="number of classes")
-    pool: Pool = Field("cls", description="classify [CLS] or the mean of the patch tokens")
-    class_weights: tuple[float, ...] | None = Field(
-        None, description="weight of each class in the loss"
-    )
-    smoothing: float = Field(
-        0.0, ge=0, lt=1, description="share of a label spread over all classes"
-    )
-    head_std: float = Field(
-        HEAD_STD, gt=0, description="deviation of the weights that the linear layer starts with"
-    )
-
-
-class SequenceSettings(Strict):
-    """Settings of classification with context."""
-
-    name: Literal["sequence"] = Field("sequence", description="the objective")
-    classes: int = Field(5, ge=2, description="number of classes")
-    pool: Pool = Field("cls", description="embed a window by [CLS] or the mean of its tokens")
-    context: int = Field(21, ge=2, description="number of windows L per decision")
-    frozen: bool = Field(False, description="keep the encoder and the linear layer unchanged")
-    depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
-    heads: int = Field(4, ge=1, description="attention heads of the transformer")
-    dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the embeddings")
-
-
-class DetectSettings(Strict):
-    """Settings of the detector."""
-
-    name: Literal["detect"] = Field("detect", description="the objective")
-    classes: int = Field(80, ge=1, description="classes of objects")
-    window: int = Field(14, ge=1, description="side of an attention window in patches")
-    global_blocks: list[int] | None = Field(
-        None, description="blocks that attend to the whole canvas; null = evenly spaced, four"
-    )
-    channels: int = Field(256, ge=8, description="channels of every level of the pyramid")
-    box_dim: int = Field(1024, ge=8, description="width of the layers that classify a box")
-    proposals: int = Field(512, ge=4, description="number of proposals per image in training")
-    anchor: int = Field(32, ge=1, description="side in pixels of the anchors at stride 4; doubles")
 
 
 Single = Annotated[

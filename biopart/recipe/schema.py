@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from biopart.recipe.encoders import Encoder, VitSettings
-from biopart.recipe.objectives import DetectSettings, Objective
+from biopart.recipe.objectives import Objective
+from biopart.recipe.supervised import DetectSettings
 from biopart.recipe.training import (
     FinetuneSettings,
     Optimisation,
