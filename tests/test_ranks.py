@@ -1,6 +1,7 @@
 """Trainings that several processes share: the same steps, and one sentence where one cannot."""
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -60,7 +61,8 @@ def pretrained(
         cwd=folder,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},  # processes share the cores
         check=False,
     )
 

@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from biopart.evaluation.collapse import feature_std, rankme
 from biopart.nn.encoder import Encoder
-from biopart.nn.processes import gathered
 from biopart.nn.teacher import Centre, Queue, Teacher, momentum_at
 from biopart.recipe import Pool
 
@@ -175,8 +174,8 @@ def encoded(encoder: Encoder, views: Sequence[Tensor]) -> list[Tensor]:
 
 
 def spread_of(vectors: Tensor) -> dict[str, Tensor]:
-    """Return the effective rank and the spread of vectors (B, D) of all processes."""
-    features = gathered(vectors.float()).cpu().numpy()
+    """Return the effective rank and the spread of vectors (B, D) of this process."""
+    features = vectors.float().cpu().numpy()
     found = {"rank": rankme(features), "std": feature_std(features)}
     return {name: vectors.new_tensor(value, dtype=torch.float32) for name, value in found.items()}
 
