@@ -145,6 +145,18 @@ class Strict(BaseModel):
         return [key for key in given if getattr(self, key) != fields[key].default]
 
 
+def no_effect(keys: Sequence[str]) -> str:
+    """Say that keys have no effect.
+
+    Examples
+    --------
+    >>> no_effect(["heads"]), no_effect(["sides", "size_target"])
+    ('heads has no effect; leave it out', 'sides and size_target have no effect; leave them out')
+    """
+    verb, them = ("has", "it") if len(keys) == 1 else ("have", "them")
+    return f"{' and '.join(keys)} {verb} no effect; leave {them} out"
+
+
 def _is_section(annotation: Any) -> bool:
     """Distinguish a section of settings, or a choice of several, from a plain value."""
     kinds = get_args(annotation) if get_origin(annotation) is not None else (annotation,)

@@ -19,9 +19,15 @@ def test_settings_that_are_given_in_part_keep_the_methods_own():
     selfpatch = objective(name="selfpatch", image={"prototypes": 8})
     assert selfpatch.image.teacher_temperature == (0.04, 0.04)
     for values, message in (
-        ({"name": "selfpatch", "negatives": True}, "negatives has no effect on dino"),
-        ({"name": "selfpatch", "image": {"name": "moby"}, "prototypes": 9}, "no effect on moby"),
-        ({"name": "selfpatch", "image": {"pool": "mean"}}, "image.pool has no effect"),
+        ({"name": "selfpatch", "negatives": True}, "image is dino, so negatives has no effect"),
+        (
+            {"name": "selfpatch", "image": {"name": "moby"}, "prototypes": 9},
+            "image is moby, so prototypes has no effect",
+        ),
+        (
+            {"name": "selfpatch", "image": {"pool": "mean"}},
+            "class attention pools, so image.pool has",
+        ),
         ({"name": "dino", "teacher_temperature": [0, 0.1]}, "give more than 0"),
     ):
         with pytest.raises(ValueError, match=message):

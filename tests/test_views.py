@@ -214,11 +214,11 @@ def test_views_that_do_not_fit_are_refused():
         Views(ViewsSettings(colour=STILL), (300,), (10,), sfreq_hz=100.0)
     for wrong, message in (
         ({"crop": [0.5, 0.2]}, "give 0 < smallest"),
-        ({"local_size": [8]}, "has no effect without local_views"),
+        ({"local_size": [8]}, "local_views is 0, so local_size has no effect"),
         ({"colour": {"blur": [2, 0, 0]}}, "less than or equal to 1"),
         ({"colour": {"sigma": [2, 1]}}, "give 0 < smallest <= largest"),
         ({"colour": {"jitter": 0, "hue": 0.2}}, "jitter is 0, so hue has no effect"),
-        ({"waves": {"band_hz": 3}}, "no effect without band_stop"),
+        ({"waves": {"band_hz": 3}}, "band_stop is 0, so band_hz has no effect"),
     ):
         with pytest.raises(ValueError, match=message):
             ViewsSettings.model_validate(wrong)

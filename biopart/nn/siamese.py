@@ -106,7 +106,7 @@ class Siamese(TeacherStudent, ABC):
         predicted, target : Tensor (..., out)
             Shapes that broadcast.
         view : int
-            Of which the target is.
+            Number of the global view that the target belongs to.
         """
 
     def tokens(
@@ -120,7 +120,7 @@ class Siamese(TeacherStudent, ABC):
 
     def compared(
         self, student: Sequence[Tensor], teacher: Sequence[Tensor], progress: float
-    ) -> "Compared":
+    ) -> Compared:
         """Compare the views of a batch.
 
         Parameters

@@ -14,7 +14,7 @@ from biopart.recipe.teachers import (
 )
 from biopart.recipe.views import ViewsSettings
 from biopart.recipe.words import Head
-from biopart.settings import Strict
+from biopart.settings import Strict, no_effect
 
 
 class PartSettings(Strict):
@@ -158,11 +158,7 @@ class PartSettings(Strict):
             ),
         ):
             if without and (unused := self.changed(*keys)):
-                verb = "has" if len(unused) == 1 else "have"
-                raise ValueError(
-                    f"{what}, so {' and '.join(unused)} {verb} no effect; leave "
-                    f"{'it' if len(unused) == 1 else 'them'} out"
-                )
+                raise ValueError(f"{what}, so {no_effect(unused)}")
 
     def _check_pairs(self) -> None:
         """Refuse ways to draw pairs that contradict each other."""

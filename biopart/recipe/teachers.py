@@ -8,10 +8,10 @@ from pydantic import Field, field_validator, model_validator
 from biopart.recipe.protocol import KEPT, Protocol
 from biopart.recipe.views import ViewsSettings
 from biopart.recipe.words import Pool
-from biopart.settings import Strict
+from biopart.settings import Strict, no_effect
 
 
-class TaughtSettings(Strict):
+class TeacherSettings(Strict):
     """What all of them share."""
 
     protocol: ClassVar[Protocol] = KEPT
@@ -60,7 +60,7 @@ def completed(given: Any, *defaults: Strict) -> Any:
 Positive = Annotated[float, Field(gt=0)]
 
 
-class DinoSettings(TaughtSettings):
+class DinoSettings(TeacherSettings):
     """DINO matches a teacher's soft assignment of another view; the defaults are the paper's."""
 
     name: Literal["dino"] = Field("dino", description="the objective")
@@ -85,7 +85,7 @@ class DinoSettings(TaughtSettings):
     )
 
 
-class ByolSettings(TaughtSettings):
+class ByolSettings(TeacherSettings):
     """BYOL predicts a teacher's projection of another view; the defaults are the paper's."""
 
     name: Literal["byol"] = Field("byol", description="the objective")
@@ -96,7 +96,7 @@ class ByolSettings(TaughtSettings):
     momentum: float = Field(0.996, ge=0, lt=1, description="of the teacher at first; rises to 1")
 
 
-class MobySettings(TaughtSettings):
+class MobySettings(TeacherSettings):
     """MoBY: BYOL's networks with MoCo's contrast to a queue (arXiv 2105.04553).
 
     Asymmetric drop path is ``pretrain.drop_path``: the teacher has none.
@@ -112,7 +112,7 @@ class MobySettings(TaughtSettings):
     momentum: float = Field(0.99, ge=0, lt=1, description="of the teacher at first; rises to 1")
 
 
-class SelfpatchSettings(TaughtSettings):
+class SelfpatchSettings(TeacherSettings):
     """SelfPatch: a patch predicts its most similar neighbours, beside DINO or MoBY.
 
     As published, the encoder has neither [CLS] nor a final norm: ``encoder.cls: false`` and
@@ -147,9 +147,9 @@ class SelfpatchSettings(TaughtSettings):
     def _check(self) -> "SelfpatchSettings":
         other = "prototypes" if self.image.name == "moby" else "negatives"
         if self.changed(other):
-            raise ValueError(f"{other} has no effect on {self.image.name}; leave it out")
+            raise ValueError(f"image is {self.image.name}, so {no_effect([other])}")
         if self.image.changed("pool"):
-            raise ValueError("image.pool has no effect: class attention pools; leave it out")
+            raise ValueError(f"class attention pools, so {no_effect(['image.pool'])}")
         return self
 
     @property
@@ -158,7 +158,7 @@ class SelfpatchSettings(TaughtSettings):
         return self.image.views
 
 
-class CosslSettings(TaughtSettings):
+class CosslSettings(TeacherSettings):
     """CO-SSL pulls local representations to the teacher's global one of another view."""
 
     name: Literal["cossl"] = Field("cossl", description="the objective")

@@ -4,7 +4,7 @@ from typing import Annotated, NamedTuple
 
 from pydantic import Field, model_validator
 
-from biopart.settings import Strict
+from biopart.settings import Strict, no_effect
 
 
 class ImageChanges(Strict):
@@ -55,9 +55,9 @@ class ColourChanges(Strict):
     """How colours of views change; the defaults are those of BYOL and DINO."""
 
     jitter: float = Field(0.8, ge=0, le=1, description="probability of the four changes below")
-    brightness: float = Field(0.4, ge=0, le=1, description="factor up to 1 -+ this")
-    contrast: float = Field(0.4, ge=0, le=1, description="factor up to 1 -+ this")
-    saturation: float = Field(0.2, ge=0, le=1, description="factor up to 1 -+ this")
+    brightness: float = Field(0.4, ge=0, le=1, description="largest change of the factor 1")
+    contrast: float = Field(0.4, ge=0, le=1, description="largest change of the factor 1")
+    saturation: float = Field(0.2, ge=0, le=1, description="largest change of the factor 1")
     hue: float = Field(0.1, ge=0, le=0.5, description="up to this part of the colour circle")
     grey: float = Field(0.2, ge=0, le=1, description="probability of no colours")
     blur: tuple[Share, Share, Share] = Field(
@@ -74,7 +74,7 @@ class ColourChanges(Strict):
             raise ValueError(f"sigma is {list(self.sigma)}; give 0 < smallest <= largest")
         unused = self.changed("brightness", "contrast", "saturation", "hue")
         if not self.jitter and unused:
-            raise ValueError(f"jitter is 0, so {' and '.join(unused)} has no effect; leave it out")
+            raise ValueError(f"jitter is 0, so {no_effect(unused)}")
         return self
 
     def changes(self, number: int) -> bool:
@@ -90,7 +90,7 @@ class MaskBox(NamedTuple):
 
 
 class ValueChanges(Strict):
-    """How normalised values of views change, on any number of axes; null is none for images."""
+    """How normalised values of views change, on any number of axes; null = none of images."""
 
     scale: tuple[float, float] | None = Field(
         None, description="smallest and largest factor, log-uniform; null = 0.5 to 2 of signals"
@@ -157,7 +157,7 @@ class WaveChanges(Strict):
     @model_validator(mode="after")
     def _check(self) -> "WaveChanges":
         if not self.band_stop and self.changed("band_hz"):
-            raise ValueError("band_hz has no effect without band_stop; leave it out")
+            raise ValueError(f"band_stop is 0, so {no_effect(['band_hz'])}")
         return self
 
 
@@ -202,5 +202,5 @@ class ViewsSettings(Strict):
         if not 0 < self.ratio[0] <= self.ratio[1]:
             raise ValueError(f"ratio is {list(self.ratio)}; give 0 < smallest <= largest")
         if not self.local_views and (unused := self.changed("local_crop", "local_size")):
-            raise ValueError(f"{' and '.join(unused)} has no effect without local_views")
+            raise ValueError(f"local_views is 0, so {no_effect(unused)}")
         return self

@@ -199,8 +199,9 @@ def refuse_single(objective: nn.Module, items: int, settings: PretrainSettings) 
     last = items % settings.batch or settings.batch
     if last < 2 * settings.accumulate:
         raise ValueError(
-            f"batch normalisation needs two items in each of {settings.accumulate} parts, but the "
-            f"last batch of an epoch has {last} of {items}; choose another pretrain.batch"
+            "batch normalisation needs two items or more at a time, but the last batch of an epoch "
+            f"has {last} of {items}, for accumulate {settings.accumulate}; choose another "
+            "pretrain.batch"
         )
 
 

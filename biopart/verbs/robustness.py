@@ -1,4 +1,4 @@
-"""How a frozen encoder bears corrupted items: a linear probe, fitted on clean ones, scored on them.
+"""Robustness of a frozen encoder: a linear probe, fitted on clean items, scored on corrupted ones.
 
 After CO-SSL (arXiv 2501.02860): noise and blur, masked local representations, and the fast gradient
 sign method (arXiv 1412.6572); of signals also drop-outs, drift and the mains.

@@ -32,8 +32,8 @@ class Views:
     Raises
     ------
     ValueError
-        If local views are smaller than a patch, larger than the grid or not tiled by patches, or
-        the settings are of images and the items are not, or the other way round.
+        If views are smaller than a patch, larger than the grid or not tiled by patches, colours of
+        signals or waves of images are set, or the views of an item would be equal.
     """
 
     def __init__(
@@ -56,7 +56,6 @@ class Views:
         self.shape = extents_of("global_size", settings.global_size, default=shape, **grid)
         nearest = [max(1, round(LOCAL * s / p)) * p for s, p in zip(shape, patch, strict=True)]
         self.small = extents_of("local_size", settings.local_size, default=nearest, **grid)
-
         self._refuse_equal(shape)
 
     def _refuse_equal(self, shape: Sequence[int]) -> None:

@@ -1,4 +1,4 @@
-"""A page of how a frozen encoder bears corrupted items."""
+"""A page about the robustness of a frozen encoder."""
 
 from biopart.studies.robustness.page import lines_of, run_robustness
 
