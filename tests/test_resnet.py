@@ -109,7 +109,7 @@ def test_fields_that_cannot_be_had_are_refused_with_the_nearest() -> None:
             "99 is larger than the input of 64; set encoder.receptive_field to 67, the nearest",
         ),
         ((32, 32), (4, 4), 35, "35 is larger than the input of 32; .* to 27, the nearest"),
-        ((30, 32), (4, 4), None, "a stride of .4, 4. does not divide a grid of .30, 32."),
+        ((30, 32), (4, 4), None, "patches of .4, 4. do not tile a grid of .30, 32."),
     ):
         with pytest.raises(ValueError, match=message):
             ResNet(shape, patch, 3, receptive_field=field)

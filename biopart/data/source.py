@@ -107,8 +107,12 @@ class Source(ABC):
 
     def thinned(self, count: int) -> "Source":
         """Return a source of some of the items, spread evenly over all."""
-        picked = np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
+        picked = self.evenly(count)
         return self.of_table(self._table[:, picked])
+
+    def evenly(self, count: int) -> NDArray[np.int64]:
+        """Return the numbers of some of the items, spread evenly over all; all if fewer."""
+        return np.linspace(0, len(self) - 1, min(count, len(self))).round().astype(np.int64)
 
     def drawn(self, count: int, seed: int) -> "Source":
         """Return a source of some of the items, drawn by a seed, in their order; all if fewer."""

@@ -1,6 +1,7 @@
 """The protocol of encoders: what training, saving, probing and exporting ask of one."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from math import prod
 from typing import Any, ClassVar
 
@@ -9,6 +10,15 @@ from torch import Tensor, nn
 from biopart.grid import constant, patchify
 from biopart.nn.positions import row_major
 from biopart.recipe import Position
+
+
+def check_tiles(shape: Sequence[int], patch: Sequence[int]) -> None:
+    """Raise ValueError unless patches tile a grid, on all of its axes."""
+    if len(shape) != len(patch) or any(p < 1 or s % p for s, p in zip(shape, patch, strict=True)):
+        raise ValueError(
+            f"patches of {tuple(patch)} do not tile a grid of {tuple(shape)}; choose patch sides "
+            "that divide the extents, one per axis"
+        )
 
 
 class Encoder(nn.Module, ABC):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from biopart.grid import unpatchify
 from biopart.nn.batch_norm import BatchNorm
-from biopart.nn.encoder import Encoder
+from biopart.nn.encoder import Encoder, check_tiles
 
 DEPTHS = (3, 4, 6, 3)
 """Blocks of ResNet-50 (arXiv 1512.03385)."""
@@ -96,13 +96,7 @@ class ResNet(Encoder):
         depths: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if len(shape) != len(patch) or any(
-            p < 1 or s % p for s, p in zip(shape, patch, strict=True)
-        ):
-            raise ValueError(
-                f"a stride of {tuple(patch)} does not divide a grid of {tuple(shape)}; choose "
-                "another encoder.patch, one side per axis"
-            )
+        check_tiles(shape, patch)
         if len(shape) > len(CONVOLUTIONS):
             raise ValueError(f"there is no convolution on {len(shape)} axes; use encoder vit")
         self.shape, self.patch, self.channels = tuple(shape), tuple(patch), channels

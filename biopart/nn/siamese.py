@@ -160,6 +160,42 @@ class Siamese(TeacherStudent, ABC):
         return self.terms * torch.stack(losses).mean()
 
 
+class OnViews(nn.Module):
+    """An objective of patches or places beside one of whole views, on the same encoder.
+
+    Attributes
+    ----------
+    image : Siamese
+        The objective of whole views.
+    counts : tuple of int
+        Patches per axis of a global view.
+    """
+
+    image: Siamese
+    counts: tuple[int, ...]
+
+    @property
+    def encoder(self) -> Encoder:
+        """The student's encoder."""
+        return self.image.encoder
+
+    @property
+    def exported(self) -> nn.Module:
+        """The encoder that is saved: as of the objective of whole views."""
+        found: nn.Module = getattr(self.image, "exported", self.image.encoder)
+        return found
+
+    def after_step(self, progress: float) -> None:
+        """Let the teacher follow; progress in (0, 1]."""
+        self.image.after_step(progress)
+
+
+def counts_of(encoder: Encoder, size: Sequence[int] | None) -> tuple[int, ...]:
+    """Return how many patches tile a view of some extents, the encoder's own without any."""
+    extents = size or encoder.shape
+    return tuple(s // p for s, p in zip(extents, encoder.patch, strict=True))
+
+
 def encoded(encoder: Encoder, views: Sequence[Tensor]) -> list[Tensor]:
     """Encode views (B, C, *S') to tokens (B, 1 + K, D); neighbours of equal extents at once."""
     tokens: list[Tensor] = []

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from biopart.grid import constant, on_axes
 from biopart.nn.block import Block, transformer_norm
-from biopart.nn.encoder import Encoder
+from biopart.nn.encoder import Encoder, check_tiles
 from biopart.nn.positions import (
     Offsets,
     RelativeBias,
@@ -92,13 +92,7 @@ class ViT(Encoder):
         final_norm: bool = True,
     ) -> None:
         super().__init__()
-        if len(shape) != len(patch) or any(
-            p < 1 or s % p for s, p in zip(shape, patch, strict=True)
-        ):
-            raise ValueError(
-                f"patches of {tuple(patch)} do not tile a grid of {tuple(shape)}; choose patch "
-                "sides that divide the extents, one per axis"
-            )
+        check_tiles(shape, patch)
         if dim % heads:
             raise ValueError(f"{heads} heads do not divide dim {dim}; choose a divisor")
         if int(mlp_ratio * dim) < 1:

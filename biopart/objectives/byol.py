@@ -10,7 +10,7 @@ from biopart.nn import Encoder
 from biopart.nn.heads import projector
 from biopart.nn.siamese import Compared, Pooling, Siamese, cosine_distance, spread_of
 from biopart.nn.teacher import Teacher
-from biopart.recipe import ByolSettings
+from biopart.recipe import ByolSettings, MobySettings
 
 __all__ = ["Byol"]
 
@@ -26,16 +26,23 @@ class Byol(Siamese):
     encoder : Encoder
         The student's, which is saved.
     settings : ByolSettings
-        Projector, predictor, momentum.
+        Projector, predictor, momentum; of ``Moby`` its own.
+    pooling : nn.Module, optional
+        What represents a view, (B, 1 + K, D) -> (B, D); ``settings.pool`` by default.
     """
 
     terms = 2.0
 
-    def __init__(self, encoder: Encoder, settings: ByolSettings) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        settings: ByolSettings | MobySettings,
+        pooling: nn.Module | None = None,
+    ) -> None:
         super().__init__()
         self.encoder, self.settings = encoder, settings
         self.momentum = settings.momentum
-        self.pooling = Pooling(settings.pool)
+        self.pooling = Pooling(settings.pool) if pooling is None else pooling
         self.projector = projector(encoder.dim, settings.hidden, settings.out)
         self.predictor = projector(settings.out, settings.hidden, settings.out)
         self.teacher = Teacher(
@@ -59,9 +66,14 @@ class Byol(Siamese):
         return StepOutput(found.loss, Metrics(lambda: self.metrics(found)))
 
     def metrics(self, found: Compared) -> dict[str, Tensor]:
-        """Return the loss of unrelated vectors, and signs of collapse."""
-        chance = torch.full_like(found.targets[0].flatten()[0], 2 * self.terms)
+        """Return the loss of a student that knows nothing, and signs of collapse."""
+        chance = torch.full_like(found.targets[0].flatten()[0], self.terms * self.chance)
         return {"chance_loss": chance, **spread_of(found.vectors)}
+
+    @property
+    def chance(self) -> float:
+        """The loss of unrelated vectors."""
+        return 2.0
 
     def predicted(self, vectors: Tensor, progress: float) -> Tensor:
         """Return the student's predictions, (B, out)."""

@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Encoder
 from biopart.nn.heads import everywhere
+from biopart.nn.siamese import OnViews, counts_of
 from biopart.objectives.byol import Byol
 from biopart.objectives.dino import Dino
 from biopart.recipe import ByolSettings, CosslSettings
@@ -17,7 +18,7 @@ from biopart.recipe import ByolSettings, CosslSettings
 __all__ = ["Cossl"]
 
 
-class Cossl(nn.Module):
+class Cossl(OnViews):
     """Loss of BYOL or DINO on views, and of each place of the map before pooling.
 
     Every local representation of a global view goes through heads of its own, shared by all
@@ -36,11 +37,12 @@ class Cossl(nn.Module):
         If the map has fewer places than are asked for, or a single one.
     """
 
+    image: Byol | Dino
+
     def __init__(self, encoder: Encoder, settings: CosslSettings) -> None:
         super().__init__()
         self.settings = settings
-        shown = settings.views.global_size or encoder.shape
-        self.counts = tuple(s // p for s, p in zip(shown, encoder.patch, strict=True))
+        self.counts = counts_of(encoder, settings.views.global_size)
         if max(self.counts) < 2:
             raise ValueError(
                 f"the encoder's map has one place, so it has no local representations; choose "
@@ -51,27 +53,11 @@ class Cossl(nn.Module):
                 f"objective.places is {settings.places}, but the encoder's map has {self.counts} "
                 "places; lower it"
             )
-        self.image: Byol | Dino
         if isinstance(settings.image, ByolSettings):
             self.image = Byol(encoder, settings.image)
         else:
             self.image = Dino(encoder, settings.image)
         self.local = self.image.new_head()
-
-    @property
-    def encoder(self) -> Encoder:
-        """The student's encoder."""
-        return self.image.encoder
-
-    @property
-    def exported(self) -> nn.Module:
-        """The encoder that is saved: BYOL's student, or DINO's teacher."""
-        found: nn.Module = getattr(self.image, "exported", self.image.encoder)
-        return found
-
-    def after_step(self, progress: float) -> None:
-        """Let the teacher follow; progress in (0, 1]."""
-        self.image.after_step(progress)
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0

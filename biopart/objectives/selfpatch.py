@@ -11,7 +11,7 @@ from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Encoder
 from biopart.nn.aggregation import Aggregation, Sets, neighbours
 from biopart.nn.heads import everywhere, projector
-from biopart.nn.siamese import TeacherStudent, cosine_distance
+from biopart.nn.siamese import OnViews, TeacherStudent, cosine_distance, counts_of
 from biopart.nn.teacher import Centre, Queue, Teacher
 from biopart.objectives.dino import Dino
 from biopart.objectives.moby import Moby, contrast
@@ -20,7 +20,7 @@ from biopart.recipe import DinoSettings, SelfpatchSettings
 __all__ = ["Selfpatch"]
 
 
-class Selfpatch(TeacherStudent):
+class Selfpatch(OnViews, TeacherStudent):
     """Loss of DINO or MoBY on views summarised by class attention, and a loss of every patch.
 
     The target of a patch is the teacher's summary of those of its neighbours that resemble it
@@ -63,8 +63,7 @@ class Selfpatch(TeacherStudent):
             memory = Queue(sizes.queue, sizes.out) if settings.negatives else nn.Identity()
         self.memory, self.momentum = memory, self.image.momentum
         self.teacher = Teacher({"head": self.head})
-        shown = settings.views.global_size or encoder.shape
-        self.counts = tuple(s // p for s, p in zip(shown, encoder.patch, strict=True))
+        self.counts = counts_of(encoder, settings.views.global_size)
         _, present = neighbours(self.counts, wrap=settings.wrap)
         most = int(present.sum(1).max())
         self.chosen = settings.neighbours or max(1, min(present.shape[1] // 2, most))
@@ -74,21 +73,10 @@ class Selfpatch(TeacherStudent):
                 f"has at most {most} neighbours; lower it or choose smaller patches"
             )
 
-    @property
-    def encoder(self) -> Encoder:
-        """The student's encoder."""
-        return self.image.encoder
-
-    @property
-    def exported(self) -> nn.Module:
-        """The encoder that is saved: DINO's teacher, or MoBY's student."""
-        found: nn.Module = getattr(self.image, "exported", self.image.encoder)
-        return found
-
     def after_step(self, progress: float) -> None:
         """Let both teachers follow; progress in (0, 1]."""
-        self.image.after_step(progress)
-        super().after_step(progress)
+        OnViews.after_step(self, progress)
+        TeacherStudent.after_step(self, progress)
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0

@@ -42,7 +42,7 @@ def measure(
     views : Views, optional
         Makes the views of a method that compares them; the same in every measurement.
     """
-    picked = np.linspace(0, len(source) - 1, min(count, len(source))).round().astype(np.int64)
+    picked = source.evenly(count)
     parts: list[tuple[float, dict[str, Tensor]]] = []
     prepare = Normalise(normalise)
     for number, start in enumerate(range(0, len(picked), 256)):

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -60,8 +59,7 @@ class MapRun:
 
     def items(self, count: int) -> list[int]:
         """Return the indices of ``count`` items, spread evenly over the held-out ones."""
-        picked = np.linspace(0, len(self.source) - 1, min(count, len(self.source)))
-        return list(dict.fromkeys(picked.round().astype(int).tolist()))
+        return [int(item) for item in self.source.evenly(count)]
 
     @torch.no_grad()
     def maps(self, items: Sequence[int]) -> Maps:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
 import torch
 from scipy.stats import spearmanr
 from torch import Tensor
@@ -125,8 +124,7 @@ class PartRun:
 
     def items(self, count: int) -> list[int]:
         """Return the indices of ``count`` items, spread evenly over the held-out ones."""
-        picked = np.linspace(0, len(self.source) - 1, min(count, len(self.source)))
-        return list(dict.fromkeys(picked.round().astype(int).tolist()))
+        return [int(item) for item in self.source.evenly(count)]
 
     def relations(self, items: Sequence[int], *, hints: bool = True) -> Relations:
         """Cut patches out of items, as in training, and predict their relations."""
