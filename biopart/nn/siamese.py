@@ -45,29 +45,7 @@ class Compared:
     vectors: Tensor
 
 
-class TeacherStudent(nn.Module):
-    """An objective whose teacher follows parts of it by moving average.
-
-    Attributes
-    ----------
-    teacher : Teacher
-        Of parts of this module.
-    momentum : float
-        The teacher's at the first step; rises to 1.
-    """
-
-    teacher: Teacher
-    momentum: float
-
-    def after_step(self, progress: float) -> None:
-        """Let the teacher follow, and add what the step kept; progress in (0, 1]."""
-        self.teacher.follow(self, momentum_at(progress, self.momentum))
-        for module in self.modules():
-            if isinstance(module, Centre | Queue):
-                module.update()
-
-
-class Siamese(TeacherStudent, ABC):
+class Siamese(nn.Module, ABC):
     """What methods on whole views share.
 
     Attributes
@@ -77,7 +55,9 @@ class Siamese(TeacherStudent, ABC):
     pooling : nn.Module
         Tokens (B, 1 + K, D) -> one vector for each view (B, D).
     teacher : Teacher
-        With ``encoder`` and ``pooling``.
+        Of ``encoder``, ``pooling`` and heads.
+    momentum : float
+        The teacher's at the first step; rises to 1.
     terms : float
         By which the mean over pairs of views is multiplied.
     joint : bool
@@ -86,8 +66,17 @@ class Siamese(TeacherStudent, ABC):
 
     encoder: Encoder
     pooling: nn.Module
+    teacher: Teacher
+    momentum: float
     terms: float = 1.0
     joint: bool = False
+
+    def after_step(self, progress: float) -> None:
+        """Let the teacher follow, and add what the step kept; progress in (0, 1]."""
+        self.teacher.follow(self, momentum_at(progress, self.momentum))
+        for module in self.modules():
+            if isinstance(module, Centre | Queue):
+                module.update()
 
     @abstractmethod
     def predicted(self, vectors: Tensor, progress: float) -> Tensor:

@@ -11,8 +11,8 @@ from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Encoder
 from biopart.nn.aggregation import Aggregation, Sets, neighbours
 from biopart.nn.heads import everywhere, projector
-from biopart.nn.siamese import OnViews, TeacherStudent, cosine_distance, counts_of
-from biopart.nn.teacher import Centre, Queue, Teacher
+from biopart.nn.siamese import OnViews, cosine_distance, counts_of
+from biopart.nn.teacher import Centre, Queue, Teacher, momentum_at
 from biopart.objectives.dino import Dino
 from biopart.objectives.moby import Moby, contrast
 from biopart.recipe import DinoSettings, SelfpatchSettings
@@ -20,7 +20,7 @@ from biopart.recipe import DinoSettings, SelfpatchSettings
 __all__ = ["Selfpatch"]
 
 
-class Selfpatch(OnViews, TeacherStudent):
+class Selfpatch(OnViews):
     """Loss of DINO or MoBY on views summarised by class attention, and a loss of every patch.
 
     The target of a patch is the teacher's summary of those of its neighbours that resemble it
@@ -61,7 +61,7 @@ class Selfpatch(OnViews, TeacherStudent):
             self.head = projector(encoder.dim, sizes.hidden, sizes.out)
             self.predictor = projector(sizes.out, sizes.hidden, sizes.out)
             memory = Queue(sizes.queue, sizes.out) if settings.negatives else nn.Identity()
-        self.memory, self.momentum = memory, self.image.momentum
+        self.memory = memory
         self.teacher = Teacher({"head": self.head})
         self.counts = counts_of(encoder, settings.views.global_size)
         _, present = neighbours(self.counts, wrap=settings.wrap)
@@ -75,8 +75,10 @@ class Selfpatch(OnViews, TeacherStudent):
 
     def after_step(self, progress: float) -> None:
         """Let both teachers follow; progress in (0, 1]."""
-        OnViews.after_step(self, progress)
-        TeacherStudent.after_step(self, progress)
+        super().after_step(progress)
+        self.teacher.follow(self, momentum_at(progress, self.image.momentum))
+        if isinstance(self.memory, Centre | Queue):
+            self.memory.update()
 
     def forward(
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0

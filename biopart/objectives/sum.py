@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Encoder
-from biopart.nn.siamese import OnViews, TeacherStudent
+from biopart.nn.siamese import OnViews, Siamese
 from biopart.objectives.byol import Byol
 from biopart.objectives.cossl import Cossl
 from biopart.objectives.dino import Dino
@@ -78,7 +78,7 @@ class Sum(nn.Module):
     def after_step(self, progress: float) -> None:
         """Let the teachers follow; progress in (0, 1]."""
         for part in self.parts:
-            if isinstance(part, TeacherStudent | OnViews):
+            if isinstance(part, Siamese | OnViews):
                 part.after_step(progress)
 
     def forward(
