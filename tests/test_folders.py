@@ -254,3 +254,20 @@ def test_files_of_one_stem_are_told_apart(tmp_path: Path) -> None:
         ("test/a.png", "test/a.bmp", "test/b.png"),
         [0, 1, 1],
     )
+
+
+def test_a_card_takes_some_classes_and_names_a_missing_one(raw: Path) -> None:
+    save(raw / "train/emu/x.png")  # not a class of the test, but not asked for
+    found = find_folders(card(classes=["dog", "cat"]), raw)
+    assert found.classes == ("cat", "dog")
+    assert find_folders(card(classes=["dog"]), raw).parts["train"].names == ("train/dog/c.png",)
+    with pytest.raises(FileNotFoundError, match="no folder fox, which are among the classes of n"):
+        find_folders(card(classes=["dog", "fox"]), raw)
+    with pytest.raises(ValueError, match="classes is only for images in folders of classes"):
+        card(classes=["dog"], labels={"test": "labels.txt"})
+
+
+def test_imagenet100_has_a_hundred_of_imagenets_names() -> None:
+    classes = load_image_card("imagenet100").classes or []
+    assert len(set(classes)) == len(classes) == 100
+    assert all(len(name) == 9 and name[0] == "n" and name[1:].isdigit() for name in classes)

@@ -182,7 +182,13 @@ def test_a_recipe_is_written_without_the_sections_that_it_does_not_use():
     assert resolve(written, [], "again") == curve
 
 
-SHAPES = {"cifar10": (32, 32), "imagenet": (224, 224), "physionet2018": (3000,)}
+SHAPES = {
+    "cifar10": (32, 32),
+    "cifar100": (32, 32),
+    "imagenet": (224, 224),
+    "imagenet100": (224, 224),
+    "physionet2018": (3000,),
+}
 
 
 @pytest.mark.parametrize(

@@ -352,6 +352,20 @@ def test_a_sum_adds_up_its_parts_on_one_encoder():
     assert not torch.equal(byol.teacher["projector"][0].weight, before)
 
 
+def test_methods_on_views_share_the_students_tokens_in_a_sum():
+    data, calls = batch(local=[(12,)]), []
+    net = encoder()
+    parts = [
+        SumPart(objective=one) for one in (BYOL, DINO.model_copy(update={"views": BYOL.views}))
+    ]
+    sharing = Sum(net, SumSettings(parts=parts))
+    expected = [part(data, None, 0.5).loss for part in sharing.parts]
+    net.register_forward_hook(lambda *_: calls.append(None))
+    loss = sharing(data, None, 0.5).loss
+    assert len(calls) == 2  # global views together, then the local one; not once per objective
+    assert loss.item() == pytest.approx(sum(one.item() for one in expected), rel=1e-5)
+
+
 def test_batch_norm_is_torchs_and_needs_two_values():
     torch.manual_seed(0)
     own, torchs = BatchNorm(4), torch.nn.BatchNorm1d(4)

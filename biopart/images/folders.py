@@ -98,9 +98,7 @@ def find_folders(card: ImageCard, raw: Path) -> Collection:
         if part in card.labels:
             found[part] = _listed(raw / card.labels[part], place, others[part])
             continue
-        classes = [p for p in sorted(place.glob("*")) if p.is_dir() and p.name[0] != "."]
-        if not classes:
-            raise FileNotFoundError(f"{place} has no class folder; {card.name} needs one")
+        classes = _class_folders(place, card)
         found[part] = {one.name: _images(_files(one), others[part]) for one in classes}
     _compare(found)
     parts = {}
@@ -111,6 +109,21 @@ def find_folders(card: ImageCard, raw: Path) -> Collection:
         parts[part] = FolderPart(raw, tuple(names), labels, card)
     left_out = {part: [skipped(counts)] for part, counts in others.items() if counts}
     return Collection(tuple(next(iter(found.values()))), parts, left_out)
+
+
+def _class_folders(place: Path, card: ImageCard) -> list[Path]:
+    """Return the folders of a part's classes, sorted; FileNotFoundError if one is missing."""
+    found = {p.name: p for p in sorted(place.glob("*")) if p.is_dir() and p.name[0] != "."}
+    if not found:
+        raise FileNotFoundError(f"{place} has no class folder; {card.name} needs one")
+    missing = sorted(set(card.classes or ()) - set(found))
+    if missing:
+        more = f" and {len(missing) - 3} others" if len(missing) > 3 else ""
+        raise FileNotFoundError(
+            f"{place} has no folder {', '.join(missing[:3])}{more}, which are among the classes of "
+            f"{card.name}"
+        )
+    return [path for name, path in found.items() if card.classes is None or name in card.classes]
 
 
 def _files(folder: Path) -> Iterator[Path]:

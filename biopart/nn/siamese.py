@@ -99,10 +99,22 @@ class Siamese(nn.Module, ABC):
         """
 
     def tokens(
-        self, shown: Sequence[Tensor], local: Sequence[Tensor]
-    ) -> tuple[list[Tensor], list[Tensor]]:
-        """Encode views (B, C, *S'): all by the student, the global ones by the teacher too."""
-        student = encoded(self.encoder, [*shown, *local])
+        self,
+        shown: Sequence[Tensor],
+        local: Sequence[Tensor],
+        student: Sequence[Tensor] | None = None,
+    ) -> tuple[Sequence[Tensor], list[Tensor]]:
+        """Encode views: all by the student, the global ones by the teacher too.
+
+        Parameters
+        ----------
+        shown, local : sequence of Tensor (B, C, *S')
+            Global and local views.
+        student : sequence of Tensor (B, 1 + K, D), optional
+            The student's tokens of all views, where another objective has encoded them.
+        """
+        if student is None:
+            student = encoded(self.encoder, [*shown, *local])
         with torch.no_grad():
             teacher = encoded(self.teacher.get_submodule("encoder"), shown)  # type: ignore[arg-type]
         return student, teacher

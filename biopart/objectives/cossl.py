@@ -60,11 +60,15 @@ class Cossl(OnViews):
         self.local = self.image.new_head()
 
     def forward(
-        self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
+        self,
+        batch: Batch,
+        generator: torch.Generator | None = None,
+        progress: float = 0.0,
+        student: Sequence[Tensor] | None = None,
     ) -> StepOutput:
         """Encode the views of a batch, and compare whole views and places."""
         shown = batch.global_views
-        student, teacher = self.image.tokens(shown, batch.local_views)
+        student, teacher = self.image.tokens(shown, batch.local_views, student)
         views = self.image.compared(student, teacher, progress)
         self.counts = batch.counts(self.encoder.patch)
         local = self.local_loss(student[: len(shown)], views.targets, progress)

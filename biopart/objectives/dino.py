@@ -56,10 +56,14 @@ class Dino(Siamese):
         )
 
     def forward(
-        self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
+        self,
+        batch: Batch,
+        generator: torch.Generator | None = None,
+        progress: float = 0.0,
+        student: Sequence[Tensor] | None = None,
     ) -> StepOutput:
         """Encode the views of a batch and compare them."""
-        student, teacher = self.tokens(batch.global_views, batch.local_views)
+        student, teacher = self.tokens(batch.global_views, batch.local_views, student)
         found = self.compared(student, teacher, progress)
         return StepOutput(found.loss, Metrics(lambda: self.metrics(found)))
 

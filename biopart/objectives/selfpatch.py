@@ -81,11 +81,15 @@ class Selfpatch(OnViews):
             self.memory.update()
 
     def forward(
-        self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
+        self,
+        batch: Batch,
+        generator: torch.Generator | None = None,
+        progress: float = 0.0,
+        student: Sequence[Tensor] | None = None,
     ) -> StepOutput:
         """Encode the views of a batch, and compare views and patches."""
         shown = batch.global_views
-        student, teacher = self.image.tokens(shown, batch.local_views)
+        student, teacher = self.image.tokens(shown, batch.local_views, student)
         views = self.image.compared(student, teacher, progress)
         self.counts = batch.counts(self.encoder.patch)
         patches = self.patch_loss(student[: len(shown)], teacher, progress)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from biopart.data import Batch, Metrics, StepOutput
 from biopart.nn import Encoder
-from biopart.nn.siamese import OnViews, Siamese
+from biopart.nn.siamese import OnViews, Siamese, encoded
 from biopart.objectives.byol import Byol
 from biopart.objectives.cossl import Cossl
 from biopart.objectives.dino import Dino
@@ -85,7 +85,14 @@ class Sum(nn.Module):
         self, batch: Batch, generator: torch.Generator | None = None, progress: float = 0.0
     ) -> StepOutput:
         """Add up the losses of a batch."""
-        outputs = [part(batch, generator, progress) for part in self.parts]
+        on_views = [isinstance(part, Siamese | OnViews) for part in self.parts]
+        shared = {}
+        if sum(on_views) > 1:  # the student sees each view once for all of them
+            shared = {"student": encoded(self.encoder, [*batch.global_views, *batch.local_views])}
+        outputs = [
+            part(batch, generator, progress, **(shared if with_views else {}))
+            for part, with_views in zip(self.parts, on_views, strict=True)
+        ]
         weights = [part.weight for part in self.settings.parts]
         names = [part.objective.name for part in self.settings.parts]
         terms = [weight * output.loss for weight, output in zip(weights, outputs, strict=True)]

@@ -34,6 +34,9 @@ class ImageCard(Strict):
         description="part -> text file below the raw folder with the class of each image, if the "
         "images are in one folder",
     )
+    classes: list[str] | None = Field(
+        None, min_length=1, description="folders of classes to take; null = all; only for folders"
+    )
     size: tuple[int, int] = Field(description="height and width in pixels")
     channels: list[str] = Field(["red", "green", "blue"], description="or [grey]")
     fit: Literal["crop", "squash"] | None = Field(
@@ -53,6 +56,8 @@ class ImageCard(Strict):
             raise ValueError(
                 f"{self.images} has 32 x 32 images of three channels; remove these keys"
             )
+        if self.classes is not None and (self.images != "folders" or self.labels):
+            raise ValueError("classes is only for images in folders of classes; remove it")
         self._check_parts()
         return self
 
