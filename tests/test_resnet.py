@@ -198,3 +198,19 @@ def test_strides_and_depths_are_at_least_one_and_last_batches_two():
     refuse_single(objective, 34, PretrainSettings(batch=32))
     with pytest.raises(ValueError, match="the last batch of an epoch has 1 of 33"):
         refuse_single(objective, 33, PretrainSettings(batch=32))
+
+
+@torch.no_grad()
+def test_compiling_reaches_whole_grids_and_changes_nothing():
+    torch.manual_seed(0)
+    net = ResNet((16, 16), (4, 4), 3, width=2).eval()
+    values, graphs = torch.randn(2, 3, 16, 16), []
+    expected = net.encode(values)
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    net.compile(backend=backend)
+    torch.testing.assert_close(net.encode(values), expected)
+    assert len(graphs) >= 4  # the four stages of blocks at least

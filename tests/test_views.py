@@ -222,8 +222,8 @@ def test_views_that_do_not_fit_are_refused():
     ):
         with pytest.raises(ValueError, match=message):
             ViewsSettings.model_validate(wrong)
-    with pytest.raises(ValueError, match="need red, green and blue; there are 1"):
-        recoloured(torch.zeros(1, 1, 8, 8), ColourChanges(), 0, generator())
+    with pytest.raises(ValueError, match="red, green and blue, but images have 1 channels"):
+        Views(ViewsSettings(), (8, 8), (4, 4), channels=1)
 
 
 def test_the_items_of_a_sum_are_augmented_beside_their_views():

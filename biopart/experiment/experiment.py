@@ -122,7 +122,8 @@ class Experiment:
         if settings is None:
             return None
         sfreq_hz = self.cohort.attributes.get("sfreq_hz")
-        return Views(settings, self.shape, self.recipe.encoder.patch, sfreq_hz)
+        patch, channels = self.recipe.encoder.patch, self.channels
+        return Views(settings, self.shape, patch, sfreq_hz, channels=len(channels))
 
     def encoder(self, position: Position, seed: int, *, drop_path: float | None = None) -> Encoder:
         """Build a new encoder; the seed decides its weights."""

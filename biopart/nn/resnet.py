@@ -258,6 +258,11 @@ class ResNet(Encoder):
             values = self.get_submodule(f"layer{number}")(values)
         return values
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the stages, since whole grids pass through ``encode`` alone."""
+        for stage in self.children():
+            stage.compile(*args, **kwargs)
+
     def encode(self, values: Tensor) -> Tensor:
         """Encode whole grids of any extents, (B, C, *S') -> (B, 1 + K, D), their mean first."""
         tokens = self.map(values).flatten(2).transpose(1, 2)

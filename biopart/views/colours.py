@@ -39,17 +39,7 @@ def recoloured(
     -------
     Tensor (B, 3, y, x)
         From 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If there are not three channels.
     """
-    if values.shape[1] != 3:
-        raise ValueError(
-            f"colour changes need red, green and blue; there are {values.shape[1]} channels, so "
-            "set views.colour={jitter: 0, grey: 0, blur: [0, 0, 0], solarise: [0, 0, 0]}"
-        )
     if settings.jitter:
         values = chosen(jittered(values, settings, generator), values, settings.jitter, generator)
     if settings.grey:

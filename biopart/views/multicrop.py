@@ -28,12 +28,15 @@ class Views:
         Extents S of the grid and patch size P.
     sfreq_hz : float, optional
         Of signals; None of images.
+    channels : int
+        C.
 
     Raises
     ------
     ValueError
         If views are smaller than a patch, larger than the grid or not tiled by patches, colours of
-        signals or waves of images are set, or the views of an item would be equal.
+        signals, of other channels than three or waves of images are set, or the views of an item
+        would be equal.
     """
 
     def __init__(
@@ -42,6 +45,8 @@ class Views:
         shape: Sequence[int],
         patch: Sequence[int],
         sfreq_hz: float | None = None,
+        *,
+        channels: int = 3,
     ) -> None:
         self.settings, self.sfreq_hz = settings, sfreq_hz
         self.images = sfreq_hz is None
@@ -49,6 +54,11 @@ class Views:
         if getattr(settings, other) != type(getattr(settings, other))():
             items = "images" if self.images else "signals"
             raise ValueError(f"views.{other} has no effect on {items}; leave it out, or set {own}")
+        if self.images and channels != 3 and any(settings.colour.changes(n) for n in range(3)):
+            raise ValueError(
+                f"colour changes need red, green and blue, but images have {channels} channels; "
+                "set views.colour={jitter: 0, grey: 0, blur: [0, 0, 0], solarise: [0, 0, 0]}"
+            )
         self.changes = settings.values.decided(images=self.images)
         self.resizes = self.images if settings.resize is None else settings.resize
         self.mirror = 0.5 * self.images if settings.mirror is None else settings.mirror
