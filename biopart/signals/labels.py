@@ -1,6 +1,5 @@
 """Label epochs by the rule of a card: stages, codes of a table, one label per file, or beats."""
 
-import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from biopart.signals.companions import Stem, only_one
+from biopart.signals.events import event_file
 from biopart.signals.readers.tables import read_rows
 from biopart.signals.readers.wfdb_marks import read_annotations
 from biopart.signals.recording import Mark, Recording
@@ -145,7 +146,7 @@ def wanted_file(path: Path, rule: StageLabels) -> str:
     """Return the name, or the glob, of the file with the stages of a recording."""
     if rule.annotation is not None:
         return f"{path.stem}.{rule.annotation}"
-    return (rule.hypnogram or "").format(stem=_Stem(path.stem))
+    return (rule.hypnogram or "").format(stem=Stem(path.stem))
 
 
 def stage_file(path: Path, rule: StageLabels, folder: Path | None = None) -> Path | None:
@@ -157,17 +158,8 @@ def stage_file(path: Path, rule: StageLabels, folder: Path | None = None) -> Pat
     return only_one(sorted(folder.glob(wanted)), path, "hypnograms")
 
 
-def only_one(found: Sequence[Path], path: Path, what: str) -> Path | None:
-    """Return the only file of a list, None if it is empty; ValueError lists several."""
-    if len(found) > 1:
-        raise ValueError(
-            f"{path.name} has several {what}: {', '.join(f.name for f in found)}; keep one"
-        )
-    return found[0] if found else None
-
-
 def label_files(path: Path, card: Card) -> list[Path]:
-    """Return the existing label files of a recording."""
+    """Return the existing files with labels or events of a recording."""
     rule = card.labels
     if isinstance(rule, StageLabels):
         named = rule.annotation is not None or rule.hypnogram is not None
@@ -178,12 +170,13 @@ def label_files(path: Path, card: Card) -> list[Path]:
         file = path.with_suffix(f".{rule.annotation}")
     else:
         file = None
-    return [file] if file is not None and file.is_file() else []
+    both = [file, None if card.events is None else event_file(path, card.events)]
+    return list(dict.fromkeys(one for one in both if one is not None and one.is_file()))
 
 
 def table_file(path: Path, rule: TableLabels, person: str) -> Path | None:
     """Return the table with the labels of a recording; ValueError if several fit."""
-    wanted = rule.file.format(stem=_Stem(path.stem), person=_Stem(person))
+    wanted = rule.file.format(stem=Stem(path.stem), person=Stem(person))
     return only_one(sorted(path.parent.glob(wanted)), path, "tables of labels")
 
 
@@ -265,10 +258,3 @@ def beat_labels(
         if mark.text in codes and number < epochs:
             label[number] = max(label[number], codes[mark.text])
     return label
-
-
-class _Stem(str):
-    """The stem of a file, escaped for use in a glob after formatting."""
-
-    def __format__(self, spec: str) -> str:
-        return glob.escape(format(str(self), spec))

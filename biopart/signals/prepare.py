@@ -16,6 +16,7 @@ from scipy import signal as dsp
 
 from biopart.codes import MISSING
 from biopart.signals.bad import BadSamples, bad_samples, segments
+from biopart.signals.events import events_of
 from biopart.signals.labels import labels
 from biopart.signals.montage import Derivation, montage
 from biopart.signals.recording import Channel, Recording, to_physical
@@ -75,6 +76,7 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
             f"of {card.epoch_s:g} s; set pad_to_epoch in the card, or a shorter epoch_s"
         )
     label = labels(recording, card, samples, notes.warnings)
+    events = events_of(recording, card, samples, notes.warnings)
     values = _padded(_filtered(values, card, epoch), padding)
     bad = _padded(bad[0], padding), _padded(bad[1], padding)
     if not all(np.isfinite(row).all() for row in values):
@@ -100,7 +102,7 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
         "n_unscored": int((label < 0).sum()),
         **({"padded_s": padding / card.sfreq_hz} if card.pad_to_epoch else {}),
     }
-    return Record(signal, scale, label, segments(marked), attributes, units)
+    return Record(signal, scale, label, segments(marked), attributes, units, events)
 
 
 def _derive(

@@ -11,7 +11,13 @@ from biopart.store.label_rules import StageLabels
 # Keys of a card that change no value.
 NAMES = {"title", "licence", "citation", "origin", "baseline", "max_bad"}
 # What a store whose card lacks these keys was prepared with.
-ADDED: dict[str, Any] = {"pad_to_epoch": False, "flat_s": 1.0, "sources": {}, "low_rate": "refuse"}
+ADDED: dict[str, Any] = {
+    "pad_to_epoch": False,
+    "flat_s": 1.0,
+    "sources": {},
+    "low_rate": "refuse",
+    "events": None,
+}
 ROOT_KEYS = (
     "format_version",
     "card",

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from biopart.settings import Strict, find, load
+from biopart.store.event_rules import EventRule
 from biopart.store.label_rules import Labels, NoLabels, check_glob, compiled
 
 
@@ -170,6 +171,7 @@ class Card(Strict):
         None, description="read sound as cepstral coefficients; {} = with the defaults"
     )
     labels: Labels = Field(default_factory=NoLabels)
+    events: EventRule | None = Field(None, description="marks inside a recording; null = none")
     channels: list[str] = Field(min_length=1, description="wanted channels, in order")
     aliases: dict[str, list[str]] = Field(
         default_factory=dict, description="wanted channel -> names that a file may use for it"
@@ -228,6 +230,8 @@ class Card(Strict):
                 f"trim_s is {self.trim_s:g}; it must be a whole number of samples and leave "
                 f"part of an epoch of {self.epoch_s:g} s"
             )
+        if self.events is not None and self.trim_s:
+            raise ValueError("trim_s cuts epochs apart, so events have no place; set it to 0")
         if compiled(self.person, "person").groups < 1:
             raise ValueError(f"person is {self.person!r}; give a group, e.g. '(tr\\d+)'")
         if len(set(self.channels)) < len(self.channels):
@@ -279,6 +283,7 @@ class Card(Strict):
             "label_names": list(self.labels.names),
             "channels": list(self.channels),
             "simulated": simulated,
+            **({"event_names": list(self.events.names)} if self.events is not None else {}),
         }
 
 

@@ -31,6 +31,9 @@ class Record:
         person, age, sex, name and hash of the source file, montage, what was excluded.
     units : str
         Unit of the physical values.
+    event : int64 (event, 3), optional
+        Start and stop sample of marked events, and code of the cohort's event names; None = the
+        cohort has no events.
     """
 
     grid: ClassVar = "signal"
@@ -44,6 +47,7 @@ class Record:
     bad: NDArray[np.int64]
     attributes: dict[str, Any] = field(default_factory=dict)
     units: str = "uV"
+    event: NDArray[np.int64] | None = None
 
     @property
     def varied(self) -> bool:
@@ -57,6 +61,8 @@ class Record:
             arrays["scale"] = (("channel",), self.scale)
         arrays["label"] = (("epoch",), self.label)
         arrays["bad"] = (("segment", "bound"), self.bad.reshape(-1, 2))
+        if self.event is not None:
+            arrays["event"] = (("mark", "start_stop_code"), self.event.reshape(-1, 3))
         return arrays
 
     def attributes_of_grid(self) -> dict[str, Any]:
@@ -85,6 +91,8 @@ class Record:
         arrays = (self.signal, self.scale, self.label, self.bad)
         for values, dtype in zip(arrays, ("<i2", "<f8", "i1", "<i8"), strict=True):
             digest.update(np.ascontiguousarray(values, dtype).data)
+        if self.event is not None:
+            digest.update(np.ascontiguousarray(self.event, "<i8").data)
         return digest.hexdigest()
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from biopart.addresses import OPTIONS, has_file, is_address, place, reached, unreachable
 from biopart.store.cache import NoRoom, opened_cache
+from biopart.store.codecs import CODECS, codecs_of
 from biopart.store.contents import array_sha256, unpacked
 from biopart.store.kinds import IMAGES, Kind, kind_of
 
@@ -29,26 +30,8 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 THREADS = 16  # that fetch from an address at a time
 _READ: dict[str, Any] = {"mode": "r", "zarr_format": 3}
-# Codecs that decode numbers and do nothing else.
-CODECS = {"bytes", "blosc", "sharding_indexed", "crc32c", "zstd", "gzip", "transpose"}
 # What zarr, xarray, numpy and json raise on damaged or missing files.
 _UNREADABLE = (ValueError, OSError, LookupError, TypeError, AttributeError, RuntimeError)
-
-
-def codecs_of(listed: Any) -> set[str]:
-    """Return the names of codecs, and of those inside them.
-
-    Examples
-    --------
-    >>> sorted(codecs_of([{"name": "x", "configuration": {"codecs": [{"name": "bytes"}]}}]))
-    ['bytes', 'x']
-    """
-    names = set()
-    for codec in listed:
-        inner = codec.get("configuration") or {}
-        names |= {str(codec["name"]), *codecs_of(inner.get("codecs", []))}
-        names |= codecs_of(inner.get("index_codecs", []))
-    return names
 
 
 def zarr_place(path: Path, *, read_only: bool = True) -> Any:
@@ -179,6 +162,11 @@ class Store:
         return tuple(self.attributes["label_names"])
 
     @property
+    def event_names(self) -> tuple[str, ...]:
+        """Names of the classes of events by code; none where the cohort has no events."""
+        return tuple(self.attributes.get("event_names", ()))
+
+    @property
     def sfreq_hz(self) -> float:
         """Sampling rate in hertz."""
         return float(self.attributes["sfreq_hz"])
@@ -281,6 +269,13 @@ class Store:
         self._fetch_small()
         with self._named(record):
             return np.asarray(self._values(record, "bad"), dtype=np.int64).reshape(-1, 2)
+
+    def events(self, record: str) -> NDArray[np.int64] | None:
+        """Return start, stop and code of events, (event, 3); None if the cohort has none."""
+        if not self.event_names:
+            return None
+        with self._named(record):
+            return np.asarray(self._values(record, "event"), dtype=np.int64).reshape(-1, 3)
 
     @contextmanager
     def _named(self, record: str) -> Iterator[None]:

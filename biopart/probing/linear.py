@@ -1,0 +1,180 @@
+"""Linear and attentive classifiers on frozen features, trained by SGD as published."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Optimisation:
+    """How a probe is trained: SGD with momentum 0.9, no weight decay (Zhu et al., TMLR 2024).
+
+    Attributes
+    ----------
+    lr : float
+        At first; falls to 0 along a half cosine.
+    epochs, batch : int
+        Passes over the items, and items of a step.
+    """
+
+    lr: float
+    epochs: int = 90
+    batch: int = 1024
+
+
+LINEAR, ATTENTIVE = Optimisation(0.4), Optimisation(0.04)
+
+
+class LinearProbe(nn.Module):
+    """One linear layer on vectors (B, D)."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(dim, classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Classify features, (B, D) -> (B, classes)."""
+        logits: Tensor = self.head(features)
+        return logits
+
+
+class AttentiveProbe(nn.Module):
+    """Cross-attention of one learned query, batch normalisation without parameters, linear.
+
+    Statistics of the training are used at the test, so that the prediction of an item does not
+    depend on the items beside it.
+
+    Parameters
+    ----------
+    dim, classes : int
+        Features D of a token, number of classes.
+    heads : int
+        Attention heads; not published, here one for 64 features (the nearest divisor).
+    """
+
+    def __init__(self, dim: int, classes: int, heads: int | None = None) -> None:
+        super().__init__()
+        wanted = heads or max(1, dim // 64)
+        heads = max(h for h in range(1, wanted + 1) if dim % h == 0)
+        self.query = nn.Parameter(torch.empty(1, 1, dim))
+        nn.init.trunc_normal_(self.query, std=0.02)
+        self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
+        self.norm = nn.BatchNorm1d(dim, affine=False)
+        self.head = nn.Linear(dim, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Classify tokens, (B, K, D) -> (B, classes)."""
+        query = self.query.expand(len(tokens), -1, -1)
+        pooled, _ = self.attention(query, tokens, tokens, need_weights=False)
+        logits: Tensor = self.head(self.norm(pooled[:, 0]))
+        return logits
+
+
+class DenseProbe(nn.Module):
+    """One 1 x 1 convolution on the map of tokens: a linear layer at every place."""
+
+    def __init__(self, dim: int, outputs: int) -> None:
+        super().__init__()
+        self.head = nn.Linear(dim, outputs)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Return the outputs of every place, (B, K, D) -> (B, outputs, K)."""
+        outputs: Tensor = self.head(tokens)
+        return outputs.transpose(1, 2)
+
+
+Loss = Callable[[Tensor, NDArray[np.int64]], Tensor]
+
+
+def train_probe(
+    probe: nn.Module,
+    features: NDArray[np.float32],
+    loss: Loss,
+    how: Optimisation,
+    *,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> nn.Module:
+    """Train a probe on fixed features and return it in evaluation mode.
+
+    Parameters
+    ----------
+    probe : nn.Module
+        On features of a batch.
+    features : float32 (items, ...)
+        An array or a memory map, of which batches are read.
+    loss : callable
+        Outputs of a batch and its items -> loss.
+    how : Optimisation
+        Rate, epochs, batch.
+    seed : int
+        Of the order of the items.
+    device : torch.device
+        That computes.
+
+    Raises
+    ------
+    ValueError
+        If there are no items.
+    """
+    if not len(features):
+        raise ValueError("there are no items to train a probe on")
+    probe = probe.to(device).train()
+    optimiser = torch.optim.SGD(probe.parameters(), lr=how.lr, momentum=0.9)
+    rng = np.random.default_rng(seed)
+    steps = how.epochs * math.ceil(len(features) / how.batch)
+    step = 0
+    for _ in range(how.epochs):
+        order = rng.permutation(len(features))
+        for items in np.array_split(order, math.ceil(len(order) / how.batch)):
+            for group in optimiser.param_groups:
+                group["lr"] = how.lr * (1 + math.cos(math.pi * step / steps)) / 2
+            batch = torch.from_numpy(features[np.sort(items)]).to(device)
+            value = loss(probe(batch), np.sort(items))
+            optimiser.zero_grad(set_to_none=True)
+            value.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            step += 1
+    return probe.eval()
+
+
+@torch.no_grad()
+def outputs_of(probe: nn.Module, features: NDArray[np.float32], *, batch: int = 1024) -> Tensor:
+    """Return a probe's outputs for all items, on the CPU."""
+    device = next(probe.parameters()).device
+    parts = [
+        probe(torch.from_numpy(features[start : start + batch]).to(device)).cpu()
+        for start in range(0, len(features), batch)
+    ]
+    return torch.cat(parts)
+
+
+def classify(
+    probe: nn.Module,
+    train: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    test: NDArray[np.float32],
+    *,
+    how: Optimisation,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> NDArray[np.int64]:
+    """Train a classifier on features and predict the classes of others, (items,)."""
+    targets = torch.from_numpy(np.asarray(labels, np.int64))
+
+    def loss(logits: Tensor, items: NDArray[np.int64]) -> Tensor:
+        return F.cross_entropy(logits, targets[items].to(logits.device))
+
+    trained = train_probe(probe, train, loss, how, seed=seed, device=device)
+    predicted: NDArray[np.int64] = outputs_of(trained, test).argmax(1).numpy()
+    return predicted

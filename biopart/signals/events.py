@@ -1,0 +1,117 @@
+"""Events of a recording by the rule of its card: start, stop and class of each."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopart.signals.companions import Stem, only_one
+from biopart.signals.readers.tables import read_rows
+from biopart.signals.readers.wfdb_marks import read_annotations
+from biopart.signals.recording import Mark, Recording
+from biopart.store.card import Card
+from biopart.store.event_rules import EventRule
+
+
+def events_of(
+    recording: Recording, card: Card, samples: int, warnings: list[str]
+) -> NDArray[np.int64] | None:
+    """Return the events of a recording, sorted by their start; None where the card has no rule.
+
+    An event that begins before the signal or ends after it is cut there, one that lies outside is
+    left out; both are counted in ``warnings``.
+
+    Parameters
+    ----------
+    recording : Recording
+        Its marks, or files in its folder, have the events.
+    card : Card
+        The rule.
+    samples : int
+        Length of the signal at the rate of the card.
+    warnings : list of str
+        Gets a sentence if the file is missing, or events leave the signal.
+
+    Returns
+    -------
+    int64 (event, 3)
+        Start and stop in samples of the card's rate, and code of the class.
+
+    Raises
+    ------
+    ValueError
+        If several files fit, a table is damaged, or a mark of an event has no duration and the
+        rule gives none.
+    """
+    rule = card.events
+    if rule is None:
+        return None
+    found, rate = [], card.sfreq_hz
+    n_cut = n_outside = 0
+    for mark in _marks(recording, rule, warnings):
+        code = rule.code_of(mark.text)
+        if code is None:
+            continue
+        start, stop = _bounds(mark, rule, rate)
+        if stop <= 0 or start >= samples:
+            n_outside += 1
+            continue
+        n_cut += start < 0 or stop > samples
+        found.append((max(start, 0), min(stop, samples), code))
+    if n_outside:
+        warnings.append(f"{n_outside} events outside the signal are left out")
+    if n_cut:
+        warnings.append(f"{n_cut} events across the ends of the signal are cut there")
+    return np.array(sorted(found), np.int64).reshape(-1, 3)
+
+
+def event_file(path: Path, rule: EventRule) -> Path | None:
+    """Return the file with the events of a recording, if it exists; ValueError if several fit."""
+    if rule.annotation is not None:
+        file = path.with_suffix(f".{rule.annotation}")
+        return file if file.is_file() else None
+    if rule.file is None:
+        return None
+    wanted = rule.file.format(stem=Stem(path.stem))
+    return only_one(sorted(path.parent.glob(wanted)), path, "files of events")
+
+
+def _marks(recording: Recording, rule: EventRule, warnings: list[str]) -> list[Mark]:
+    """Return the marks that the rule looks at, on the clock of the recording."""
+    if rule.annotation is None and rule.file is None:
+        return list(recording.marks)
+    file = event_file(recording.path, rule)
+    if file is None:
+        warnings.append(f"{recording.path.name} has no file of events; it has none")
+        return []
+    if rule.annotation is not None:
+        stem = recording.path.with_suffix("")
+        return list(read_annotations(stem, rule.annotation, text="symbol"))
+    rows = read_rows(file)
+    onsets = rows.numbers(rows.column(rule.onset), absent=False) - recording.clock_s
+    lasting = (
+        np.full(len(onsets), np.nan)
+        if rule.duration is None
+        else rows.numbers(rows.column(rule.duration), absent=False)
+    )
+    place = None if rule.text is None else rows.column(rule.text)
+    texts = ["" if place is None else cells[place] for cells in rows.cells]
+    return [
+        Mark(float(onset), text, None if np.isnan(seconds) else float(seconds))
+        for onset, text, seconds in zip(onsets, texts, lasting, strict=True)
+    ]
+
+
+def _bounds(mark: Mark, rule: EventRule, rate: float) -> tuple[int, int]:
+    """Return start and stop of an event in samples, at least one apart."""
+    if mark.duration_s:
+        start_s, stop_s = mark.onset_s, mark.onset_s + mark.duration_s
+    elif rule.before_s + rule.after_s > 0:
+        start_s, stop_s = mark.onset_s - rule.before_s, mark.onset_s + rule.after_s
+    else:
+        raise ValueError(
+            f"the mark {mark.text!r} at {mark.onset_s:g} s has no duration; give before_s and "
+            "after_s in the card's events"
+        )
+    start = round(start_s * rate)
+    return start, max(round(stop_s * rate), start + 1)
