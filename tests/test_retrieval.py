@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import average_precision_score
 
-from biopart.evaluation.dense import UNKNOWN, class_ious, dense_confusion, dense_scores
+from biopart.evaluation.dense import UNKNOWN, class_ious, dense_counts, dense_scores
 from biopart.evaluation.resampled import difference_of, interval_of, sums_of
 from biopart.evaluation.retrieval import average_precision
 from biopart.probing import retrieval
@@ -76,16 +76,16 @@ def test_a_class_with_one_example_has_no_precision():
 def test_dense_scores_by_hand_on_a_small_map():
     truth = np.array([[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 2, 2], [2, 2, UNKNOWN, UNKNOWN]])
     guess = np.array([[0, 0, 1, 1], [0, 1, 1, 1], [2, 2, 2, 0], [2, 2, 1, 0]])
-    counts = dense_confusion(truth, guess, 4)
-    assert counts[:3, :3].tolist() == [[3, 1, 0], [0, 4, 0], [1, 0, 5]]
+    counts = dense_counts(truth, guess, 4)
+    assert counts.tolist() == [[3, 4, 5, 0], [4, 4, 6, 0], [4, 5, 5, 0]]
     scores = dense_scores(counts)
     assert scores["miou"] == pytest.approx((3 / 5 + 4 / 5 + 5 / 6) / 3)  # the fourth never occurs
     assert scores["macc"] == pytest.approx((3 / 4 + 1 + 5 / 6) / 3)
     assert scores["aacc"] == pytest.approx(12 / 14)
     assert class_ious(counts, "abcd") == pytest.approx({"a": 3 / 5, "b": 4 / 5, "c": 5 / 6})
     with pytest.raises(ValueError, match="class 7 is not among the 4 classes"):
-        dense_confusion(np.array([7]), np.array([0]), 4)
-    assert np.isnan(dense_scores(np.zeros((2, 2)))["miou"])
+        dense_counts(np.array([7]), np.array([0]), 4)
+    assert np.isnan(dense_scores(np.zeros((3, 2)))["miou"])
 
 
 def test_an_attentive_probe_does_not_see_who_else_is_tested():

@@ -106,7 +106,7 @@ def test_a_timm_checkpoint_of_another_image_size_starts_an_encoder(tmp_path):
     for name in ("w.safetensors", "w.pth"):
         same = encoder((32, 32), (8, 8))
         said = start_encoder(str(tmp_path / name), same, positions=True)
-        assert said.endswith("with its positions")
+        assert said.endswith("with its positions; 2 tensors of its head were left")
         whole = values.reshape(2, 4, 4, 3, 8, 8).permute(0, 3, 1, 4, 2, 5).reshape(2, 3, 32, 32)
         expected = model.eval().forward_features(whole)
         assert torch.allclose(same.eval()(values), expected, atol=1e-5)

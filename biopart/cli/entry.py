@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 import biopart
-from biopart.cli import data, studies, training
+from biopart.cli import data, probing, studies, training
 from biopart.terminal import process_number
 
 REPORT = "the issue tracker of the project (CONTRIBUTING.md)"
@@ -24,7 +24,7 @@ GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Data": (data.simulate, data.fetch, data.prepare),
     "Train and score": (
         *(training.pretrain, training.finetune, training.detect),
-        *(training.evaluate, training.probe),
+        *(training.evaluate, probing.probe),
     ),
     "Compare": (studies.curve, studies.sweep, studies.report, studies.show, studies.bench),
     "Use a model": (studies.stage, studies.serve, training.embed, training.export),

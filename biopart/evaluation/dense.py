@@ -5,20 +5,18 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from biopart.evaluation.metrics import confusion_of
-
 UNKNOWN = -1  # a place that is not scored
 
 
-def dense_confusion(
+def dense_counts(
     truth: NDArray[np.integer], predicted: NDArray[np.integer], n_classes: int
 ) -> NDArray[np.int64]:
-    """Count places by true and predicted class, (classes, classes); unknown places are left out.
+    """Count the places of each class that are right, true and predicted, (3, classes).
 
     Parameters
     ----------
     truth, predicted : int, equal shapes
-        Class of every place; a truth of -1 is unknown.
+        Class of every place; a truth of -1 is unknown and left out.
     n_classes : int
         Number of classes.
 
@@ -26,21 +24,28 @@ def dense_confusion(
     ------
     ValueError
         If shapes differ, or a class lies outside.
+
+    Examples
+    --------
+    >>> dense_counts(np.array([0, 0, 1, -1]), np.array([0, 1, 1, 1]), 2).tolist()
+    [[1, 1], [2, 1], [1, 2]]
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"truth has shape {truth.shape}, the prediction {predicted.shape}")
     known = truth != UNKNOWN
-    wrong = set(np.unique(truth[known]).tolist()) - set(range(n_classes))
-    wrong |= set(np.unique(predicted).tolist()) - set(range(n_classes))
-    if wrong:
-        raise ValueError(
-            f"class {min(wrong)} is not among the {n_classes} classes; use {UNKNOWN} for unknown"
-        )
-    return confusion_of(truth[known], predicted[known], n_classes)
+    true, guess = truth[known].ravel(), predicted[known].ravel()
+    for codes in (true, guess):
+        if len(codes) and not 0 <= int(codes.min()) <= int(codes.max()) < n_classes:
+            wrong = int(codes.min()) if codes.min() < 0 else int(codes.max())
+            raise ValueError(
+                f"class {wrong} is not among the {n_classes} classes; use {UNKNOWN} for unknown"
+            )
+    groups = (true[true == guess], true, guess)
+    return np.stack([np.bincount(codes, minlength=n_classes) for codes in groups])
 
 
-def dense_scores(confusion: NDArray[np.number]) -> dict[str, NDArray[np.float64]]:
-    """Score confusions (..., classes, classes), rows true.
+def dense_scores(counts: NDArray[np.number]) -> dict[str, NDArray[np.float64]]:
+    """Score counts (..., 3, classes), as of ``dense_counts`` or sums of them.
 
     Returns
     -------
@@ -51,13 +56,11 @@ def dense_scores(confusion: NDArray[np.number]) -> dict[str, NDArray[np.float64]
 
     Examples
     --------
-    >>> scores = dense_scores(np.array([[3, 1], [0, 4]]))
+    >>> scores = dense_scores(np.array([[3, 4], [4, 4], [3, 5]]))
     >>> {name: round(float(value), 4) for name, value in scores.items()}
     {'miou': 0.775, 'macc': 0.875, 'aacc': 0.875}
     """
-    counts = np.asarray(confusion, np.float64)
-    right = np.diagonal(counts, axis1=-2, axis2=-1)
-    true, predicted = counts.sum(-1), counts.sum(-2)
+    right, true, predicted = np.moveaxis(np.asarray(counts, np.float64), -2, 0)
     total = true.sum(-1)
     return {
         "miou": _mean_of(right, true + predicted - right),
@@ -75,9 +78,8 @@ def _mean_of(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[n
     return mean
 
 
-def class_ious(confusion: NDArray[np.number], names: Sequence[str]) -> dict[str, float]:
-    """Return the IoU of each class that occurs, from one confusion (classes, classes)."""
-    counts = np.asarray(confusion, np.float64)
-    right = np.diagonal(counts)
-    union = counts.sum(0) + counts.sum(1) - right
+def class_ious(counts: NDArray[np.number], names: Sequence[str]) -> dict[str, float]:
+    """Return the IoU of each class that occurs, from counts (3, classes)."""
+    right, true, predicted = np.asarray(counts, np.float64)
+    union = true + predicted - right
     return {name: float(right[k] / union[k]) for k, name in enumerate(names) if union[k] > 0}

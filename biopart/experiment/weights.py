@@ -158,6 +158,7 @@ def _plain(where: str, state: Mapping[str, Tensor], metadata: Mapping[str, Any])
     prefixes = [name.removesuffix(_PATCH) for name in state if name.endswith(_PATCH)]
     if len(prefixes) > 1:
         meant = [p for p in prefixes if any(word in p for word in _CHOSEN)]
+        meant = meant or [p for p in prefixes if p == "encoder."]  # CAE's, beside another's
         if len(meant) != 1:
             raise ValueError(
                 f"{where} holds several encoders, with the prefixes "
@@ -169,7 +170,10 @@ def _plain(where: str, state: Mapping[str, Tensor], metadata: Mapping[str, Any])
     remarks = [f"the prefix {prefix!r} was taken off"] if prefix else []
     rest = [name for name in state if not name.startswith(prefix)]
     remarks += [f"{len(rest)} tensors beside it were left, such as {rest[0]}"] if rest else []
-    return _described(where, from_timm(inner), metadata, remarks)
+    kept = from_timm(inner)
+    dropped = len(inner) - len(kept)
+    remarks += [f"{dropped} tensors of its head were left"] if dropped else []
+    return _described(where, kept, metadata, remarks)
 
 
 def _unpickled(path: Path) -> Mapping[str, Tensor]:

@@ -14,7 +14,12 @@ from biopart.files import read_text
 from biopart.images.annotations import Found, Objects, key_of, objects_of, sides_of
 from biopart.images.outlines import run_lengths
 
-KEYPOINTS = 17  # of a person
+POINTS = (
+    *("nose", "left_eye", "right_eye", "left_ear", "right_ear"),
+    *("left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist"),
+    *("left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle"),
+)
+KEYPOINTS = len(POINTS)  # of a person
 _NAMED = 5  # ids that are listed for each reason
 
 
@@ -75,6 +80,8 @@ class Coco:
         What is in ``scenes`` but incomplete, with counts.
     named : dict
         The first ids of each reason in both.
+    points : tuple of str
+        Names of the keypoints, by the file of keypoints.
     """
 
     scenes: tuple[Scene, ...]
@@ -82,6 +89,7 @@ class Coco:
     left_out: dict[str, int] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
     named: dict[str, list[str]] = field(default_factory=dict)
+    points: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return the collection in COCO's format, for its own evaluation; the ids are ours."""
@@ -156,7 +164,8 @@ def read_coco(annotations: Path, folder: Path, keypoints: Path | None = None) ->
         If a file is not JSON, or not COCO's, or two images or classes share an id.
     """
     given = _load(annotations)
-    points = {} if keypoints is None else _points(_load(keypoints)["annotations"])
+    with_points = None if keypoints is None else _load(keypoints)
+    points = {} if with_points is None else _points(with_points["annotations"])
     classes, by_class = _classes(annotations, given["categories"])
     by_image: dict[Any, list[Mapping[str, Any]]] = {}
     for one in given["annotations"]:
@@ -187,7 +196,14 @@ def read_coco(annotations: Path, folder: Path, keypoints: Path | None = None) ->
         raise ValueError(
             f"{annotations} mixes image ids that are numbers with ids that are texts; use one kind"
         )
-    return Coco(tuple(scenes), classes, found.left_out, found.remarks, found.named(_NAMED))
+    return Coco(
+        tuple(scenes),
+        classes,
+        found.left_out,
+        found.remarks,
+        found.named(_NAMED),
+        () if with_points is None else _point_names(with_points["categories"]),
+    )
 
 
 def _load(path: Path) -> dict[str, Any]:
@@ -234,6 +250,14 @@ def _classes(
     numbers = keys if all(isinstance(key, int) for key in keys) else range(1, len(keys) + 1)
     classes = {int(n): str(row["name"]) for n, row in zip(numbers, rows, strict=True)}
     return classes, {key: place for place, key in enumerate(keys)}
+
+
+def _point_names(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Return the names of the keypoints, COCO's own where the categories do not name all."""
+    given = next((row["keypoints"] for row in rows if "keypoints" in row), None)
+    if isinstance(given, list) and len(given) == KEYPOINTS:
+        return tuple(map(str, given))
+    return POINTS
 
 
 def _points(rows: Sequence[Mapping[str, Any]]) -> dict[Any, Mapping[str, Any]]:

@@ -5,9 +5,14 @@ from typing import Any
 
 from biopart.nn.encoder import Encoder
 from biopart.nn.resnet import ResNet
+from biopart.nn.timm_encoder import TimmEncoder
 from biopart.nn.vit import ViT
 
-ENCODERS: dict[str, type[Encoder]] = {ViT.name: ViT, ResNet.name: ResNet}
+ENCODERS: dict[str, type[Encoder]] = {
+    ViT.name: ViT,
+    ResNet.name: ResNet,
+    TimmEncoder.name: TimmEncoder,
+}
 
 
 def build_encoder(arguments: Mapping[str, Any]) -> Encoder:

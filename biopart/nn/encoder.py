@@ -64,6 +64,11 @@ class Encoder(nn.Module, ABC):
         return True
 
     @property
+    def has_cls(self) -> bool:
+        """Whether the first token is a [CLS]; else it is the mean of the others."""
+        return False
+
+    @property
     @abstractmethod
     def arguments(self) -> dict[str, Any]:
         """Arguments that build this encoder again, ready for JSON."""

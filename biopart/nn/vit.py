@@ -127,6 +127,11 @@ class ViT(Encoder):
         self._initialise()
 
     @property
+    def has_cls(self) -> bool:
+        """Whether the first token is a [CLS]."""
+        return self.cls
+
+    @property
     def arguments(self) -> dict[str, Any]:
         """Arguments that rebuild this encoder, ready for JSON."""
         return {

@@ -32,17 +32,23 @@ LINEAR, ATTENTIVE = Optimisation(0.4), Optimisation(0.04)
 
 
 class LinearProbe(nn.Module):
-    """One linear layer on vectors (B, D)."""
+    """One linear layer on vectors (B, D), standardised by batch normalisation without parameters.
+
+    The normalisation adds nothing that the layer cannot express, but without it the scale of an
+    encoder's features decides how far SGD comes: with 30 epochs on heart beats the encoder of PART
+    had a third of the F1 of an untrained one, with it the same.
+    """
 
     def __init__(self, dim: int, classes: int) -> None:
         super().__init__()
+        self.norm = nn.BatchNorm1d(dim, affine=False)
         self.head = nn.Linear(dim, classes)
         nn.init.normal_(self.head.weight, std=0.01)
         nn.init.zeros_(self.head.bias)
 
     def forward(self, features: Tensor) -> Tensor:
         """Classify features, (B, D) -> (B, classes)."""
-        logits: Tensor = self.head(features)
+        logits: Tensor = self.head(self.norm(features))
         return logits
 
 
@@ -78,19 +84,13 @@ class AttentiveProbe(nn.Module):
         return logits
 
 
-class DenseProbe(nn.Module):
+class DenseProbe(LinearProbe):
     """One 1 x 1 convolution on the map of tokens: a linear layer at every place."""
-
-    def __init__(self, dim: int, outputs: int) -> None:
-        super().__init__()
-        self.head = nn.Linear(dim, outputs)
-        nn.init.normal_(self.head.weight, std=0.01)
-        nn.init.zeros_(self.head.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Return the outputs of every place, (B, K, D) -> (B, outputs, K)."""
-        outputs: Tensor = self.head(tokens)
-        return outputs.transpose(1, 2)
+        outputs = super().forward(tokens.flatten(0, 1))
+        return outputs.reshape(*tokens.shape[:2], -1).transpose(1, 2)
 
 
 Loss = Callable[[Tensor, NDArray[np.int64]], Tensor]
@@ -139,7 +139,7 @@ def train_probe(
         for items in np.array_split(order, math.ceil(len(order) / how.batch)):
             for group in optimiser.param_groups:
                 group["lr"] = how.lr * (1 + math.cos(math.pi * step / steps)) / 2
-            batch = torch.from_numpy(features[np.sort(items)]).to(device)
+            batch = torch.tensor(features[np.sort(items)], device=device)
             value = loss(probe(batch), np.sort(items))
             optimiser.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
@@ -153,7 +153,7 @@ def outputs_of(probe: nn.Module, features: NDArray[np.float32], *, batch: int = 
     """Return a probe's outputs for all items, on the CPU."""
     device = next(probe.parameters()).device
     parts = [
-        probe(torch.from_numpy(features[start : start + batch]).to(device)).cpu()
+        probe(torch.tensor(features[start : start + batch], device=device)).cpu()
         for start in range(0, len(features), batch)
     ]
     return torch.cat(parts)

@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 from biopart.settings import Strict, find, load
 from biopart.store.event_rules import EventRule
 from biopart.store.label_rules import Labels, NoLabels, check_glob, compiled
+from biopart.store.parts_card import is_parts_card
 
 
 class Origin(Strict):
@@ -315,4 +316,9 @@ def load_card(name: str | Path, changes: Sequence[str] = ()) -> Card:
     ValueError
         If a key is unknown or a value has the wrong type.
     """
+    if is_parts_card(name):
+        raise ValueError(
+            f"{name} is a card of annotated images, which are used as they are: biopart probe "
+            f"--suite part-aware --data {name} --raw DIR"
+        )
     return load(Card, find(name, "datasets"), "card", changes)

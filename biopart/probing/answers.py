@@ -1,0 +1,121 @@
+"""Answers of a frozen encoder to a question, as sums over units that chance can draw again."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biopart.evaluation.dense import dense_scores
+from biopart.evaluation.metrics import kappa_of
+from biopart.evaluation.resampled import Statistic, difference_of, interval_of, sums_of
+
+MOST_CELLS = 10**7  # of all confusions that are kept for an interval
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One score.
+
+    Attributes
+    ----------
+    task, features, measure : str
+        Such as "part retrieval", "mean", "AP".
+    sums : float64 (units, ...)
+        What each person or image adds.
+    statistic : callable
+        Sums (R, ...) -> scores (R,).
+    n_items : int
+        Number of items behind it.
+    exact : float, optional
+        The score itself where no sum gives it: then there is no interval.
+    """
+
+    task: str
+    features: str
+    measure: str
+    sums: NDArray[np.float64]
+    statistic: Statistic
+    n_items: int
+    exact: float | None = None
+
+    @property
+    def value(self) -> float:
+        """The score."""
+        if self.exact is not None:
+            return self.exact
+        return float(self.statistic(self.sums.sum(0)[None])[0]) if len(self.sums) else float("nan")
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Its 95 % interval over units."""
+        return None if self.exact is not None else interval_of(self.sums, self.statistic)
+
+    def beyond(self, other: "Answer") -> tuple[float, tuple[float, float] | None]:
+        """Return the difference to another encoder's answer, and its interval over units."""
+        if self.exact is not None or other.exact is not None:
+            return self.value - other.value, None
+        return difference_of(self.sums, other.sums, self.statistic)
+
+
+def ratio(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean from sums and counts, (R, 2) -> (R,)."""
+    counted: NDArray[np.float64] = np.where(
+        sums[..., 1] > 0, sums[..., 0] / np.maximum(sums[..., 1], 1e-12), np.nan
+    )
+    return counted
+
+
+def f1(sums: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return F1 from found, missed and false events, (R, 3) -> (R,)."""
+    found, missed, false = np.moveaxis(sums, -1, 0)
+    total = 2 * found + missed + false
+    scores: NDArray[np.float64] = np.where(total > 0, 2 * found / np.maximum(total, 1), np.nan)
+    return scores
+
+
+def mean_answer(
+    about: tuple[str, str, str], values: NDArray[np.floating], units: Sequence[str]
+) -> Answer:
+    """Return the mean of one value per item, without those that are NaN."""
+    known = np.isfinite(values)
+    sums = sums_of(units, np.stack([np.where(known, values, 0), known.astype(float)], 1))
+    return Answer(*about, sums, ratio, int(known.sum()))
+
+
+def class_answers(
+    task: str,
+    features: str,
+    labels: NDArray[np.int64],
+    predicted: NDArray[np.int64],
+    *,
+    units: Sequence[str],
+) -> list[Answer]:
+    """Return accuracy of classes of items, and Cohen's kappa unless classes are very many."""
+    right = mean_answer((task, features, "accuracy"), (labels == predicted).astype(float), units)
+    classes = int(max(labels.max(initial=0), predicted.max(initial=0))) + 1
+    _, rows = np.unique(np.asarray(units), return_inverse=True)
+    n_units = int(rows.max(initial=-1)) + 1
+    if n_units * classes**2 > MOST_CELLS:
+        return [right]
+    cells = np.zeros((n_units, classes, classes))
+    np.add.at(cells, (rows.ravel(), labels, predicted), 1)
+    return [right, Answer(task, features, "kappa", cells, kappa_of, len(labels))]
+
+
+def dense_answers(
+    task: str, features: str, counts: NDArray[np.int64], units: Sequence[str]
+) -> list[Answer]:
+    """Return mean IoU, mean accuracy and accuracy from ``dense_counts`` of items (items, 3, L)."""
+    sums = sums_of(units, counts)
+    return [
+        Answer(
+            task,
+            features,
+            name,
+            sums,
+            lambda drawn, key=key: dense_scores(drawn)[key],  # type: ignore[misc]
+            len(counts),
+        )
+        for key, name in (("miou", "mIoU"), ("macc", "mAcc"), ("aacc", "aAcc"))
+    ]

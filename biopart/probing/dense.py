@@ -1,0 +1,93 @@
+"""Classes of every pixel or sample by one 1 x 1 convolution on frozen features, and events."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from biopart.data.items import Tiles
+from biopart.data.pictures import MaskedImages
+from biopart.evaluation.dense import UNKNOWN, dense_counts
+from biopart.evaluation.events import matched_events, runs_of
+from biopart.evaluation.resampled import sums_of
+from biopart.probing.answers import Answer, dense_answers, f1, mean_answer
+from biopart.probing.linear import DenseProbe, Optimisation, outputs_of, train_probe
+from biopart.probing.suite import Asked
+
+DENSE = Optimisation(0.4, epochs=60, batch=64)
+"""Of probes with a target at every place: the published rate, our epochs and batch."""
+BLOCK = 64  # items whose dense outputs are in memory at once
+
+
+def upsampled(outputs: Tensor, counts: tuple[int, ...], shape: tuple[int, ...]) -> Tensor:
+    """Interpolate outputs of places (B, outputs, K) linearly to a grid, (B, outputs, *S)."""
+    mode = ("linear", "bilinear", "trilinear")[len(counts) - 1]
+    return F.interpolate(
+        outputs.reshape(*outputs.shape[:2], *counts), shape, mode=mode, align_corners=False
+    )
+
+
+def segmentation(
+    asked: Asked, what: str, train: Tiles | MaskedImages, test: Tiles | MaskedImages
+) -> Iterator[Answer]:
+    """Yield scores of one 1 x 1 convolution on the map; of signals also of the events found."""
+    encoder, classes = asked.tokens.model.encoder, len(train.names)
+    counts, shape = encoder.counts, encoder.shape
+    tokens = asked.tokens.of(train)[:, 1:]
+    targets = train.targets(np.arange(len(train)))
+    torch.manual_seed(asked.seed)
+    probe = DenseProbe(tokens.shape[2], classes)
+
+    def loss(outputs: Tensor, items: NDArray[np.int64]) -> Tensor:
+        drawn = upsampled(outputs, counts, shape)
+        return F.cross_entropy(drawn, targets[items].to(drawn.device), ignore_index=UNKNOWN)
+
+    trained = train_probe(probe, tokens, loss, DENSE, seed=asked.seed, device=asked.device)
+    own = asked.tokens.of(test)[:, 1:]
+    counted = np.zeros((len(test), 3, classes), np.int64)
+    predicted = np.zeros((len(test), *shape), np.int16)
+    for start in range(0, len(test), BLOCK):
+        block = np.arange(start, min(start + BLOCK, len(test)))
+        outputs = outputs_of(trained, own[block])
+        guess = upsampled(outputs, counts, shape).argmax(1).numpy()
+        truth = test.targets(block).numpy()
+        predicted[block] = guess
+        for row, item in enumerate(block.tolist()):
+            counted[item] = dense_counts(truth[row], guess[row], classes)
+    yield from dense_answers(f"{what} segmentation", "tokens", counted, test.units)
+    if isinstance(test, Tiles):
+        yield from event_answers(what, test, predicted)
+
+
+def event_answers(what: str, test: Tiles, predicted: NDArray[np.int16]) -> Iterator[Answer]:
+    """Yield F1 of events of each class and of all, and the error of their onsets in seconds."""
+    whole, persons = test.along(predicted), test.cohort.persons
+    counts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in test.names[1:]}
+    errors, owners, units = [], [], []
+    for number, codes in whole.items():
+        person = persons[test.cohort.records[number]]
+        units.append(person)
+        events = test.events(number)
+        for code, name in enumerate(test.names[1:]):
+            truth = events[events[:, 2] == code][:, :2]
+            one = matched_events(truth, runs_of(codes, code + 1))
+            counts[name].append(np.array([one.found, one.missed, one.false], float))
+            errors.append(np.abs(one.onset_error) / test.cohort.sfreq_hz)
+            owners += [person] * one.found
+    every = np.sum([np.stack(rows) for rows in counts.values()], axis=0)
+    yield _f1_answer(what, "all", every, units)
+    if len(counts) > 1:
+        for name, rows in counts.items():
+            if np.sum(rows):
+                yield _f1_answer(what, name, np.stack(rows), units)
+    about = (f"{what} localisation", "tokens", "mean onset error (s)")
+    if owners:
+        yield mean_answer(about, np.concatenate(errors), owners)
+
+
+def _f1_answer(what: str, name: str, rows: NDArray[np.float64], units: list[str]) -> Answer:
+    n_events = int(rows[:, :2].sum())
+    return Answer(f"{what} detection, {name}", "tokens", "F1", sums_of(units, rows), f1, n_events)

@@ -1,0 +1,5 @@
+"""A page about what frozen encoders know of objects and their parts."""
+
+from biopart.studies.suite.page import Options, lines_of, run_suite
+
+__all__ = ["Options", "lines_of", "run_suite"]

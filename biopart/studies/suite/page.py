@@ -1,0 +1,220 @@
+"""Ask encoders the questions of the part-aware evaluation, and write a table, pictures, a page."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from biopart import figures, pages
+from biopart.data.items import Items
+from biopart.figures.retrieved import SEEN, Hits, neighbours
+from biopart.files import write_json
+from biopart.probing.answers import Answer
+from biopart.probing.retrieval import Retrieved
+from biopart.run import Run
+from biopart.verbs.suite import Candidate, Data, Found, ask, candidates
+
+QUERIES = 4  # on the page, for each kind of items
+ERRORS = ("mean onset error (s)",)  # measures of which less is better
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the encoders are asked.
+
+    Attributes
+    ----------
+    changes : sequence of str
+        ``a.b=value`` settings that replace the recipes'.
+    seed : int
+        Of the probes.
+    own_included : bool
+        Retrieval as in the released code: a query is in its own gallery.
+    baseline : str
+        Name of the encoder that the others are compared with.
+    """
+
+    changes: Sequence[str] = ()
+    seed: int = 0
+    own_included: bool = False
+    baseline: str = "untrained"
+
+
+def run_suite(
+    runs: Sequence[Run],
+    data: Data,
+    out: Path,
+    *,
+    options: Options | None = None,
+    others: Sequence[Candidate] = (),
+    on_task: Callable[[str], None] = lambda task: None,
+) -> dict[str, Any]:
+    """Ask encoders, and write ``suite.json`` and ``suite.html`` into a folder.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+        Pretrainings; an untrained encoder of the first one's recipe is added.
+    data : Data
+        What they are asked about.
+    out : Path
+        Folder of the result and of the tokens (``tokens/``), which a second call finds there.
+    options : Options, optional
+        How they are asked.
+    others : sequence of Candidate
+        Encoders that are not runs.
+    on_task : callable
+        Called with "encoder: task" as each task begins.
+
+    Returns
+    -------
+    dict
+        ``encoders``, ``rows`` (task, measure, features and the scores of each encoder), ``notes``,
+        ``baseline`` and ``page``.
+    """
+    options = Options() if options is None else options
+    opened = [*candidates(runs, data, changes=options.changes, seed=options.seed), *others]
+    names = [one.name for one in opened]
+    baseline = options.baseline if options.baseline in names else None
+    if baseline is None and options.baseline != Options.baseline:
+        raise ValueError(f"there is no encoder {options.baseline!r}; choose {', '.join(names)}")
+    baseline = baseline or names[0]
+    found = []
+    for one in opened:
+        found.append(
+            ask(
+                one,
+                data,
+                out / "tokens",
+                seed=options.seed,
+                own_included=options.own_included,
+                on_task=lambda task, name=one.name: on_task(f"{name}: {task}"),  # type: ignore[misc]
+            )
+        )
+    rows = rows_of(found, baseline)
+    notes = list(dict.fromkeys(note for one in found for note in one.notes))
+    result = {"encoders": names, "baseline": baseline, "rows": rows, "notes": notes}
+    pictures = [
+        (f"{one.name}: {what}s", Markup(figures.to_html(neighbours(queries))))
+        for one in found
+        for what, (retrieved, items) in one.retrieved.items()
+        if (queries := shown(retrieved, items))
+    ]
+    simulated = any(one.model.about.simulated for one in opened)
+    pages.write_page(
+        out / "suite.html",
+        Path(__file__).with_name("page.html.jinja"),
+        banner=pages.BANNER,
+        simulated=simulated,
+        data=str(data.place),
+        pictures=pictures,
+        errors=ERRORS,
+        summary=[row for row in rows if row["best"]],
+        own_included=options.own_included,
+        **result,
+    )
+    write_json(out / "suite.json", {**result, "data": str(data.place), "simulated": simulated})
+    return {**result, "page": str(out / "suite.html")}
+
+
+def rows_of(found: Sequence[Found], baseline: str) -> list[dict[str, Any]]:
+    """Return a row for each task, measure and kind of features, with the scores of all encoders.
+
+    ``best`` marks the features that the protocol reports: the better ones of each encoder.
+    """
+    answers = {one.name: {key_of(answer): answer for answer in one.answers} for one in found}
+    keys = list(dict.fromkeys(key_of(answer) for one in found for answer in one.answers))
+    rows = []
+    for key in keys:
+        reference = answers[baseline].get(key)
+        scores = {name: score_of(given.get(key), reference) for name, given in answers.items()}
+        task, features, measure = key
+        rows.append(
+            {
+                "task": task,
+                "features": features,
+                "measure": measure,
+                "scores": scores,
+                "best": False,
+            }
+        )
+    return [*best_rows(rows, answers, baseline), *rows]
+
+
+def key_of(answer: Answer) -> tuple[str, str, str]:
+    """Return what tells answers apart."""
+    return answer.task, answer.features, answer.measure
+
+
+def score_of(answer: Answer | None, reference: Answer | None) -> dict[str, Any] | None:
+    """Return a score with its interval, and its difference to the baseline's."""
+    if answer is None:
+        return None
+    score: dict[str, Any] = {
+        "value": answer.value,
+        "ci95": answer.interval,
+        "features": answer.features,
+        "items": answer.n_items,
+    }
+    if reference is not None and reference is not answer:
+        score["difference"], score["difference_ci95"] = answer.beyond(reference)
+    return score
+
+
+def best_rows(
+    rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Mapping[Any, Answer]], baseline: str
+) -> list[dict[str, Any]]:
+    """Return a row for each task and measure, with the better features of each encoder."""
+    best = []
+    for task, measure in dict.fromkeys((row["task"], row["measure"]) for row in rows):
+        chosen = {
+            name: better(list(given.values()), task, measure) for name, given in answers.items()
+        }
+        scores = {name: score_of(answer, chosen[baseline]) for name, answer in chosen.items()}
+        best.append(
+            {"task": task, "features": "best", "measure": measure, "scores": scores, "best": True}
+        )
+    return best
+
+
+def better(answers: Sequence[Answer], task: str, measure: str) -> Answer | None:
+    """Return the answer of the better features to a question; None if there is none."""
+    given = [a for a in answers if (a.task, a.measure) == (task, measure) and a.value == a.value]
+    if not given:
+        return None
+    sign = -1 if measure in ERRORS else 1
+    return max(given, key=lambda answer: sign * answer.value)
+
+
+def shown(retrieved: Retrieved, items: Items) -> list[Hits]:
+    """Return queries for the page, one of each class at most, and what they found."""
+    _, first = np.unique(items.labels, return_index=True)
+    queries = [k for k in first.tolist() if np.isfinite(retrieved.precision[k])][:QUERIES]
+    hits = []
+    for query in queries:
+        rows = np.array([query, *retrieved.nearest[query][:SEEN].tolist()])
+        values = items.values(rows).numpy()
+        boxes = items.boxes(rows)
+        spans = None
+        if boxes is not None and boxes.start.shape[-1] == 1:
+            start, size = boxes.start[:, 0].tolist(), boxes.size[:, 0].tolist()
+            spans = [(s, s + n) for s, n in zip(start, size, strict=True)]
+        hits.append(Hits(list(values), [items.names[items.labels[k]] for k in rows], spans))
+    return hits
+
+
+def lines_of(result: Mapping[str, Any]) -> list[str]:
+    """Return the scores as lines for a reader: the better features of each encoder."""
+    names = result["encoders"]
+    width = max(len(f"{row['task']} {row['measure']}") for row in result["rows"])
+    lines = [" " * width + "  " + "  ".join(f"{name:>12s}" for name in names)]
+    for row in result["rows"]:
+        if row["best"]:
+            scores = [row["scores"][name] for name in names]
+            cells = [f"{'-' if s is None else format(s['value'], '.3f'):>12s}" for s in scores]
+            question = f"{row['task']} {row['measure']}"
+            lines.append(f"{question:{width}s}  {'  '.join(cells)}")
+    return [*lines, *result["notes"], f"page: {result['page']}"]
