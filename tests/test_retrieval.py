@@ -123,8 +123,9 @@ def test_intervals_resample_units_and_pair_them():
     def share(totals):
         return totals[..., 0] / totals[..., 1]
 
-    assert interval_of(sums, share) == (0.0, 0.5)
-    assert interval_of(sums[:1], share) is None
+    assert interval_of(sums, share) is None  # two units are too few
+    low, high = interval_of(np.tile([[1.0, 2.0], [1.0, 1.0]], (3, 1)), share)
+    assert (low, high) == pytest.approx((6 / 11, 6 / 7))  # five of one kind; six: 1.6 % each
     hard = np.stack([np.linspace(0, 9, 30), np.full(30, 10.0)], 1)
     easier = hard + np.array([1.0, 0.0])
     value, (low, high) = difference_of(easier, hard, share)

@@ -1,5 +1,6 @@
 """Simple baselines and probes: band powers, and a linear classifier on fixed features."""
 
+import warnings
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
@@ -345,6 +346,8 @@ def nearest_neighbours(
         metric="cosine",
         weights=lambda distances: np.exp(-distances / CLOSENESS),
     )
-    model.fit(np.asarray(train, np.float64)[known], train_labels[known])
+    with warnings.catch_warnings():  # of many classes with few items each
+        warnings.filterwarnings("ignore", message="The number of unique classes")
+        model.fit(np.asarray(train, np.float64)[known], train_labels[known])
     predicted: NDArray[np.int64] = model.predict(np.asarray(test, np.float64)).astype(np.int64)
     return predicted

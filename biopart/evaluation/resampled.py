@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 RESAMPLES = 2_000
+LEAST = 6  # units of an interval: of five, all on one side happen once in 16 times by chance alone
 
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
@@ -35,7 +36,7 @@ def sums_of(units: Sequence[str], values: NDArray[np.number]) -> NDArray[np.floa
 def interval_of(
     sums: NDArray[np.float64], statistic: Statistic, *, seed: int = 0
 ) -> tuple[float, float] | None:
-    """Return the 95 % interval of a score over resampled units; None of fewer than two units.
+    """Return the 95 % interval of a score over resampled units; None of fewer than six.
 
     Parameters
     ----------
@@ -46,7 +47,7 @@ def interval_of(
     seed : int
         Of the resampling (percentile bootstrap).
     """
-    if len(sums) < 2:
+    if len(sums) < LEAST:
         return None
     scores = statistic(_drawn(sums, seed))
     low, high = np.nanpercentile(scores, [2.5, 97.5])
@@ -58,10 +59,11 @@ def difference_of(
 ) -> tuple[float, tuple[float, float] | None]:
     """Return the difference of two scores of the same units, and its 95 % interval.
 
-    Both are resampled together, so that units which are hard for both do not widen it.
+    Both are resampled together, so that units which are hard for both do not widen it; no interval
+    of fewer than six units.
     """
     value = float(statistic(sums.sum(0)[None])[0] - statistic(other.sum(0)[None])[0])
-    if len(sums) < 2:
+    if len(sums) < LEAST:
         return value, None
     drawn = statistic(_drawn(sums, seed)) - statistic(_drawn(other, seed))
     low, high = np.nanpercentile(drawn, [2.5, 97.5])

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from biopart.codes import MISSING
 from biopart.figures.drawing import GREY, PALETTE, WIDTH_IN, Array
 
 SEEN = 24  # neighbours of a query
@@ -68,9 +69,10 @@ def _drawn(axis: Axes, hits: Hits, place: int) -> None:
     if values.ndim == 3:
         axis.imshow(values.transpose(1, 2, 0))
     else:
-        axis.plot(values[0], color=GREY, linewidth=0.5)
+        line = np.where(values[0] == MISSING, np.nan, values[0].astype(float))
+        axis.plot(line, color=GREY, linewidth=0.5)
         if hits.spans is not None:
             first, last = hits.spans[place]
-            axis.plot(np.arange(first, last), values[0, first:last], color=colour, linewidth=1.2)
+            axis.plot(np.arange(first, last), line[first:last], color=colour, linewidth=1.2)
     if query or not alike:
         axis.set_title(hits.classes[place], fontsize=7, color=PALETTE[0] if query else PALETTE[1])

@@ -1,0 +1,277 @@
+"""The part-aware evaluation from a run to its page, and its answers by hand."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from biopart.cli import main
+from biopart.data.pictures import PersonCrops
+from biopart.experiment.stored import load_objective
+from biopart.images.annotated import Annotated
+from biopart.nn import Model
+from biopart.probing.answers import class_answers, dense_answers, mean_answer
+from biopart.probing.dense import upsampled
+from biopart.probing.pose import gaussians, pose_answers
+from biopart.probing.tokens import Tokens
+from biopart.recipe import resolve
+from biopart.run import as_run
+from biopart.store.contents import Record
+from biopart.store.writing import create_store, finish_store, write_record
+from biopart.studies.suite import run_suite
+from biopart.studies.suite.page import better
+from biopart.verbs.pretrain import pretrain
+from biopart.verbs.suite import Data, candidates, name_of, projection_of
+
+BYOL = {
+    "name": "byol",
+    "hidden": 16,
+    "out": 8,
+    "views": {"global_size": [60], "values": {"noise": 0.1}},
+}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Eight persons at 20 Hz; events are pulses up and down in noise, epochs say which came."""
+    path = tmp_path_factory.mktemp("suite") / "pulses.zarr"
+    card = {"name": "pulses", "labels": {"kind": "none"}}
+    attributes = {"card": card, "epoch_s": 4.0, "sfreq_hz": 20.0, "channels": ["a"]}
+    create_store(path, {**attributes, "label_names": ["up", "down"], "event_names": ["up", "down"]})
+    rng = np.random.default_rng(0)
+    for person in range(8):
+        signal = rng.normal(0, 20, 80 * 12)
+        events = []
+        for epoch in range(12):
+            code, start = epoch % 2, 80 * epoch + int(rng.integers(5, 50))
+            signal[start : start + 20] += 300 * (1 - 2 * code)
+            events.append([start, start + 20, code])
+        record = Record(
+            signal.round().astype(np.int16)[None],
+            np.ones(1),
+            (np.arange(12) % 2).astype(np.int8),
+            np.zeros((0, 2), np.int64),
+            {"person": f"p{person}"},
+            "uV",
+            np.array(events, np.int64),
+        )
+        write_record(path, f"r{person}", record)
+    finish_store(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def runs(store, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    values = {
+        "name": "pulses",
+        "data": {"store": str(store)},
+        "split": {"test_persons": 3, "validation_persons": 1},
+        "encoder": {"patch": [5], "dim": 16, "depth": 1, "heads": 2},
+        "compute": {"precision": "float32", "threads": 1},
+    }
+    found = []
+    for objective in ({"name": "part", "patches": 16, "pairs": 32}, BYOL):
+        recipe = resolve(
+            {**values, "pretrain": {"objective": objective, "steps": 2, "batch": 8}}, (), "test"
+        )
+        found.append(pretrain(recipe, out=folder / objective["name"], latest=False))
+    return found
+
+
+@pytest.fixture(scope="module")
+def result(runs, store, tmp_path_factory):
+    out = tmp_path_factory.mktemp("page")
+    return run_suite(runs, Data(store), out), out
+
+
+def score(result, task, measure, name="untrained", features="best"):
+    for row in result["rows"]:
+        if (row["task"], row["measure"], row["features"]) == (task, measure, features):
+            return row["scores"][name]
+    raise LookupError(task)
+
+
+def test_pulses_are_found_in_time_and_told_apart_even_by_an_untrained_encoder(result):
+    found, _ = result
+    assert found["encoders"] == ["untrained", "part", "byol"]
+    assert score(found, "event detection, all", "F1")["value"] > 0.8
+    assert score(found, "event segmentation", "mIoU")["value"] > 0.7
+    assert score(found, "event localisation", "mean onset error (s)")["value"] < 0.1
+    assert score(found, "part k-NN", "accuracy")["value"] > 0.9
+    assert score(found, "part retrieval", "AP")["items"] == 36
+    assert score(found, "part retrieval", "AP")["ci95"] is None  # three persons
+
+
+def test_differences_are_to_the_baseline_and_the_better_features_are_chosen(result):
+    found, _ = result
+    one = score(found, "object retrieval", "AP", "byol")
+    base = score(found, "object retrieval", "AP")
+    assert one["difference"] == pytest.approx(one["value"] - base["value"])
+    assert "difference" not in base
+    kinds = [
+        score(found, "object retrieval", "AP", "byol", kind)["value"]
+        for kind in ("cls", "mean", "projected")
+    ]
+    assert one["value"] == max(kinds)
+    assert score(found, "object retrieval", "AP", "part", "projected") is None
+
+
+def test_the_page_and_the_file_have_the_same_scores(result):
+    found, out = result
+    written = json.loads((out / "suite.json").read_text())
+    assert written["baseline"] == "untrained"
+    assert len(written["rows"]) == len(found["rows"])
+    page = (out / "suite.html").read_text()
+    value = score(found, "part retrieval", "AP")["value"]
+    assert f"{value:.3f}" in page
+    assert "part: objects" in page
+    assert len(list((out / "tokens").glob("*.npy"))) == 3 * 6  # kinds of items of each encoder
+
+
+def test_tokens_are_computed_once_and_equal_the_models(runs, store, tmp_path, monkeypatch):
+    one = candidates(runs[:1], Data(store))[1]
+    source = one.experiment.source(one.experiment.split.test, labelled=True)
+    from biopart.data.items import SourceItems
+
+    items, tokens = SourceItems(source), Tokens(one.model, tmp_path)
+    kept = tokens.of(items)
+    with torch.no_grad():
+        expected = one.model.tokens(items.values(np.arange(5)))
+    np.testing.assert_allclose(kept[:5], expected.numpy(), atol=1e-6)
+    pooled = tokens.pooled(items)
+    np.testing.assert_allclose(pooled["mean"][:5], expected[:, 1:].mean(1).numpy(), atol=1e-6)
+    monkeypatch.setattr(Model, "tokens", None)
+    np.testing.assert_array_equal(Tokens(one.model, tmp_path).of(items), kept)
+
+
+def test_projected_features_are_the_methods_own(runs):
+    assert projection_of(runs[0], torch.device("cpu")) is None
+    project = projection_of(runs[1], torch.device("cpu"))
+    tokens = np.random.default_rng(0).normal(size=(3, 17, 16)).astype(np.float32)
+    objective = load_objective(runs[1])
+    with torch.no_grad():
+        expected = objective.projector(torch.from_numpy(tokens[:, 0]))
+    np.testing.assert_allclose(project(tokens), expected.numpy(), atol=1e-6)
+
+
+def test_the_command_writes_the_page_and_options_that_miss_are_named(runs, store, tmp_path, capsys):
+    given = ["probe", str(runs[0].path), "--suite", "part-aware", "--data", str(store)]
+    with pytest.raises(SystemExit) as stop:
+        main([*given, "--items", "40", "--out", str(tmp_path / "o"), "--json", "--quiet"])
+    assert stop.value.code == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["encoders"] == ["untrained", "part"]
+    for arguments, sentence in (
+        (given[:4], "--suite needs --data"),
+        (given[:2], "ENCODERS has no effect without --suite part-aware"),
+        ([*given, "--jobs", "2"], "--jobs has no effect with --suite"),
+        ([*given, "--baseline", "x"], "there is no encoder 'x'; choose untrained, part"),
+        ([*given[:5], "coco_parts"], "encodes 1 channels of (80,); annotated images need"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*arguments, "--out", str(tmp_path / "p")])
+        assert stop.value.code in (1, 2)
+        assert sentence in capsys.readouterr().err
+
+
+def test_names_of_runs_are_short_and_different(tmp_path):
+    paths = [tmp_path / "x/one", tmp_path / "y/one"]
+    for path in paths:
+        path.mkdir(parents=True)
+        (path / "recipe.yaml").write_text("name: n\n")
+    taken: list[str] = []
+    for path in paths:
+        taken.append(name_of(as_run(path), taken))
+    assert taken == ["one", "y/one"]
+
+
+def test_answers_add_up_over_units():
+    labels, guess = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
+    right, kappa = class_answers("t", "f", labels, guess, units=["a", "a", "b", "b"])
+    assert (right.value, kappa.value) == (0.75, 0.5)
+    assert right.sums.tolist() == [[1, 2], [2, 2]]
+    known = mean_answer(("t", "f", "m"), np.array([1.0, np.nan, 0.0]), ["a", "a", "b"])
+    assert (known.value, known.n_items) == (0.5, 2)
+    counts = np.array([[[1, 0], [1, 1], [2, 0]], [[1, 1], [1, 1], [1, 1]]])
+    miou, macc, aacc = dense_answers("t", "f", counts, ["a", "b"])
+    assert miou.value == pytest.approx((2 / 3 + 1 / 2) / 2)
+    assert (macc.value, aacc.value) == (0.75, 0.75)
+    assert better([right, kappa], "t", "accuracy") is right
+    assert better([right], "t", "other") is None
+
+
+def test_outputs_are_interpolated_along_every_axis():
+    line = upsampled(torch.tensor([[[0.0, 4.0]]]), (2,), (4,))
+    assert line.flatten().tolist() == [0.0, 1.0, 3.0, 4.0]  # centres at 1 and 3 of 4
+    plane = upsampled(torch.tensor([[[0.0, 4.0]]]), (1, 2), (2, 4))
+    assert plane[0, 0].tolist() == [[0.0, 1.0, 3.0, 4.0]] * 2
+
+
+def person(tmp_path, shift):
+    """Return a person of 100 x 100 pixels with all keypoints, and where they were predicted."""
+    from biopart.images.coco import Scene
+
+    points = np.stack([np.linspace(10, 90, 17), np.linspace(20, 80, 17), np.full(17, 2)], 1)
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    one = Scene(
+        1,
+        path,
+        "a.png",
+        120,
+        120,
+        boxes=np.array([[0, 0, 100, 100]], np.float32),
+        classes=np.zeros(1, np.int64),
+        outlines=(None,),
+        crowd=np.zeros(1, bool),
+        keypoints=points[None].astype(np.float32),
+        areas=np.array([10_000.0]),
+    )
+    table = np.array([[0, 0, 0, 100, 100, 0]])
+    crops = PersonCrops(Annotated((one,)), table, np.array([[0, 0]]), (50, 50))
+    moved = points[:, :2] + np.asarray(shift)
+    return crops, (moved[None, :, ::-1] * 0.5)
+
+
+def test_pose_by_hand(tmp_path):
+    pytest.importorskip("faster_coco_eval")
+    crops, places = person(tmp_path, (0.0, 0.0))
+    correct, precision = pose_answers(crops, places, np.ones(1))
+    assert correct.value == 1.0
+    assert precision.value == pytest.approx(1.0)
+    # Object keypoint similarity: the mean of exp(-d^2 / (2 s^2 k^2)), k = 2 sigma, s^2 = area.
+    sigmas = np.array([26, 25, 25, 35, 35, 79, 79, 72, 72, 62, 62, 107, 107, 87, 87, 89, 89]) / 1000
+    distance = 11.0
+    similarity = np.exp(-(distance**2) / (2 * 10_000 * (2 * sigmas) ** 2)).mean()
+    expected = (similarity >= np.arange(0.5, 1.0, 0.05)).mean()
+    assert 0 < expected < 1
+    crops, places = person(tmp_path, (distance, 0.0))
+    correct, precision = pose_answers(crops, places, np.ones(1))
+    assert correct.value == 0.0  # further than a tenth of 100 pixels
+    assert precision.value == pytest.approx(expected, abs=1e-6)
+
+
+def test_heat_maps_are_highest_at_their_keypoint():
+    maps = gaussians(torch.tensor([[[3.5, 6.5], [0.5, 0.5]]]), (8, 10))
+    torch.testing.assert_close(maps.sum(-1), torch.ones(1, 2))
+    assert maps[0].argmax(-1).tolist() == [3 * 10 + 6, 0]
+
+
+def test_real_images_of_coco_are_asked_about(real_data, tmp_path):
+    from biopart.nn import About, ViT
+    from biopart.verbs.suite import Candidate, ask
+
+    torch.manual_seed(0)
+    net = ViT((32, 32), (8, 8), 3, 16, 1, 2)
+    model = Model(net, About(normalise="imagenet", positions=True)).eval()
+    from pathlib import Path
+
+    data = Data(Path("coco_parts"), real_data / "images_coco", most=60)
+    found = ask(Candidate("tiny", model), data, tmp_path)
+    scores = {(a.task, a.features, a.measure): a for a in found.answers}
+    assert scores["part retrieval", "mean", "AP"].n_items == 60
+    assert 0.25 < scores["part retrieval", "mean", "AP"].value < 0.7  # three classes
+    assert scores["object segmentation", "tokens", "aAcc"].n_items == 50
+    assert len(found.retrieved["object"][1].names) == 80
