@@ -72,7 +72,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """What a run is: a pretraining, or a detection, which says so in its provenance."""
+        """What a run is: a pretraining, or what its provenance says: detection, segmentation."""
         if not (self.path / "provenance.json").is_file():
             return "pretraining"
         return str(self.provenance().get("kind", "pretraining"))
@@ -94,8 +94,8 @@ class Run:
     def pretrained_weights(self, remedy: str = "") -> Path:
         """Return the weights of this pretraining's encoder.
 
-        Raises ValueError where it is a detection run, FileNotFoundError where the pretraining has
-        not ended.
+        Raises ValueError where it is a run of another kind, FileNotFoundError where the pretraining
+        has not ended.
         """
         self.require("pretraining")
         if not self.encoder.is_file():

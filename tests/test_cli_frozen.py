@@ -134,6 +134,17 @@ TABLE = {
     ],
     "report": ["RUNS...", "--out path=report.html"],
     "runs": ["[FOLDER]"],
+    "segment": [
+        "[RECIPE]",
+        "--raw directory",
+        "--weights text",
+        "--set text...",
+        "--out directory",
+        "--resume",
+        "--devices integer",
+        "--nodes integer",
+        "--dry-run",
+    ],
     "serve": [
         "RUN",
         "--host text=127.0.0.1",

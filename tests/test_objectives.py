@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import biopart.objectives
 import biopart.recipe
-from biopart.data import Batch, Context, View
+from biopart.data import Batch, Context, DenseBatch, View
 from biopart.experiment.stored import build_objective
 from biopart.nn import Encoder, Model, ViT, building
 from biopart.nn.model import load
@@ -30,11 +30,12 @@ SETTINGS = [
     for found in vars(biopart.recipe).values()
     if isinstance(found, type) and issubclass(found, Strict) and "name" in found.model_fields
 ]
-CLASSIFIERS = ("classify", "sequence")
+CLASSIFIERS = ("classify", "segment", "sequence")
 PRETRAININGS = [name for name in NAMES if name not in CLASSIFIERS]
 SMALL = {  # where there are such settings
     **{"decoder_dim": 48, "decoder_depth": 2, "decoder_heads": 4},
     **{"context": 3, "dropout": 0.0},
+    **{"pyramid": 16, "channels": 8},
     **{"prototypes": 32, "hidden": 48, "out": 16, "queue": 24, "heads": 4},
 }
 TAUGHT = ("dino", "byol", "moby", "selfpatch", "cossl", "sum")  # more in test_teachers.py
@@ -75,6 +76,9 @@ def batch(shape, size=6, name=None):
         label = torch.arange(3 * size).reshape(size, 3) % 5
         context = Context(torch.ones(size, 3, dtype=torch.bool), label)
     label = torch.arange(size) % 5
+    if name == "segment":
+        dense = torch.randint(-1, 5, (size, *shape), generator=torch.Generator().manual_seed(1))
+        return DenseBatch(values, label, ["p"] * size, ["r:0"] * size, dense=dense)
     return Batch(values, label, ["p"] * size, ["r:0"] * size, context=context)
 
 

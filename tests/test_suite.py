@@ -8,10 +8,10 @@ import torch
 
 from biopart.cli import main
 from biopart.data.pictures import PersonCrops
+from biopart.evaluation.answers import class_answers, dense_answers, mean_answer
 from biopart.experiment.stored import load_objective
 from biopart.images.annotated import Annotated
 from biopart.nn import Model
-from biopart.probing.answers import class_answers, dense_answers, mean_answer
 from biopart.probing.dense import upsampled
 from biopart.probing.pose import gaussians, pose_answers
 from biopart.probing.tokens import Tokens

@@ -23,7 +23,7 @@ GROUPS: dict[str, tuple[click.Command, ...]] = {
     "Start here": (studies.demo, data.list_, data.info, data.check, data.runs),
     "Data": (data.simulate, data.fetch, data.prepare),
     "Train and score": (
-        *(training.pretrain, training.finetune, training.detect),
+        *(training.pretrain, training.finetune, training.detect, training.segment),
         *(training.evaluate, probing.probe),
     ),
     "Compare": (studies.curve, studies.sweep, studies.report, studies.show, studies.bench),

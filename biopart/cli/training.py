@@ -216,6 +216,47 @@ def evaluate(
     output.emit(values, score_lines(values))
 
 
+def run_section(
+    section: str,
+    train: Callable[..., Any],
+    recipe: str | None,
+    output: Output,
+    *,
+    given: Mapping[str, str | None],
+    **options: Any,
+) -> None:
+    """Train by a section of a recipe in a run folder of its own, and print the scores."""
+    many = given_processes(options.pop("devices"), options.pop("nodes"))
+    from biopart.recipe import Recipe, load_recipe
+    from biopart.run import find_run
+    from biopart.train import Stop, Stopped
+
+    changes, resume = options.pop("changes"), options["resume"]
+    if resume == (recipe is not None) or (resume and options["out"] is None):
+        example = {"detect": "coco_maskrcnn", "segment": "mitdb_segment"}[section]
+        raise click.UsageError(f"give a recipe, for instance {example}, or --resume --out RUN")
+    own = [
+        f"{section}.{key}={json.dumps(value, ensure_ascii=False)}"
+        for key, value in given.items()
+        if value
+    ]
+    with wrong_use():
+        every = (*own, *changes, *spelled(many))
+        loaded = Recipe() if recipe is None else load_recipe(recipe, every)
+    options |= {"processes": many} if resume else {}
+    with output.progress(section) as report, Stop() as stop:
+        try:
+            run = train(loaded, **options, report=report, stop=stop)
+        except Stopped as stopped:
+            folder = options["out"] or find_run(None).path
+            emit_requeue(output, stopped.step, f"biopart {section} --resume --out {folder}")
+            return
+    if options["dry_run"]:
+        output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
+        return
+    output.emit({"run": str(run.path), **run.result()})
+
+
 @click.command()
 @click.argument("recipe", required=False)
 @click.option("--images", type=FOLDER, help="COCO folder; default: detect.root of the recipe.")
@@ -232,45 +273,40 @@ def detect(
     recipe: str | None,
     images: Path | None,
     weights: str | None,
-    changes: tuple[str, ...],
-    out: Path | None,
-    resume: bool,
-    dry_run: bool,
     output: Output,
-    **processes: int | None,
+    **options: Any,
 ) -> None:
     """Train Mask R-CNN with a RECIPE on images in COCO format, and score it on test images."""
-    many = given_processes(**processes)
-    from biopart.recipe import Recipe, load_recipe
-    from biopart.run import find_run
-    from biopart.train import Stop, Stopped
     from biopart.verbs.detect import detect as train
 
-    if resume == (recipe is not None) or (resume and out is None):
-        raise click.UsageError("give a recipe, for instance coco_maskrcnn, or --resume --out RUN")
-    given = {"root": images and str(images), "weights": weights}
-    own = [
-        f"detect.{key}={json.dumps(value, ensure_ascii=False)}"
-        for key, value in given.items()
-        if value
-    ]
-    with wrong_use():
-        every = (*own, *changes, *spelled(many))
-        loaded = Recipe() if recipe is None else load_recipe(recipe, every)
-    options: dict[str, Any] = {"out": out, "dry_run": dry_run}
-    if resume:
-        options |= {"resume": True, "processes": many}
-    with output.progress("detect") as report, Stop() as stop:
-        try:
-            run = train(loaded, **options, report=report, stop=stop)
-        except Stopped as stopped:
-            folder = out or find_run(None).path
-            emit_requeue(output, stopped.step, f"biopart detect --resume --out {folder}")
-            return
-    if dry_run:
-        output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
-        return
-    output.emit({"run": str(run.path), **run.result()})
+    given = {"root": None if images is None else str(images), "weights": weights}
+    run_section("detect", train, recipe, output, given=given, **options)
+
+
+@click.command()
+@click.argument("recipe", required=False)
+@click.option("--raw", type=FOLDER, help="Folder of annotated images; default: the recipe's.")
+@click.option(
+    "--weights", help="Run, timm checkpoint file or timm model name; default: the recipe's."
+)
+@set_option
+@click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
+@click.option("--resume", is_flag=True, help="Continue the run in --out.")
+@processes_option
+@dry_option
+@output_options
+def segment(
+    recipe: str | None,
+    raw: Path | None,
+    weights: str | None,
+    output: Output,
+    **options: Any,
+) -> None:
+    """Train a class for every pixel of images or sample of recordings with a RECIPE; score it."""
+    from biopart.verbs.segment import segment as train
+
+    given = {"raw": None if raw is None else str(raw), "weights": weights}
+    run_section("segment", train, recipe, output, given=given, **options)
 
 
 @click.command()

@@ -4,7 +4,16 @@ A cohort has records, a source has windows or images, a sampler only their numbe
 their stored form until they are on the device.
 """
 
-from biopart.data.batch import Batch, Context, Metrics, SceneBatch, StepOutput, View, Windows
+from biopart.data.batch import (
+    Batch,
+    Context,
+    DenseBatch,
+    Metrics,
+    SceneBatch,
+    StepOutput,
+    View,
+    Windows,
+)
 from biopart.data.cohort import Cohort, open_cohort
 from biopart.data.embedded import EmbeddedWindows
 from biopart.data.images import ImageSource
@@ -19,6 +28,7 @@ __all__ = [
     "Batch",
     "Cohort",
     "Context",
+    "DenseBatch",
     "EmbeddedWindows",
     "ImageSource",
     "Metrics",

@@ -147,6 +147,24 @@ class SceneBatch(Batch):
         )
 
 
+@dataclass
+class DenseBatch(Batch):
+    """Grids of a batch with a class at every place.
+
+    Attributes
+    ----------
+    dense : Tensor (B, *S), int64
+        -1 = unknown.
+    """
+
+    dense: Tensor = field(default_factory=lambda: torch.zeros(0, dtype=torch.int64))
+
+    def to(self, device: torch.device | str) -> "DenseBatch":
+        """Return the batch with its tensors on a device."""
+        values, label = moved(self.values, device), moved(self.label, device)
+        return replace(self, values=values, label=label, dense=moved(self.dense, device))
+
+
 def moved(values: Tensor, device: torch.device | str) -> Tensor:
     """Return a tensor on a device; a copy to a GPU is begun, and not waited for."""
     if values.device.type == "cpu" and torch.device(device).type == "cuda":

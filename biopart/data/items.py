@@ -11,6 +11,7 @@ from torch import Tensor
 
 from biopart.data.source import Source
 from biopart.data.windows import WindowSource
+from biopart.evaluation.answers import Marked
 from biopart.grid import Boxes
 from biopart.store import Store
 
@@ -186,10 +187,13 @@ class Tiles(Items):
 
     def targets(self, items: NDArray[np.int64]) -> Tensor:
         """Return the class of every sample, int64 (B, T)."""
-        found = np.zeros((len(items), self.size), np.int64)
-        for row, item in enumerate(items.tolist()):
-            codes = self.codes[int(self.record[item])]
-            found[row] = codes[self.first[item] : self.first[item] + self.size]
+        return self.classes_at(self.record[items], self.first[items])
+
+    def classes_at(self, record: NDArray[np.int64], first: NDArray[np.int64]) -> Tensor:
+        """Return the classes of windows by their record's number and first sample, (B, T)."""
+        found = np.zeros((len(record), self.size), np.int64)
+        for row, (number, start) in enumerate(zip(record.tolist(), first.tolist(), strict=True)):
+            found[row] = self.codes[number][start : start + self.size]
         return torch.from_numpy(found)
 
     @cached_property
@@ -215,6 +219,19 @@ class Tiles(Items):
         for row, (number, first) in enumerate(zip(self.record, self.first, strict=True)):
             whole[int(number)][first : first + self.size] = predicted[row]
         return whole
+
+    def marked(self, predicted: NDArray[np.integer]) -> list[Marked]:
+        """Return the recordings with the classes that were predicted for all windows (items, T)."""
+        records = self.cohort.records
+        return [
+            Marked(
+                self.cohort.persons[records[number]],
+                self.events(number),
+                codes,
+                self.cohort.sfreq_hz,
+            )
+            for number, codes in self.along(predicted).items()
+        ]
 
 
 def events_of_records(cohort: Store, numbers: NDArray[np.int64]) -> NDArray[np.int64]:

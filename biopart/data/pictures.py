@@ -112,12 +112,8 @@ class MaskedImages(Crops):
     def targets(self, items: NDArray[np.int64]) -> Tensor:
         """Return classes, int64 (B, y, x); -1 = unknown."""
         numbers = self.table[items, 0].tolist()
-        return torch.from_numpy(np.stack([self._target(number) for number in numbers]))
-
-    def _target(self, number: int) -> NDArray[np.int64]:
-        if self.found.masks is not None:
-            return self.found.mask(number, self.size)
-        return painted(self.found.scenes[number], self.size)
+        targets = [target_of(self.found, number, self.size) for number in numbers]
+        return torch.from_numpy(np.stack(targets))
 
 
 def object_crops(found: Annotated, size: tuple[int, int], *, most: int | None = None) -> Crops:
@@ -187,9 +183,21 @@ def masked_images(
     found: Annotated, size: tuple[int, int], *, most: int | None = None
 ) -> MaskedImages:
     """Return whole images with the class of every pixel, from masks or from outlines."""
-    names = found.mask_classes if found.masks is not None else (BACKGROUND, *found.classes)
+    names = class_names(found)
     rows = [(k, 0, 0, scene.width, scene.height, 0) for k, scene in enumerate(found.scenes)]
     return MaskedImages(found, _few(_table(rows), most), names, size)
+
+
+def class_names(found: Annotated) -> tuple[str, ...]:
+    """Return the names of the classes of pixels: of masks, or of objects and the background."""
+    return found.mask_classes if found.masks is not None else (BACKGROUND, *found.classes)
+
+
+def target_of(found: Annotated, number: int, size: tuple[int, int]) -> NDArray[np.int64]:
+    """Return the class of every pixel of an image, resized to (y, x); -1 = unknown."""
+    if found.masks is not None:
+        return found.mask(number, size)
+    return painted(found.scenes[number], size)
 
 
 def _table(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:

@@ -20,7 +20,7 @@ def stored_recipe(
     changes: Sequence[str] = (),
     store: Path | None = None,
     *,
-    kind: Literal["pretraining", "detection"] = "pretraining",
+    kind: Literal["pretraining", "detection", "segmentation"] = "pretraining",
 ) -> Recipe:
     """Load the recipe of a run, with changes, and with the store where it lies now.
 

@@ -112,6 +112,28 @@ class Encoder(nn.Module, ABC):
         tokens: Tensor = self(patches, positions)
         return tokens
 
+    def maps(self, values: Tensor, count: int) -> list[Tensor]:
+        """Return maps of local representations for tasks at every place.
+
+        Parameters
+        ----------
+        values : Tensor (B, C, *S')
+            Normalised values.
+        count : int
+            Number of maps, from the input to the output; the last one is of the tokens after the
+            final norm. An encoder without layers of one size gives that one several times.
+
+        Returns
+        -------
+        list of Tensor (B, D, *counts)
+        """
+        return [self.as_map(self.encode(values), values)] * count
+
+    def as_map(self, tokens: Tensor, values: Tensor) -> Tensor:
+        """Return the patch tokens (B, 1 + K, D) of values (B, C, *S') as a map (B, D, *counts)."""
+        counts = [s // p for s, p in zip(values.shape[2:], self.patch, strict=True)]
+        return tokens[:, 1:].transpose(1, 2).reshape(len(tokens), -1, *counts)
+
     @abstractmethod
     def forward(
         self,

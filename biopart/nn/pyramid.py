@@ -15,21 +15,9 @@ from torch.nn import functional as F
 from biopart.grid import patchify
 from biopart.nn.block import Block
 from biopart.nn.encoder import Encoder
-from biopart.nn.vit import ViT
+from biopart.nn.vit import ViT, evenly
 
 STRIDES = (4, 8, 16, 32)
-
-
-def evenly(depth: int, count: int = 4) -> tuple[int, ...]:
-    """Return the last block of each of ``count`` equal parts of a depth, as ViTDet's 2 5 8 11.
-
-    Examples
-    --------
-    >>> evenly(12), evenly(24), evenly(2)
-    ((2, 5, 8, 11), (5, 11, 17, 23), (0, 1))
-    """
-    count = min(count, depth)
-    return tuple((part + 1) * depth // count - 1 for part in range(count))
 
 
 class Trunk(nn.Module):

@@ -23,6 +23,18 @@ from biopart.nn.positions import (
 from biopart.recipe import Position
 
 
+def evenly(depth: int, count: int = 4) -> tuple[int, ...]:
+    """Return the last block of each of ``count`` equal parts of a depth, as ViTDet's 2 5 8 11.
+
+    Examples
+    --------
+    >>> evenly(12), evenly(24), evenly(2)
+    ((2, 5, 8, 11), (5, 11, 17, 23), (0, 1))
+    """
+    count = min(count, depth)
+    return tuple((part + 1) * depth // count - 1 for part in range(count))
+
+
 class PatchEmbed(nn.Module):
     """Linear projection of patches, with the weight of a strided convolution (D, C, *P)."""
 
@@ -219,6 +231,27 @@ class ViT(Encoder):
         if cls is None:
             normed = torch.cat([normed.mean(1, keepdim=True), normed], dim=1)
         return normed
+
+    def maps(self, values: Tensor, count: int) -> list[Tensor]:
+        """Return the maps after evenly spaced blocks (``evenly``), the last after the final norm.
+
+        Arguments and result as of ``Encoder.maps``.
+        """
+        kept: list[Tensor] = []
+        blocks = evenly(len(self.blocks), count)[:-1]
+        hooks = [
+            self.blocks[block].register_forward_hook(lambda _, __, tokens: kept.append(tokens))
+            for block in blocks
+        ]
+        try:
+            last = self.encode(values)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if self.cls_token is None:
+            kept = [F.pad(tokens, (0, 0, 1, 0)) for tokens in kept]
+        maps = [self.as_map(tokens, values) for tokens in (*kept, last)]
+        return [maps[0]] * (count - len(maps)) + maps
 
     def _offsets(
         self, positions: Tensor | None, device: torch.device

@@ -11,6 +11,7 @@ from biopart.objectives.mae import Mae
 from biopart.objectives.moby import Moby
 from biopart.objectives.mp3 import Mp3
 from biopart.objectives.part import Part
+from biopart.objectives.segment import Segment
 from biopart.objectives.selfpatch import Selfpatch
 from biopart.objectives.sequence import Sequence
 from biopart.objectives.sum import SINGLE, Sum
@@ -34,6 +35,7 @@ __all__ = [
     "Moby",
     "Mp3",
     "Part",
+    "Segment",
     "Selfpatch",
     "Sequence",
     "Sum",

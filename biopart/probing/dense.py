@@ -10,10 +10,8 @@ from torch.nn import functional as F
 
 from biopart.data.items import Tiles
 from biopart.data.pictures import MaskedImages
+from biopart.evaluation.answers import Answer, dense_answers, event_answers
 from biopart.evaluation.dense import UNKNOWN, dense_counts
-from biopart.evaluation.events import matched_events, runs_of
-from biopart.evaluation.resampled import sums_of
-from biopart.probing.answers import Answer, dense_answers, f1, mean_answer
 from biopart.probing.linear import DenseProbe, Optimisation, outputs_of, train_probe
 from biopart.probing.suite import Asked
 
@@ -59,35 +57,4 @@ def segmentation(
             counted[item] = dense_counts(truth[row], guess[row], classes)
     yield from dense_answers(f"{what} segmentation", "tokens", counted, test.units)
     if isinstance(test, Tiles):
-        yield from event_answers(what, test, predicted)
-
-
-def event_answers(what: str, test: Tiles, predicted: NDArray[np.int16]) -> Iterator[Answer]:
-    """Yield F1 of events of each class and of all, and the error of their onsets in seconds."""
-    whole, persons = test.along(predicted), test.cohort.persons
-    counts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in test.names[1:]}
-    errors, owners, units = [], [], []
-    for number, codes in whole.items():
-        person = persons[test.cohort.records[number]]
-        units.append(person)
-        events = test.events(number)
-        for code, name in enumerate(test.names[1:]):
-            truth = events[events[:, 2] == code][:, :2]
-            one = matched_events(truth, runs_of(codes, code + 1))
-            counts[name].append(np.array([one.found, one.missed, one.false], float))
-            errors.append(np.abs(one.onset_error) / test.cohort.sfreq_hz)
-            owners += [person] * one.found
-    every = np.sum([np.stack(rows) for rows in counts.values()], axis=0)
-    yield _f1_answer(what, "all", every, units)
-    if len(counts) > 1:
-        for name, rows in counts.items():
-            if np.sum(rows):
-                yield _f1_answer(what, name, np.stack(rows), units)
-    about = (f"{what} localisation", "tokens", "mean onset error (s)")
-    if owners:
-        yield mean_answer(about, np.concatenate(errors), owners)
-
-
-def _f1_answer(what: str, name: str, rows: NDArray[np.float64], units: list[str]) -> Answer:
-    n_events = int(rows[:, :2].sum())
-    return Answer(f"{what} detection, {name}", "tokens", "F1", sums_of(units, rows), f1, n_events)
+        yield from event_answers(what, test.names[1:], test.marked(predicted))

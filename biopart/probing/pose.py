@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biopart.data.pictures import PersonCrops
+from biopart.evaluation.answers import Answer, mean_answer
 from biopart.evaluation.keypoints import correct_keypoints, score_keypoints
-from biopart.probing.answers import Answer, mean_answer
 from biopart.probing.dense import BLOCK, DENSE, upsampled
 from biopart.probing.linear import DenseProbe, outputs_of, train_probe
 from biopart.probing.suite import Asked

@@ -8,8 +8,8 @@ import torch
 from numpy.typing import NDArray
 
 from biopart.data.items import Items
+from biopart.evaluation.answers import Answer, class_answers, mean_answer
 from biopart.evaluation.probes import nearest_neighbours
-from biopart.probing.answers import Answer, class_answers, mean_answer
 from biopart.probing.linear import (
     ATTENTIVE,
     LINEAR,

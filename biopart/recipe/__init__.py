@@ -18,13 +18,19 @@ from biopart.recipe.schema import (
     DetectionSettings,
     Recipe,
     ScenesSettings,
+    SegmentationSettings,
     SplitSettings,
     SweepSettings,
     as_recipe,
     load_recipe,
     resolve,
 )
-from biopart.recipe.supervised import ClassifySettings, DetectSettings, SequenceSettings
+from biopart.recipe.supervised import (
+    ClassifySettings,
+    DetectSettings,
+    SegmentSettings,
+    SequenceSettings,
+)
 from biopart.recipe.teachers import (
     ByolSettings,
     CosslSettings,
@@ -84,6 +90,8 @@ __all__ = [
     "Recipe",
     "ResnetSettings",
     "ScenesSettings",
+    "SegmentSettings",
+    "SegmentationSettings",
     "SelfpatchSettings",
     "SequenceSettings",
     "SplitSettings",

@@ -12,7 +12,7 @@ from pydantic import Field, field_validator, model_validator
 
 from biopart.recipe.encoders import Encoder, VitSettings
 from biopart.recipe.objectives import Objective
-from biopart.recipe.supervised import DetectSettings
+from biopart.recipe.supervised import DetectSettings, SegmentSettings
 from biopart.recipe.training import (
     FinetuneSettings,
     Optimisation,
@@ -28,6 +28,7 @@ from biopart.settings import (
     checked,
     dump_yaml,
     find,
+    no_effect,
     read_yaml,
 )
 
@@ -129,6 +130,41 @@ class DetectionSettings(Optimisation):
         if not 0 < factors[0] <= factors[1]:
             raise ValueError(f"jitter is {list(factors)}; give 0 < smallest <= largest")
         return factors
+
+
+class SegmentationSettings(Optimisation):
+    """A class for every pixel of annotated images, or for every sample of recordings with events.
+
+    Without ``card`` the recording's events are segmented, of the recipe's store and persons.
+    """
+
+    card: str | None = Field(None, description="card of annotated images; null = events")
+    raw: UserPath | None = Field(None, description="folder of those images")
+    canvas: int = Field(512, ge=8, description="side of the square crops that are learnt from")
+    scale: tuple[float, float] = Field(
+        (0.5, 2.0), description="factors of an image whose shorter side is the canvas"
+    )
+    flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
+    weights: str | None = Field(
+        None,
+        description="encoder to start from: a run, a file in timm's names, or the name of a timm "
+        "model; null = a new one",
+    )
+    keep_positions: bool | None = Field(
+        None,
+        description="start from the pretrained positions, interpolated; null = where there are "
+        "any, but of part and mp3, which are pretrained without",
+    )
+    model: SegmentSettings = Field(SegmentSettings(), description="the head")
+
+    @model_validator(mode="after")
+    def _check_images(self) -> "SegmentationSettings":
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale is {list(self.scale)}; give 0 < smallest <= largest")
+        keys = [key for key in ("raw", "canvas", "scale", "flip") if self.changed(key)]
+        if self.card is None and keys:
+            raise ValueError(f"card is null: there are no images, so {no_effect(keys)}")
+        return self
 
 
 class CurveSettings(Strict):
@@ -241,6 +277,9 @@ class Recipe(Strict):
     detect: DetectionSettings = Field(
         DetectionSettings(), description="detection of objects in images"
     )
+    segment: SegmentationSettings = Field(
+        SegmentationSettings(), description="a class at every place"
+    )
     curve: CurveSettings = Field(CurveSettings(), description="the sample-efficiency curve")
     sweep: SweepSettings = Field(SweepSettings(), description="an ablation")
     compute: ComputeSettings = Field(ComputeSettings(), description="the machine")
@@ -257,10 +296,10 @@ class Recipe(Strict):
     def to_yaml(self) -> str:
         """Return the recipe as resolved: every key of the sections that it uses.
 
-        What is not used is left out: a section of detection, curve or sweep without a change.
+        What is not used is left out: a section of a task, curve or sweep without a change.
         """
         values = self.model_dump(mode="json")
-        for section in ("detect", "curve", "sweep"):
+        for section in ("detect", "segment", "curve", "sweep"):
             if getattr(self, section) == type(getattr(self, section))():
                 del values[section]
         return dump_yaml(values)

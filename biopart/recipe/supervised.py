@@ -2,11 +2,11 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from biopart.recipe.protocol import HEAD_STD
 from biopart.recipe.words import Pool
-from biopart.settings import Strict
+from biopart.settings import Strict, no_effect
 
 
 class ClassifySettings(Strict):
@@ -37,6 +37,25 @@ class SequenceSettings(Strict):
     depth: int = Field(2, ge=1, description="blocks of the transformer over windows")
     heads: int = Field(4, ge=1, description="attention heads of the transformer")
     dropout: float = Field(0.1, ge=0, lt=1, description="dropout of the embeddings")
+
+
+class SegmentSettings(Strict):
+    """Settings of segmentation: a class at every place."""
+
+    name: Literal["segment"] = Field("segment", description="the objective")
+    classes: int = Field(150, ge=2, description="number of classes, as the data set has")
+    head: Literal["fpn", "linear"] = Field(
+        "fpn", description="Semantic FPN on four blocks, or a linear layer on the last tokens"
+    )
+    pyramid: int = Field(256, ge=4, description="channels of the levels of the pyramid")
+    channels: int = Field(128, ge=4, description="channels of the head on the pyramid")
+
+    @model_validator(mode="after")
+    def _check(self) -> "SegmentSettings":
+        unused = [key for key in ("pyramid", "channels") if self.changed(key)]
+        if self.head == "linear" and unused:
+            raise ValueError(f"head is linear, so {no_effect(unused)}")
+        return self
 
 
 class DetectSettings(Strict):

@@ -13,8 +13,6 @@ from torch import Tensor, nn
 from biopart.compute import cores, describe
 from biopart.data.scenes import SceneSource, colours
 from biopart.evaluation.detection import score_detections
-from biopart.experiment import read_weights
-from biopart.experiment.stored import method_of
 from biopart.files import write_json, write_text
 from biopart.images.annotations import reasons, total
 from biopart.images.coco import Coco, Scene, read_coco
@@ -25,6 +23,7 @@ from biopart.objectives import Detect
 from biopart.recipe import Recipe, ScenesSettings, VitSettings
 from biopart.run import Run, origins
 from biopart.tasks.runner import Task
+from biopart.tasks.trunk import start_trunk
 from biopart.train import Training
 
 MASK_THRESHOLD = 0.5  # from which on a pixel of a mask belongs to the object
@@ -170,17 +169,8 @@ def build(recipe: Recipe, classes: int) -> tuple[Detect, str, list[nn.Parameter]
             **{"shape": (side, side), "channels": 3, "position": "learned"},
         }
     )
-    started_from, where, keep = "a new encoder", recipe.detect.weights, recipe.detect.keep_positions
-    if where is not None:
-        weights = read_weights(where)
-        if keep is None:
-            method = method_of(where)
-            trained = method is None or method.protocol.keep_positions
-            used = weights.about.positions is not False and "pos_embed" in weights.state
-            keep = trained and used
-        started_from = weights.give(encoder, positions=keep)
+    started_from, fresh = start_trunk(encoder, recipe.detect)
     model = recipe.detect.model.model_copy(update={"classes": classes})
-    fresh = [] if where is not None and keep else encoder.positions()
     return Detect(encoder, model), started_from, fresh
 
 

@@ -22,6 +22,12 @@ from biopart.store.persons import doubtful_persons
 LEAK_WINDOWS = 60
 LOOKED_AT = 10_000
 """Samples of a record, spread evenly, by which a channel counts as flat."""
+MADE_BY = {
+    "pretraining": ("encoder", "pretrain"),
+    "detection": ("detector", "detect"),
+    "segmentation": ("network", "segment"),
+}
+"""What a run of each kind should contain, and the command that makes it."""
 OUTLYING = 0.9
 """Decades between a record's deviation and the store's median that make its unit doubtful."""
 
@@ -211,9 +217,9 @@ def check_run(run: Run) -> dict[str, Any]:
     """Check that a run is complete and its losses are finite."""
     origin = run.pretrained()
     problems = []
-    detecting = origin.kind == "detection"
-    if not (origin.model if detecting else origin.encoder).is_file():
-        what, command = ("detector", "detect") if detecting else ("encoder", "pretrain")
+    weights = origin.encoder if origin.kind == "pretraining" else origin.model
+    if not weights.is_file():
+        what, command = MADE_BY[origin.kind]
         problems.append(f"the {what} is missing: continue with biopart {command} --resume")
     rows = origin.metrics()
     broken = [row["step"] for row in rows if row.get("train/loss", 0.0) is None]

@@ -1,18 +1,15 @@
 """Train a detector on scenes and score it with COCO's evaluation."""
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from hashlib import sha256
 from pathlib import Path
 
-from biopart.compute import open_fabric
 from biopart.evaluation.detection import check_installed
-from biopart.experiment import stored_recipe
 from biopart.recipe import Recipe
-from biopart.run import Run, find_run, new_run
+from biopart.run import Run
 from biopart.tasks.detect import Detection
-from biopart.tasks.runner import run_task
-from biopart.train import Ranks, Row, Stop, check_loggers, check_processes, logging_to
+from biopart.tasks.own import Own, run_own
+from biopart.train import Row, Stop
 
 
 def detect(
@@ -57,32 +54,13 @@ def detect(
         If faster-coco-eval is not installed, weights do not fit, or the encoder is not of images.
     """
     check_installed()
-    resumed = None
-    if resume:
-        if out is None:
-            raise ValueError("--resume continues a run; give its folder with --out")
-        resumed = find_run(out)
-        recipe = stored_recipe(resumed, kind="detection")
-        compute = recipe.compute.model_copy(update=dict(processes or {}))
-        recipe = recipe.model_copy(update={"compute": compute})
-    check_loggers(recipe)
-    if dry_run:
-        unlogged = recipe.compute.model_copy(update={"loggers": []})
-        short = recipe.detect.model_copy(update={"steps": 1})
-        recipe = recipe.model_copy(update={"detect": short, "compute": unlogged})
-    task, fabric = Detection(recipe, resumed=resume), open_fabric(recipe.compute, share=True)
-    ranks = Ranks(fabric)
-    scenes = [scene.path.name for coco in (task.train, task.test) for scene in coco.scenes]
-    check_processes(fabric, recipe, "detect.batch", sha256(repr(scenes).encode()).hexdigest())
-    with ranks.temporary() as folder:
+    own = Own("detect", out, resume=resume, dry_run=dry_run, report=report, stop=stop)
 
-        def begun() -> Run:
-            if dry_run:
-                return Run(folder)
-            return new_run(recipe.name, out) if resumed is None else resumed
+    def fingerprint(task: Detection) -> str:
+        scenes = [scene.path.name for coco in (task.train, task.test) for scene in coco.scenes]
+        return sha256(repr(scenes).encode()).hexdigest()
 
-        run = ranks.from_first(begun)
-        with ExitStack() as stack:
-            log = ranks.enter(stack, lambda: logging_to(recipe, run, report))
-            run_task(task, run, fabric, log or report, dry_run=dry_run, stop=stop)
-    return run
+    def build(given: Recipe) -> Detection:
+        return Detection(given, resumed=resume)
+
+    return run_own(own, recipe, build, fingerprint=fingerprint, processes=processes)

@@ -83,8 +83,8 @@ def run_info(run: Run) -> dict[str, Any]:
     origin = run.pretrained()
     provenance, rows = origin.provenance(), origin.metrics()
     train = [row for row in rows if "train/loss" in row]
-    if origin.kind == "detection":
-        return detection_info(origin, train[-1]["step"] if train else 0)
+    if origin.kind != "pretraining":
+        return task_info(origin, train[-1]["step"] if train else 0)
     held_out = [row for row in rows if "validation/loss" in row]
     probed = [row for row in rows if "probe/kappa" in row]
     return {
@@ -115,8 +115,8 @@ def shown(rows: Sequence[Mapping[str, Any]], part: str) -> dict[str, Any]:
     return {key: rows[-1][key] for key in keys if rows and key in rows[-1]}
 
 
-def detection_info(run: Run, step: int) -> dict[str, Any]:
-    """Describe a run of detection: initial weights, progress, average precision."""
+def task_info(run: Run, step: int) -> dict[str, Any]:
+    """Describe a run of detection or segmentation: initial weights, progress, scores."""
     provenance = run.provenance()
     is_scored = (run.path / "result.json").is_file()
     scores = run.result() if is_scored else {}
@@ -126,9 +126,11 @@ def detection_info(run: Run, step: int) -> dict[str, Any]:
         "kind": run.kind,
         "step": step,
         **{
-            key: provenance[key] for key in ("steps", "parameters", "weights", "left_out", "chosen")
+            key: provenance[key]
+            for key in ("steps", "parameters", "weights", "left_out", "chosen")
+            if key in provenance
         },
-        **{kind: scores[kind] for kind in ("box", "mask") if kind in scores},
+        **{kind: scores[kind] for kind in ("box", "mask", "scores") if kind in scores},
     }
 
 

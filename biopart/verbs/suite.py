@@ -13,6 +13,7 @@ from biopart.compute import open_fabric
 from biopart.data import Source, WindowSource
 from biopart.data.items import EventItems, Items, SourceItems, Tiles
 from biopart.data.pictures import masked_images, object_crops, part_crops, person_crops
+from biopart.evaluation.answers import Answer
 from biopart.experiment import Experiment, open_experiment, stored_recipe
 from biopart.experiment.stored import load_objective
 from biopart.experiment.weights import read_weights
@@ -20,7 +21,6 @@ from biopart.images.annotated import Annotated, read_annotated
 from biopart.nn import About, Model, build_encoder
 from biopart.nn.siamese import OnViews, Siamese
 from biopart.nn.timm_encoder import load_timm
-from biopart.probing.answers import Answer
 from biopart.probing.dense import segmentation
 from biopart.probing.pose import pose
 from biopart.probing.retrieval import Retrieved

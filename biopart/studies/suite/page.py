@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from biopart import figures, pages
 from biopart.data.items import Items
+from biopart.evaluation.answers import Answer
 from biopart.figures.retrieved import SEEN, Hits, neighbours
 from biopart.files import write_json
-from biopart.probing.answers import Answer
 from biopart.probing.retrieval import Retrieved
 from biopart.run import Run
 from biopart.verbs.suite import Candidate, Data, Found, ask, candidates

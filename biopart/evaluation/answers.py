@@ -1,12 +1,13 @@
 """Answers of a frozen encoder to a question, as sums over units that chance can draw again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from biopart.evaluation.dense import dense_scores
+from biopart.evaluation.events import matched_events, runs_of
 from biopart.evaluation.metrics import kappa_of
 from biopart.evaluation.resampled import Statistic, difference_of, interval_of, sums_of
 
@@ -119,3 +120,56 @@ def dense_answers(
         )
         for key, name in (("miou", "mIoU"), ("macc", "mAcc"), ("aacc", "aAcc"))
     ]
+
+
+@dataclass(frozen=True)
+class Marked:
+    """A recording with its events, and classes that were predicted for its samples.
+
+    Attributes
+    ----------
+    person : str
+        Whose it is.
+    events : int64 (event, 3)
+        True start, stop and code.
+    predicted : int (samples,)
+        0 = no event, 1 + code.
+    sfreq_hz : float
+        Sampling rate.
+    """
+
+    person: str
+    events: NDArray[np.int64]
+    predicted: NDArray[np.integer]
+    sfreq_hz: float
+
+
+def event_answers(
+    what: str, names: Sequence[str], recordings: Sequence[Marked]
+) -> Iterator[Answer]:
+    """Yield F1 of events of all classes and of each (``names``), and the error of their onsets."""
+    counts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}
+    errors: list[NDArray[np.float64]] = [np.zeros(0)]
+    owners: list[str] = []
+    for one in recordings:
+        for code, name in enumerate(names):
+            truth = one.events[one.events[:, 2] == code][:, :2]
+            found = matched_events(truth, runs_of(one.predicted, code + 1))
+            counts[name].append(np.array([found.found, found.missed, found.false], float))
+            errors.append(np.abs(found.onset_error) / one.sfreq_hz)
+            owners += [one.person] * found.found
+    persons = [one.person for one in recordings]
+    every = np.sum([np.stack(rows) for rows in counts.values()], axis=0)
+    yield _f1_answer(what, "all", every, persons)
+    if len(counts) > 1:
+        for name, rows in counts.items():
+            if np.sum(rows):
+                yield _f1_answer(what, name, np.stack(rows), persons)
+    if owners:
+        about = (f"{what} localisation", "tokens", "mean onset error (s)")
+        yield mean_answer(about, np.concatenate(errors), owners)
+
+
+def _f1_answer(what: str, name: str, rows: NDArray[np.float64], units: list[str]) -> Answer:
+    n_events = int(rows[:, :2].sum())
+    return Answer(f"{what} detection, {name}", "tokens", "F1", sums_of(units, rows), f1, n_events)
