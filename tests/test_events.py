@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biopart.evaluation.events import event_f1, matched_events, runs_of
+from biopart.evaluation.answers import Marked, f1
+from biopart.evaluation.events import joined, matched_events, runs_of
 from biopart.signals.events import events_of
 from biopart.signals.recording import Channel, Mark, Recording
 from biopart.store.card import Card
@@ -46,8 +47,8 @@ def test_marks_become_events_in_samples_sorted_and_cut_at_the_ends():
     found = events_of(recording(marks=marks), rules, 1000, warnings)
     assert found.tolist() == [[0, 5, 1], [10, 20, 0], [50, 55, 0], [999, 1000, 0]]
     assert warnings == [
-        "1 events outside the signal are left out",
-        "2 events across the ends of the signal are cut there",
+        "1 event outside the signal left out",
+        "2 events cut at the ends of the signal",
     ]
 
 
@@ -69,7 +70,7 @@ def test_events_of_a_table_are_read_by_its_columns(tmp_path):
     assert found.tolist() == [[10, 15, 0], [40, 60, 1]]
     warnings: list[str] = []
     assert not len(events_of(recording(tmp_path / "b.edf"), rules, 1000, warnings))
-    assert warnings == ["b.edf has no file of events; it has none"]
+    assert warnings == ["b.edf has no event file, so it has no events"]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +81,11 @@ def test_events_of_a_table_are_read_by_its_columns(tmp_path):
         ({"file": "../{stem}.csv"}, "only {stem} may be in braces"),
         ({"classes": {"a": ["x"], "b": ["x"]}}, "'x' belongs to two classes"),
         ({"annotation": "atr"}, "have no duration; give before_s"),
-        ({"file": "a.csv", "classes": {"a": ["x"], "b": ["y"]}}, "need the column text"),
+        ({"file": "a.csv"}, "have no duration; give before_s"),
+        (
+            {"file": "a.csv", "duration": 2, "classes": {"a": ["x"], "b": ["y"]}},
+            "need the column text",
+        ),
     ],
 )
 def test_rules_that_contradict_themselves_are_refused(rule, message):
@@ -95,9 +100,9 @@ def test_events_match_once_by_their_overlap():
     # 8 of 10 with the first; [8, 12] loses to it; [29, 60] overlaps 1 of 40; the last is exact.
     assert (one.found, one.missed, one.false) == (2, 1, 2)
     assert sorted(one.onset_error.tolist()) == [0.0, 1.0]
-    assert sorted(one.stop_error.tolist()) == [-1.0, 0.0]
-    assert event_f1(2, 1, 2) == pytest.approx(4 / 7)
-    assert np.isnan(event_f1(0, 0, 0))
+    scores = f1(np.array([[2.0, 1.0, 2.0], [0.0, 0.0, 0.0]]))
+    assert scores[0] == pytest.approx(4 / 7)
+    assert np.isnan(scores[1])
 
 
 def test_an_overlap_of_exactly_a_fifth_matches_and_touching_does_not():
@@ -118,3 +123,20 @@ def test_runs_reach_the_ends_of_a_recording():
     codes = np.array([1, 1, 0, 2, 2, 1])
     assert runs_of(codes, 1).tolist() == [[0, 2], [5, 6]]
     assert runs_of(codes, 3).tolist() == []
+
+
+def test_fragments_are_joined_and_short_ones_dropped_as_the_card_says():
+    codes = np.zeros(100, int)
+    codes[10:20], codes[15], codes[[40, 60]] = 1, 0, 1
+    one = Marked("p", np.zeros((0, 3)), codes, 10.0, gap_s=0.2, least_s=0.3)
+    assert one.found(0).tolist() == [[10, 20]]
+    assert len(Marked("p", np.zeros((0, 3)), codes, 10.0).found(0)) == 4
+    assert joined(np.zeros((0, 2), np.int64), gap=1).tolist() == []
+
+
+def test_texts_are_compared_with_single_spaces_and_wrong_durations_are_named():
+    rule = EventRule.model_validate({"classes": {"a": ["x  y", "x y"]}})
+    assert rule.code_of(" x   y ") == 0
+    for seconds in (-3.0, np.inf):
+        with pytest.raises(ValueError, match="'x' at 1 s has a duration of"):
+            events_of(recording(marks=[Mark(1.0, "x", seconds)]), card(classes={"a": ["x"]}), 9, [])

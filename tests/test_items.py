@@ -77,10 +77,19 @@ def test_tiles_cover_a_recording_and_put_classes_together_again(cohort):
     for start, stop, code in cohort.events("one").tolist():
         truth[start:stop] = 1 + code
     np.testing.assert_array_equal(targets[0], truth[:16])
-    np.testing.assert_array_equal(targets[2], truth[24:])
-    whole = tiles.along(targets)
+    assert (targets[2, :8] == -1).all()  # the window before has them already
+    np.testing.assert_array_equal(targets[2, 8:], truth[32:])
+    assert (targets >= 0).sum() == 40
+    whole = tiles.along(np.where(targets < 0, 9, targets))
     np.testing.assert_array_equal(next(iter(whole.values())), truth)
-    assert not len(Tiles(cohort.source(window_s=16.0, persons=["two"], keep_bad=True)))
+
+
+def test_a_recording_shorter_than_its_window_is_one_tile_unknown_beyond_its_end(cohort):
+    tiles = Tiles(cohort.source(window_s=16.0, persons=["two"], keep_bad=True))
+    targets = tiles.targets(np.arange(1))[0].tolist()
+    assert targets == [0, 0, 1, 1, 1, 0, 0, *[-1] * 9]
+    marked = tiles.marked(np.ones((1, 16), int))[0]
+    assert (marked.person, len(marked.predicted)) == ("two", 7)
 
 
 def test_items_of_a_source_are_its_own(cohort):
@@ -89,6 +98,25 @@ def test_items_of_a_source_are_its_own(cohort):
     assert (len(items), items.boxes(np.arange(1))) == (10, None)
     assert torch.equal(items.values(np.array([2]))[0, 0], torch.arange(8, 12).short())
     assert items.key != SourceItems(source.of_table(source._table[:, :9])).key
+
+
+def test_items_of_other_channels_have_other_keys(tmp_path):
+    attributes = {"card": {"name": "n"}, "epoch_s": 4.0, "sfreq_hz": 1.0, "label_names": ["x"]}
+    create_store(tmp_path / "s", {**attributes, "channels": ["a", "b"], "event_names": ["e"]})
+    record = Record(
+        np.arange(16, dtype=np.int16).reshape(2, 8),
+        np.ones(2),
+        np.zeros(2, np.int8),
+        np.zeros((0, 2), np.int64),
+        {"person": "p"},
+        "uV",
+        np.array([[1, 3, 0]]),
+    )
+    write_record(tmp_path / "s", "r", record)
+    finish_store(tmp_path / "s")
+    sources = [open_cohort(tmp_path / "s").source(channels=[name]) for name in "ab"]
+    for kind in (SourceItems, EventItems, Tiles):
+        assert len({kind(source).key for source in sources}) == 2
 
 
 def test_a_store_without_events_says_so(cohort):
@@ -160,7 +188,7 @@ def test_keypoints_outside_or_alone_are_counted(tmp_path):
     assert crops.table.tolist() == [[0, 2, 2, 7, 7, 0]]  # of 3, 4: a distance of 5
     assert left_out == {
         "keypoints outside their image": 1,
-        "keypoints without another one near": 1,
+        "keypoints without a second one at least one pixel away": 1,
     }
     persons = person_crops(found, (8, 8))
     assert persons.objects.tolist() == [[0, 0], [0, 1]]
@@ -190,6 +218,7 @@ def test_smaller_objects_are_painted_over_larger_ones_and_crowds_are_unknown(tmp
     images = masked_images(Annotated((one,), ("a", "b", "c")), (5, 10))
     assert images.names == ("background", "a", "b", "c")
     assert images.targets(np.array([0]))[0, 0, :4].tolist() == [1, 2, 2, 0]
+    np.testing.assert_array_equal(images.whole(0), codes)
 
 
 def masks_card(**values):
@@ -214,6 +243,38 @@ def test_masks_are_read_by_their_values_and_strange_ones_are_named(tmp_path):
         train.mask(0, (2, 4))
     with pytest.raises(FileNotFoundError, match="does not exist; unpack t there"):
         read_annotated(masks_card(train={"images": "no", "masks": "m"}), tmp_path)
+
+
+def test_a_mask_belongs_to_the_image_in_the_same_place(tmp_path):
+    for folder in ("i/a", "i/b", "m/a", "m/b"):
+        (tmp_path / folder).mkdir(parents=True)
+    for value, folder in ((1, "a"), (2, "b")):
+        Image.new("RGB", (4, 2)).save(tmp_path / f"i/{folder}/x.jpg")
+        Image.new("L", (4, 2), value).save(tmp_path / f"m/{folder}/x.png")
+    train, _ = read_annotated(masks_card(), tmp_path)
+    assert [int(train.mask(number, (1, 1))[0, 0]) for number in (0, 1)] == [0, 1]
+
+
+def test_training_and_test_images_of_other_classes_are_refused(tmp_path):
+    import json
+
+    for part, classes in (("train", ["cat", "dog"]), ("val", ["dog", "cow"])):
+        (tmp_path / part).mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / part / "a.jpg")
+        given = {
+            "images": [{"id": 1, "file_name": "a.jpg"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 4, 4]}],
+            "categories": [{"id": k + 1, "name": name} for k, name in enumerate(classes)],
+        }
+        (tmp_path / f"{part}.json").write_text(json.dumps(given))
+    parts = {
+        key: {"images": part, "objects": f"{part}.json"}
+        for key, part in (("train", "train"), ("test", "val"))
+    }
+    about = {"name": "n", "title": "t", "licence": "l", "citation": "c", "parts": "coco"}
+    card = PartsCard.model_validate({**about, **parts})
+    with pytest.raises(ValueError, match="training and the test images of n have other classes"):
+        read_annotated(card, tmp_path)
 
 
 def test_names_of_classes_come_from_the_last_column_of_a_table(tmp_path):
@@ -266,11 +327,15 @@ def test_birds_are_read_in_their_published_layout(tmp_path):
     assert crops.table.tolist() == [[0, 6, 8, 11, 13, 0]]  # of 3, 4: a side of 5
     assert left_out == {}
     _, alone = part_crops(test, card.points, (4, 4))
-    assert alone == {"keypoints without another one near": 1}
+    assert alone == {"keypoints without a second one at least one pixel away": 1}
     with pytest.raises(ValueError, match="compares 'tail', but the keypoints are back, right eye"):
         read_annotated(load_parts_card("cub_parts", ["points=[tail]"]), tmp_path / "CUB")
     (tmp_path / "CUB/bounding_boxes.txt").write_text("1 2 3\n")
     with pytest.raises(ValueError, match="does not have 5 numbers in every line"):
+        read_annotated(card, tmp_path / "CUB")
+    (tmp_path / "CUB/parts/part_locs.txt").write_text("1 0 5.0 6.0 1\n")
+    (tmp_path / "CUB/bounding_boxes.txt").write_text("1 2 3 4 5\n2 0 0 30 20\n")
+    with pytest.raises(ValueError, match=r"has the number 0, which is not among parts\.txt"):
         read_annotated(card, tmp_path / "CUB")
 
 
@@ -294,6 +359,7 @@ def test_shipped_cards_of_annotated_images_load_and_are_not_prepared():
         ({"classes": []}, "names the classes of masks, and only them"),
         ({"test": {"images": "../i", "masks": "m"}}, "give a place below the raw folder"),
         ({"parts": "cub"}, "cub has its own train images"),
+        ({"classes": [], "classes_file": "../a"}, "give a file below the raw folder"),
     ],
 )
 def test_cards_of_annotated_images_that_contradict_themselves_are_refused(values, message):

@@ -46,7 +46,7 @@ def test_a_recording_s_deviations_come_as_thousandths_or_as_floats():
 
 
 def test_an_unknown_way_is_refused():
-    with pytest.raises(ValueError, match=r"give one of .'window', 'recording', 'imagenet', 'none'"):
+    with pytest.raises(ValueError, match=r"'window', 'recording', 'imagenet', 'half', 'none'"):
         Normalise("robust")
 
 

@@ -6,7 +6,7 @@ import torch
 from sklearn.metrics import average_precision_score
 
 from biopart.evaluation.dense import UNKNOWN, class_ious, dense_counts, dense_scores
-from biopart.evaluation.resampled import difference_of, interval_of, sums_of
+from biopart.evaluation.resampled import Sums, difference_of, interval_of, sums_of
 from biopart.evaluation.retrieval import average_precision
 from biopart.probing import retrieval
 from biopart.probing.linear import ATTENTIVE, AttentiveProbe, LinearProbe, Optimisation, classify
@@ -112,21 +112,30 @@ def test_a_linear_probe_learns_what_a_line_divides():
     how = Optimisation(0.4, epochs=50, batch=50)
     predicted = classify(LinearProbe(3, 2), features[:100], labels[:100], features[100:], how=how)
     assert (predicted == labels[100:]).mean() > 0.95
-    with pytest.raises(ValueError, match="no items to train a probe on"):
+    with pytest.raises(ValueError, match="a probe needs two training items or more; there are 0"):
         classify(LinearProbe(3, 2), features[:0], labels[:0], features, how=how)
 
 
 def test_intervals_resample_units_and_pair_them():
     sums = sums_of(["b", "a", "b"], np.array([[1.0, 1.0], [0.0, 1.0], [0.0, 1.0]]))
-    assert sums.tolist() == [[0.0, 1.0], [1.0, 2.0]]
+    assert (sums.units, sums.values.tolist()) == (("a", "b"), [[0.0, 1.0], [1.0, 2.0]])
 
     def share(totals):
         return totals[..., 0] / totals[..., 1]
 
     assert interval_of(sums, share) is None  # two units are too few
-    low, high = interval_of(np.tile([[1.0, 2.0], [1.0, 1.0]], (3, 1)), share)
+    six = Sums(tuple("abcdef"), np.tile([[1.0, 2.0], [1.0, 1.0]], (3, 1)))
+    low, high = interval_of(six, share)
     assert (low, high) == pytest.approx((6 / 11, 6 / 7))  # five of one kind; six: 1.6 % each
-    hard = np.stack([np.linspace(0, 9, 30), np.full(30, 10.0)], 1)
-    easier = hard + np.array([1.0, 0.0])
+    names = tuple(f"p{number:02d}" for number in range(30))
+    hard = Sums(names, np.stack([np.linspace(0, 9, 30), np.full(30, 10.0)], 1))
+    easier = Sums(names, hard.values + np.array([1.0, 0.0]))
     value, (low, high) = difference_of(easier, hard, share)
     assert (value, low, high) == pytest.approx((0.1, 0.1, 0.1))  # each unit gains the same
+    fewer = easier.of(names[1:])  # compared over the units of both
+    assert difference_of(fewer, hard, share)[0] == pytest.approx(0.1)
+
+
+def test_scores_that_are_never_defined_have_no_interval():
+    nothing = Sums(tuple("abcdefg"), np.zeros((7, 2)))
+    assert interval_of(nothing, lambda sums: np.full(len(sums), np.nan)) is None

@@ -13,6 +13,7 @@ from biopart.experiment.stored import load_objective
 from biopart.images.annotated import Annotated
 from biopart.nn import Model
 from biopart.probing.dense import upsampled
+from biopart.probing.encoders import candidates, name_of, projection_of
 from biopart.probing.pose import gaussians, pose_answers
 from biopart.probing.tokens import Tokens
 from biopart.recipe import resolve
@@ -22,7 +23,7 @@ from biopart.store.writing import create_store, finish_store, write_record
 from biopart.studies.suite import run_suite
 from biopart.studies.suite.page import better
 from biopart.verbs.pretrain import pretrain
-from biopart.verbs.suite import Data, candidates, name_of, projection_of
+from biopart.verbs.suite import Data
 
 BYOL = {
     "name": "byol",
@@ -131,7 +132,7 @@ def test_the_page_and_the_file_have_the_same_scores(result):
 
 
 def test_tokens_are_computed_once_and_equal_the_models(runs, store, tmp_path, monkeypatch):
-    one = candidates(runs[:1], Data(store))[1]
+    one = candidates(runs[:1], store)[1]
     source = one.experiment.source(one.experiment.split.test, labelled=True)
     from biopart.data.items import SourceItems
 
@@ -168,7 +169,20 @@ def test_the_command_writes_the_page_and_options_that_miss_are_named(runs, store
         (given[:2], "ENCODERS has no effect without --suite part-aware"),
         ([*given, "--jobs", "2"], "--jobs has no effect with --suite"),
         ([*given, "--baseline", "x"], "there is no encoder 'x'; choose untrained, part"),
-        ([*given[:5], "coco_parts"], "encodes 1 channels of (80,); annotated images need"),
+        (
+            [*given[:5], "coco_parts", "--raw", str(tmp_path)],
+            "encodes 1 channels of (80,); annotated images need",
+        ),
+        (
+            [*given[:5], "coco_parts"],
+            "coco_parts is a card of images; give their folder with --raw",
+        ),
+        (
+            [*given[:5], str(tmp_path / "no")],
+            "no is neither a store nor a card of annotated images",
+        ),
+        ([*given, "--raw", str(tmp_path)], "is a store, so --raw has no effect; leave it out"),
+        ([given[0], given[1], *given[1:]], "is given twice; give it once"),
     ):
         with pytest.raises(SystemExit) as stop:
             main([*arguments, "--out", str(tmp_path / "p")])
@@ -185,13 +199,14 @@ def test_names_of_runs_are_short_and_different(tmp_path):
     for path in paths:
         taken.append(name_of(as_run(path), taken))
     assert taken == ["one", "y/one"]
+    assert name_of(as_run(paths[0]).__class__(tmp_path / "untrained"), []) != "untrained"
 
 
 def test_answers_add_up_over_units():
     labels, guess = np.array([0, 0, 1, 1]), np.array([0, 1, 1, 1])
     right, kappa = class_answers("t", "f", labels, guess, units=["a", "a", "b", "b"])
     assert (right.value, kappa.value) == (0.75, 0.5)
-    assert right.sums.tolist() == [[1, 2], [2, 2]]
+    assert right.sums.values.tolist() == [[1, 2], [2, 2]]
     known = mean_answer(("t", "f", "m"), np.array([1.0, np.nan, 0.0]), ["a", "a", "b"])
     assert (known.value, known.n_items) == (0.5, 2)
     counts = np.array([[[1, 0], [1, 1], [2, 0]], [[1, 1], [1, 1], [1, 1]]])
@@ -249,7 +264,7 @@ def test_pose_by_hand(tmp_path):
     assert 0 < expected < 1
     crops, places = person(tmp_path, (distance, 0.0))
     correct, precision = pose_answers(crops, places, np.ones(1))
-    assert correct.value == 0.0  # further than a tenth of 100 pixels
+    assert (correct.value, correct.n_items) == (0.0, 17)  # further than a tenth of 100 pixels
     assert precision.value == pytest.approx(expected, abs=1e-6)
 
 
@@ -261,7 +276,8 @@ def test_heat_maps_are_highest_at_their_keypoint():
 
 def test_real_images_of_coco_are_asked_about(real_data, tmp_path):
     from biopart.nn import About, ViT
-    from biopart.verbs.suite import Candidate, ask
+    from biopart.probing.encoders import Candidate
+    from biopart.verbs.suite import ask
 
     torch.manual_seed(0)
     net = ViT((32, 32), (8, 8), 3, 16, 1, 2)

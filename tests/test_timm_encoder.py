@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from biopart.experiment.weights import read_weights
 from biopart.nn import build_encoder
 from biopart.nn.timm_encoder import TimmEncoder, load_timm
-from biopart.verbs.suite import timm_candidates
+from biopart.probing.encoders import timm_candidates
 
 DIM, DEPTH, HEADS, SIDE, PATCH = 24, 2, 3, 16, 4
 GRID = SIDE // PATCH
@@ -22,9 +22,9 @@ SMALL = {
 }
 
 
-def weights(*, cls=True, norm=True, beit=False, table=None, scaled=False, absolute=True):
+def weights(seed=0, *, cls=True, norm=True, beit=False, table=None, scaled=False, absolute=True):
     """Return random weights of a small transformer in timm's names."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
 
     def draw(*shape):
         return 0.2 * torch.randn(*shape, generator=generator)
@@ -124,7 +124,11 @@ def named(prefix, state):
 PLAIN = weights()
 BARE = weights(cls=False, norm=False)  # SelfPatch
 BEIT = weights(beit=True, table="shared", scaled=True, absolute=False)
-BEIT_OWN = weights(beit=True, table="own", scaled=True, absolute=False)
+BEIT_TUNED = {  # pools the mean, which fc_norm normalises; tokens have no norm
+    **weights(beit=True, table="own", scaled=True, absolute=False, norm=False),
+    "fc_norm.weight": torch.ones(DIM),
+    "fc_norm.bias": torch.zeros(DIM),
+}
 CAE = weights(beit=True, scaled=True)
 OTHER = torch.zeros(3)
 HEAD = {"head.weight": OTHER, "head.bias": OTHER}
@@ -136,7 +140,7 @@ LAYOUTS = {
             "epoch": 300,
             "state_dict": {
                 **named("module.base_encoder.", {**PLAIN, "head.0.weight": OTHER}),
-                **named("module.momentum_encoder.", weights()),
+                **named("module.momentum_encoder.", weights(1)),
                 "module.predictor.0.weight": OTHER,
             },
         },
@@ -146,7 +150,7 @@ LAYOUTS = {
     ),
     "dino": (
         {
-            "student": named("module.backbone.", weights()),
+            "student": named("module.backbone.", weights(1)),
             "teacher": {**named("backbone.", PLAIN), "head.mlp.0.weight": OTHER},
         },
         PLAIN,
@@ -184,12 +188,23 @@ LAYOUTS = {
         "beit",
         ("mask_token", "lm_head.weight", "rel_pos_bias.relative_position_index"),
     ),
-    "beit, fine-tuned": ({"model": {**BEIT_OWN, **HEAD}}, BEIT_OWN, "beit", ()),
+    "beit, fine-tuned": ({"model": {**BEIT_TUNED, **HEAD}}, BEIT_TUNED, "beit", ()),
+    "cae, its first code": (
+        {
+            "model": {
+                **named("encoder.", CAE),
+                **named("alignment_encoder.", weights(1, beit=True, scaled=True)),
+            }
+        },
+        CAE,
+        "beit",
+        (),
+    ),
     "cae": (
         {
             "model": {
                 **named("encoder.", CAE),
-                **named("alignment_encoder.", weights(beit=True, scaled=True)),
+                **named("teacher.", weights(1, beit=True, scaled=True)),
                 "regresser.norm.weight": OTHER,
                 "mask_token": OTHER,
             }
@@ -238,10 +253,39 @@ def test_weights_of_another_shape_are_named_with_both_and_missing_ones_too():
 def test_models_that_are_not_vision_transformers_or_unknown_are_refused(tmp_path):
     with pytest.raises(ValueError, match="timm has no model 'vit_smal'; there are"):
         TimmEncoder("vit_smal")
-    with pytest.raises(ValueError, match="resnet18 of timm is not a vision transformer"):
-        TimmEncoder("resnet18")
+    for other in ("resnet18", "cait_xxs24_224", "samvit_base_patch16_224"):
+        with pytest.raises(ValueError, match=f"{other} of timm is not a plain vision transformer"):
+            TimmEncoder(other)
     encoder = TimmEncoder(MODELS["vit"], SMALL)
     with pytest.raises(ValueError, match="takes whole images, not patches"):
         encoder(torch.zeros(1, 16, 3, 4, 4))
     with pytest.raises(ValueError, match="1 encoders of timm and 0 files of weights were given"):
         timm_candidates(["timm:vit_small_patch16_224"], [])
+
+
+def test_colours_and_heads_are_those_of_the_authors_or_as_given(tmp_path):
+    small = ",".join(f"{key}={value}" for key, value in SMALL.items())
+    torch.save(PLAIN, tmp_path / "plain.pth")
+    torch.save(BEIT, tmp_path / "beit.pth")
+    names = [f"timm:{MODELS[kind]},{small}" for kind in ("vit", "beit")]
+    plain, beit = timm_candidates(names, [tmp_path / "plain.pth", tmp_path / "beit.pth"])
+    assert (plain.model.about.normalise, beit.model.about.normalise) == ("imagenet", "half")
+    assert "plain.pth: 3 attention heads, which no shape tells" in plain.notes
+    grey = torch.full((1, 3, SIDE, SIDE), 255, dtype=torch.uint8)
+    torch.testing.assert_close(beit.model.normalise(grey), torch.ones(1, 3, SIDE, SIDE))
+    other = timm_candidates(
+        [f"{names[0]},num_heads=6,normalise=half".replace("num_heads=3,", "")],
+        [tmp_path / "plain.pth"],
+    )[0]
+    assert (other.model.encoder.heads, other.model.about.normalise) == (6, "half")
+
+
+def test_registers_and_distillation_tokens_are_left_out():
+    options = {**SMALL, "reg_tokens": 4}
+    encoder = TimmEncoder(MODELS["vit"], options).eval()
+    values = torch.randn(1, 3, SIDE, SIDE)
+    with torch.no_grad():
+        tokens, own = encoder.trunk.forward_features(values), encoder.encode(values)
+    assert tokens.shape[1] == 1 + 4 + GRID**2
+    torch.testing.assert_close(own[:, 0], tokens[:, 0])
+    torch.testing.assert_close(own[:, 1:], tokens[:, 5:])

@@ -120,9 +120,10 @@ def probe(
 
 def ask_suite(asked: dict[str, Any], run_path: Path | None, output: Output, **others: Any) -> None:
     """Ask encoders about objects and parts."""
+    from biopart.probing.encoders import timm_candidates
     from biopart.run import as_run, find_run
     from biopart.studies.suite import Options, lines_of, run_suite
-    from biopart.verbs.suite import ITEMS, Data, timm_candidates
+    from biopart.verbs.suite import ITEMS, Data
 
     unused = [key for key in ("subjects", "robustness", "scheduler", "store") if others.get(key)]
     unused += ["jobs"] if others["jobs"] > 1 else []

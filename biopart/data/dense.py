@@ -11,9 +11,10 @@ from torch import Tensor
 
 from biopart.data.batch import DenseBatch
 from biopart.data.items import Placed, Tiles
-from biopart.data.pictures import UNKNOWN, class_names, target_of
+from biopart.data.pictures import class_names, target_of
 from biopart.data.scenes import FILL
 from biopart.data.windows import WindowSource
+from biopart.evaluation.dense import UNKNOWN
 from biopart.images.annotated import Annotated, opened
 
 
@@ -39,7 +40,7 @@ class DenseWindows:
         shift = rng.integers(0, self.tiles.size, len(self)) - self.tiles.size // 2
         cohort = self.tiles.cohort
         length = np.array([cohort.length(name) for name in cohort.records])[self.tiles.record]
-        self._first = np.clip(self.tiles.first + shift, 0, length - self.tiles.size)
+        self._first = np.clip(self.tiles.first + shift, 0, np.maximum(length - self.tiles.size, 0))
 
     def __getitems__(self, indices: Sequence[int] | NDArray[np.int64]) -> DenseBatch:
         """Read windows, as stored, and the class of every sample."""

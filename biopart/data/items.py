@@ -12,6 +12,7 @@ from torch import Tensor
 from biopart.data.source import Source
 from biopart.data.windows import WindowSource
 from biopart.evaluation.answers import Marked
+from biopart.evaluation.dense import UNKNOWN
 from biopart.grid import Boxes
 from biopart.store import Store
 
@@ -26,7 +27,7 @@ class Items(ABC):
     labels : int64 (items,)
         Class of each.
     units : list of str
-        Person or image of each, which chance draws.
+        Person or image of each: the units of a bootstrap.
     key : str
         What the values depend on, for a cache.
     """
@@ -63,7 +64,7 @@ class SourceItems(Items):
         self.labels = source.labels
         self.units = source.persons
         table = np.ascontiguousarray(np.stack([source.record, source.place]))
-        self.key = f"{source.cohort.fingerprint} {source.shape} {hash_of(table)}"
+        self.key = f"{source.cohort.fingerprint} {source.shape} {source.picked} {hash_of(table)}"
         if isinstance(source, WindowSource) and source.by_recording:
             self.key += " by recording"
 
@@ -106,7 +107,7 @@ class EventItems(Items):
     source : WindowSource
         Windows of the persons, which give channels and length.
     most : int, optional
-        Events at most, drawn evenly over each class.
+        Events at most, of each class its share.
     seed : int
         Of that drawing.
     """
@@ -147,8 +148,9 @@ class EventItems(Items):
 class Tiles(Items):
     """Windows that cover recordings from end to end, with the events in them as targets.
 
-    Class 0 is no event, 1 + code an event. An event across windows is in both, and is put together
-    again along the recording (``along``).
+    Class 0 is no event, 1 + code an event, -1 unknown: beyond the recording, and what the window
+    before has already, so that every sample is scored once. An event across windows is in both, and
+    is put together again along the recording (``along``).
 
     Parameters
     ----------
@@ -164,15 +166,15 @@ class Tiles(Items):
         rows = []
         for number in np.unique(source.record).tolist():
             length = self.cohort.length(self.cohort.records[number])
-            if length < self.size:
-                continue
-            first = np.arange(0, length, self.size).clip(max=length - self.size)
-            rows.append(np.stack([np.full(len(first), number), first]))
-        table = np.concatenate(rows, 1) if rows else np.zeros((2, 0), np.int64)
+            whole = np.arange(0, max(length, 1), self.size)
+            first = whole.clip(max=max(length - self.size, 0))
+            rows.append(np.stack([np.full(len(first), number), first, whole - first]))
+        table = np.concatenate(rows, 1) if rows else np.zeros((3, 0), np.int64)
         if most is not None and table.shape[1] > most:
             table = table[:, np.linspace(0, table.shape[1] - 1, most).round().astype(int)]
         self.record: NDArray[np.int64] = table[0]
         self.first: NDArray[np.int64] = table[1]
+        self._seen: NDArray[np.int64] = table[2]  # samples that the window before has too
         self.labels = np.zeros(len(self.record), np.int64)
         names = [self.cohort.persons[name] for name in self.cohort.records]
         self.units = [names[number] for number in self.record.tolist()]
@@ -187,13 +189,17 @@ class Tiles(Items):
 
     def targets(self, items: NDArray[np.int64]) -> Tensor:
         """Return the class of every sample, int64 (B, T)."""
-        return self.classes_at(self.record[items], self.first[items])
+        found = self.classes_at(self.record[items], self.first[items])
+        for row, item in enumerate(items.tolist()):
+            found[row, : self._seen[item]] = UNKNOWN
+        return found
 
     def classes_at(self, record: NDArray[np.int64], first: NDArray[np.int64]) -> Tensor:
         """Return the classes of windows by their record's number and first sample, (B, T)."""
-        found = np.zeros((len(record), self.size), np.int64)
+        found = np.full((len(record), self.size), UNKNOWN, np.int64)
         for row, (number, start) in enumerate(zip(record.tolist(), first.tolist(), strict=True)):
-            found[row] = self.codes[number][start : start + self.size]
+            inside = self.codes[number][start : start + self.size]
+            found[row, : len(inside)] = inside
         return torch.from_numpy(found)
 
     @cached_property
@@ -216,19 +222,24 @@ class Tiles(Items):
     def along(self, predicted: NDArray[np.integer]) -> dict[int, NDArray[np.int8]]:
         """Put classes of every sample of all windows (items, T) together along each record."""
         whole = {number: np.zeros_like(codes) for number, codes in self.codes.items()}
-        for row, (number, first) in enumerate(zip(self.record, self.first, strict=True)):
-            whole[int(number)][first : first + self.size] = predicted[row]
+        places = zip(self.record.tolist(), self.first.tolist(), self._seen.tolist(), strict=True)
+        for row, (number, first, seen) in enumerate(places):
+            inside = whole[number][first + seen : first + self.size]
+            inside[:] = predicted[row][seen : seen + len(inside)]
         return whole
 
     def marked(self, predicted: NDArray[np.integer]) -> list[Marked]:
         """Return the recordings with the classes that were predicted for all windows (items, T)."""
         records = self.cohort.records
+        rule = self.cohort.attributes["card"].get("events") or {}
         return [
             Marked(
                 self.cohort.persons[records[number]],
                 self.events(number),
                 codes,
                 self.cohort.sfreq_hz,
+                float(rule.get("gap_s", 0)),
+                float(rule.get("least_s", 0)),
             )
             for number, codes in self.along(predicted).items()
         ]
@@ -245,7 +256,7 @@ def events_of_records(cohort: Store, numbers: NDArray[np.int64]) -> NDArray[np.i
 
 
 def drawn(labels: NDArray[np.int64], most: int | None, seed: int) -> NDArray[np.int64]:
-    """Return at most so many items, sorted: of each class its share, and one at least.
+    """Return at most so many items, sorted: of each class its share, one at least where it fits.
 
     Examples
     --------

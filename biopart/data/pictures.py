@@ -11,11 +11,12 @@ from torch import Tensor
 
 from biopart.data.items import Items, drawn, hash_of
 from biopart.data.scenes import mask_of
+from biopart.evaluation.dense import UNKNOWN
 from biopart.images.annotated import Annotated, crop, keypoint_box, opened
 from biopart.images.coco import Scene
 
 BACKGROUND = "background"
-UNKNOWN = -1
+ALONE = "keypoints without a second one at least one pixel away"
 MARGIN = 1.25  # side of a person's square to that of the box
 
 
@@ -44,7 +45,9 @@ class Crops(Items):
         self.found, self.table, self.size = found, table, size
         self.names, self.labels = tuple(names), table[:, 5].copy()
         self.units = [found.scenes[number].name for number in table[:, 0].tolist()]
-        files = " ".join(f"{s.name}:{s.path.stat().st_size}" for s in found.scenes)
+        files = " ".join(
+            f"{s.name}:{s.path.stat().st_size}:{s.path.stat().st_mtime_ns}" for s in found.scenes
+        )
         content = np.frombuffer(files.encode(), np.uint8).astype(np.int64)
         self.key = f"{hash_of(np.ascontiguousarray(table))} {hash_of(content)} {size}"
         self._image = lru_cache(maxsize=2)(lambda number: opened(found.scenes[number]))
@@ -110,10 +113,16 @@ class MaskedImages(Crops):
     """Whole images, resized, with the class of every pixel."""
 
     def targets(self, items: NDArray[np.int64]) -> Tensor:
-        """Return classes, int64 (B, y, x); -1 = unknown."""
+        """Return classes of the resized images, int64 (B, y, x); -1 = unknown."""
         numbers = self.table[items, 0].tolist()
         targets = [target_of(self.found, number, self.size) for number in numbers]
         return torch.from_numpy(np.stack(targets))
+
+    def whole(self, item: int) -> NDArray[np.int64]:
+        """Return the class of every pixel of an image in its own size, (y, x)."""
+        number = int(self.table[item, 0])
+        scene = self.found.scenes[number]
+        return target_of(self.found, number, (scene.height, scene.width))
 
 
 def object_crops(found: Annotated, size: tuple[int, int], *, most: int | None = None) -> Crops:
@@ -144,7 +153,7 @@ def part_crops(
         Items at most.
     """
     which = [found.points.index(name) for name in points]
-    left_out = {"keypoints outside their image": 0, "keypoints without another one near": 0}
+    left_out = {"keypoints outside their image": 0, ALONE: 0}
     rows = []
     for image, scene in enumerate(found.scenes):
         for keypoints in scene.keypoints:
@@ -156,7 +165,7 @@ def part_crops(
                     continue
                 box = keypoint_box(keypoints[:, :2].astype(np.float64), number, inside)
                 if box is None:
-                    left_out["keypoints without another one near"] += 1
+                    left_out[ALONE] += 1
                 else:
                     rows.append((image, *box, code))
     counted = {why: count for why, count in left_out.items() if count}
@@ -206,7 +215,7 @@ def _table(rows: Sequence[Sequence[int]]) -> NDArray[np.int64]:
 
 
 def _few(table: NDArray[np.int64], most: int | None) -> NDArray[np.int64]:
-    """Return at most so many rows, evenly over the classes."""
+    """Return at most so many rows, of each class its share."""
     return table[drawn(table[:, 5], most, 0)]
 
 

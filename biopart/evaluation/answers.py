@@ -1,4 +1,4 @@
-"""Answers of a frozen encoder to a question, as sums over units that chance can draw again."""
+"""Answers of an encoder to a question, as sums over the units of a bootstrap."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biopart.evaluation.dense import dense_scores
-from biopart.evaluation.events import matched_events, runs_of
+from biopart.evaluation.events import joined, matched_events, runs_of
 from biopart.evaluation.metrics import kappa_of
-from biopart.evaluation.resampled import Statistic, difference_of, interval_of, sums_of
+from biopart.evaluation.resampled import Statistic, Sums, difference_of, interval_of, sums_of
 
 MOST_CELLS = 10**7  # of all confusions that are kept for an interval
 
@@ -22,7 +22,7 @@ class Answer:
     ----------
     task, features, measure : str
         Such as "part retrieval", "mean", "AP".
-    sums : float64 (units, ...)
+    sums : Sums
         What each person or image adds.
     statistic : callable
         Sums (R, ...) -> scores (R,).
@@ -35,7 +35,7 @@ class Answer:
     task: str
     features: str
     measure: str
-    sums: NDArray[np.float64]
+    sums: Sums
     statistic: Statistic
     n_items: int
     exact: float | None = None
@@ -45,7 +45,9 @@ class Answer:
         """The score."""
         if self.exact is not None:
             return self.exact
-        return float(self.statistic(self.sums.sum(0)[None])[0]) if len(self.sums) else float("nan")
+        if not self.sums.units:
+            return float("nan")
+        return float(self.statistic(self.sums.values.sum(0)[None])[0])
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -95,13 +97,13 @@ def class_answers(
     """Return accuracy of classes of items, and Cohen's kappa unless classes are very many."""
     right = mean_answer((task, features, "accuracy"), (labels == predicted).astype(float), units)
     classes = int(max(labels.max(initial=0), predicted.max(initial=0))) + 1
-    _, rows = np.unique(np.asarray(units), return_inverse=True)
-    n_units = int(rows.max(initial=-1)) + 1
-    if n_units * classes**2 > MOST_CELLS:
+    names, rows = np.unique(np.asarray(units, dtype=str), return_inverse=True)
+    if len(names) * classes**2 > MOST_CELLS:
         return [right]
-    cells = np.zeros((n_units, classes, classes))
+    cells = np.zeros((len(names), classes, classes))
     np.add.at(cells, (rows.ravel(), labels, predicted), 1)
-    return [right, Answer(task, features, "kappa", cells, kappa_of, len(labels))]
+    sums = Sums(tuple(names.tolist()), cells)
+    return [right, Answer(task, features, "kappa", sums, kappa_of, len(labels))]
 
 
 def dense_answers(
@@ -136,12 +138,22 @@ class Marked:
         0 = no event, 1 + code.
     sfreq_hz : float
         Sampling rate.
+    gap_s, least_s : float
+        Predicted events less than a gap apart are one; shorter ones are none.
     """
 
     person: str
     events: NDArray[np.int64]
     predicted: NDArray[np.integer]
     sfreq_hz: float
+    gap_s: float = 0.0
+    least_s: float = 0.0
+
+    def found(self, code: int) -> NDArray[np.int64]:
+        """Return start and stop of the predicted events of a class, in samples."""
+        rate = self.sfreq_hz
+        runs = runs_of(self.predicted, code + 1)
+        return joined(runs, gap=self.gap_s * rate, least=self.least_s * rate)
 
 
 def event_answers(
@@ -154,7 +166,7 @@ def event_answers(
     for one in recordings:
         for code, name in enumerate(names):
             truth = one.events[one.events[:, 2] == code][:, :2]
-            found = matched_events(truth, runs_of(one.predicted, code + 1))
+            found = matched_events(truth, one.found(code))
             counts[name].append(np.array([found.found, found.missed, found.false], float))
             errors.append(np.abs(found.onset_error) / one.sfreq_hz)
             owners += [one.person] * found.found

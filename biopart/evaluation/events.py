@@ -16,15 +16,14 @@ class Matched:
     ----------
     found, missed, false : int
         True events with and without a predicted one, predicted events without a true one.
-    onset_error, stop_error : float (found,)
-        Predicted minus true bounds, in the unit of the events.
+    onset_error : float (found,)
+        Predicted minus true start, in the unit of the events.
     """
 
     found: int
     missed: int
     false: int
     onset_error: NDArray[np.float64]
-    stop_error: NDArray[np.float64]
 
 
 def matched_events(
@@ -57,9 +56,9 @@ def matched_events(
             used_guess.add(column)
             matches.append((row, column))
     rows, columns = (np.array([m[k] for m in matches], np.int64) for k in (0, 1))
-    errors = guess[columns] - true[rows]
+    errors = guess[columns, 0] - true[rows, 0]
     n = len(matches)
-    return Matched(n, len(true) - n, len(guess) - n, errors[:, 0], errors[:, 1])
+    return Matched(n, len(true) - n, len(guess) - n, errors)
 
 
 def _overlapping(
@@ -80,18 +79,6 @@ def _overlapping(
     return found
 
 
-def event_f1(found: float, missed: float, false: float) -> float:
-    """Return F1 of counts of events; NaN where there are neither true nor predicted ones.
-
-    Examples
-    --------
-    >>> event_f1(1, 1, 1)
-    0.5
-    """
-    total = 2 * found + missed + false
-    return 2 * found / total if total else float("nan")
-
-
 def runs_of(codes: NDArray[np.integer], code: int) -> NDArray[np.int64]:
     """Return start and stop of the runs of a code along a recording, (runs, 2).
 
@@ -102,3 +89,28 @@ def runs_of(codes: NDArray[np.integer], code: int) -> NDArray[np.int64]:
     """
     edges = np.diff(np.concatenate([[0], (codes == code).astype(np.int8), [0]]))
     return np.stack([np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)], 1)
+
+
+def joined(runs: NDArray[np.int64], *, gap: float = 0, least: float = 0) -> NDArray[np.int64]:
+    """Join runs with less than a gap between them, then drop those shorter than the least length.
+
+    Parameters
+    ----------
+    runs : int64 (runs, 2)
+        Start and stop, in order.
+    gap, least : float
+        In the unit of the runs.
+
+    Examples
+    --------
+    >>> joined(np.array([[0, 5], [6, 9], [20, 21]]), gap=2, least=3).tolist()
+    [[0, 9]]
+    """
+    if not len(runs):
+        return runs
+    apart = np.flatnonzero(runs[1:, 0] - runs[:-1, 1] >= max(gap, 1e-9))
+    starts = runs[np.concatenate([[0], apart + 1]), 0]
+    stops = runs[np.concatenate([apart, [len(runs) - 1]]), 1]
+    whole = np.stack([starts, stops], 1)
+    kept: NDArray[np.int64] = whole[whole[:, 1] - whole[:, 0] >= least]
+    return kept

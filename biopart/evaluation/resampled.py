@@ -1,6 +1,7 @@
 """Intervals of any score that is computed from sums over persons or images."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,63 +12,66 @@ LEAST = 6  # units of an interval: of five, all on one side happen once in 16 ti
 Statistic = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
-def sums_of(units: Sequence[str], values: NDArray[np.number]) -> NDArray[np.float64]:
-    """Add up the values of each unit.
+@dataclass(frozen=True)
+class Sums:
+    """What each person or image adds to a score.
 
-    Parameters
+    Attributes
     ----------
-    units : sequence of str (items,)
-        Person or image of each item.
-    values : (items, ...)
-        What the score adds up.
-
-    Returns
-    -------
-    float64 (units, ...)
-        In the sorted order of the units.
+    units : tuple of str
+        Names, sorted.
+    values : float64 (units, ...)
+        Their sums.
     """
-    _, rows = np.unique(np.asarray(units), return_inverse=True)
-    rows = rows.ravel()
-    sums = np.zeros((rows.max(initial=-1) + 1, *values.shape[1:]))
-    np.add.at(sums, rows, values)
-    return sums
+
+    units: tuple[str, ...]
+    values: NDArray[np.float64]
+
+    def of(self, units: Sequence[str]) -> "Sums":
+        """Return the sums of some units, in their order."""
+        row = {unit: place for place, unit in enumerate(self.units)}
+        return Sums(tuple(units), self.values[[row[unit] for unit in units]])
 
 
-def interval_of(
-    sums: NDArray[np.float64], statistic: Statistic, *, seed: int = 0
-) -> tuple[float, float] | None:
+def sums_of(units: Sequence[str], values: NDArray[np.number]) -> Sums:
+    """Add up the values (items, ...) of each unit, the person or image of each item."""
+    names, rows = np.unique(np.asarray(units, dtype=str), return_inverse=True)
+    sums = np.zeros((len(names), *values.shape[1:]))
+    np.add.at(sums, rows.ravel(), values)
+    return Sums(tuple(names.tolist()), sums)
+
+
+def interval_of(sums: Sums, statistic: Statistic, *, seed: int = 0) -> tuple[float, float] | None:
     """Return the 95 % interval of a score over resampled units; None of fewer than six.
 
     Parameters
     ----------
-    sums : float64 (units, ...)
+    sums : Sums
         As of ``sums_of``.
     statistic : callable
-        Sums over units (R, ...) -> scores (R,).
+        Sums over units (R, ...) -> scores (R,), NaN where a score is not defined.
     seed : int
         Of the resampling (percentile bootstrap).
     """
-    if len(sums) < LEAST:
+    if len(sums.units) < LEAST:
         return None
-    scores = statistic(_drawn(sums, seed))
-    low, high = np.nanpercentile(scores, [2.5, 97.5])
-    return float(low), float(high)
+    return _limits(statistic(_drawn(sums.values, seed)))
 
 
 def difference_of(
-    sums: NDArray[np.float64], other: NDArray[np.float64], statistic: Statistic, *, seed: int = 0
+    sums: Sums, other: Sums, statistic: Statistic, *, seed: int = 0
 ) -> tuple[float, tuple[float, float] | None]:
-    """Return the difference of two scores of the same units, and its 95 % interval.
+    """Return the difference of two scores over the units of both, and its 95 % interval.
 
     Both are resampled together, so that units which are hard for both do not widen it; no interval
     of fewer than six units.
     """
-    value = float(statistic(sums.sum(0)[None])[0] - statistic(other.sum(0)[None])[0])
-    if len(sums) < LEAST:
+    shared = sorted(set(sums.units) & set(other.units))
+    one, two = sums.of(shared).values, other.of(shared).values
+    value = float(statistic(one.sum(0)[None])[0] - statistic(two.sum(0)[None])[0])
+    if len(shared) < LEAST:
         return value, None
-    drawn = statistic(_drawn(sums, seed)) - statistic(_drawn(other, seed))
-    low, high = np.nanpercentile(drawn, [2.5, 97.5])
-    return value, (float(low), float(high))
+    return value, _limits(statistic(_drawn(one, seed)) - statistic(_drawn(two, seed)))
 
 
 def _drawn(sums: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
@@ -76,3 +80,12 @@ def _drawn(sums: NDArray[np.float64], seed: int) -> NDArray[np.float64]:
     n = len(sums)
     weights = rng.multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
     return np.tensordot(weights, sums, axes=1)
+
+
+def _limits(scores: NDArray[np.float64]) -> tuple[float, float] | None:
+    """Return the 2.5 and 97.5 percentiles of the scores that are defined; None without any."""
+    defined = scores[np.isfinite(scores)]
+    if not len(defined):
+        return None
+    low, high = np.percentile(defined, [2.5, 97.5])
+    return float(low), float(high)

@@ -157,8 +157,8 @@ def _plain(where: str, state: Mapping[str, Tensor], metadata: Mapping[str, Any])
     """
     prefixes = [name.removesuffix(_PATCH) for name in state if name.endswith(_PATCH)]
     if len(prefixes) > 1:
-        meant = [p for p in prefixes if any(word in p for word in _CHOSEN)]
-        meant = meant or [p for p in prefixes if p == "encoder."]  # CAE's, beside another's
+        meant = [p for p in prefixes if p == "encoder."]  # CAE's, beside what it is aligned with
+        meant = meant or [p for p in prefixes if any(word in p for word in _CHOSEN)]
         if len(meant) != 1:
             raise ValueError(
                 f"{where} holds several encoders, with the prefixes "

@@ -46,10 +46,10 @@ def neighbours(queries: Sequence[Hits]) -> Figure:
     lines = 2 * len(queries)
     figure = Figure(figsize=(WIDTH_IN, 0.95 * lines), layout="constrained")
     axes = figure.subplots(lines, columns, squeeze=False)
-    told = []
+    summary = []
     for number, hits in enumerate(queries):
         right = sum(name == hits.classes[0] for name in hits.classes[1:])
-        told.append(f"{hits.classes[0]}: {right} of {len(hits.classes) - 1} of its class")
+        summary.append(f"{hits.classes[0]}: {right} of {len(hits.classes) - 1} of its class")
         block = axes[2 * number : 2 * number + 2]
         for axis in block.flat:
             axis.set_axis_off()
@@ -57,7 +57,7 @@ def neighbours(queries: Sequence[Hits]) -> Figure:
         for place in range(1, len(hits.values)):
             line, column = divmod(place - 1, SEEN // 2)
             _drawn(block[line, 1 + column], hits, place)
-    figure.set_label(f"Queries and their nearest items. {'; '.join(told)}")
+    figure.set_label(f"Queries and their nearest items. {'; '.join(summary)}")
     return figure
 
 

@@ -1,7 +1,7 @@
 """Images with annotated objects, parts and masks, from the layout that a card names."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,6 @@ from biopart.images.coco import Scene, read_coco
 from biopart.images.cub import read_cub
 from biopart.images.decoding import read_image, suffixes
 from biopart.store.parts_card import PartFiles, PartsCard
-
-BACKGROUND = "background"
 
 
 @dataclass(frozen=True)
@@ -89,6 +87,13 @@ def read_annotated(card: PartsCard, raw: Path) -> tuple[Annotated, Annotated]:
         assert card.test is not None
         read = _coco if card.parts == "coco" else _masks
         train, test = read(card, raw, card.train), read(card, raw, card.test)
+    for what in ("classes", "points", "mask_classes"):
+        one, two = getattr(train, what), getattr(test, what)
+        if one != two:
+            raise ValueError(
+                f"the training and the test images of {card.name} have other "
+                f"{what.replace('_', ' ')}, or in another order; give files of one data set"
+            )
     strange = [name for name in card.points if name not in train.points]
     if strange:
         raise ValueError(
@@ -107,22 +112,22 @@ def _coco(card: PartsCard, raw: Path, files: PartFiles) -> Annotated:
 
 
 def _masks(card: PartsCard, raw: Path, files: PartFiles) -> Annotated:
-    """Find images and their masks, PNG files of the same stem."""
+    """Find images and their masks, PNG files of the same name in the same place."""
     folder, masks = raw / files.images, raw / str(files.masks)
     for place in (folder, masks):
         if not place.is_dir():
             raise FileNotFoundError(f"{place} does not exist; unpack {card.title} there")
-    drawn = {path.stem: path for path in sorted(masks.rglob("*.png"))}
+    drawn = {keyed(path, masks): path for path in sorted(masks.rglob("*.png"))}
     scenes: list[Scene] = []
     found, without = {}, 0
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes()):
-        if path.stem not in drawn:
+        if keyed(path, folder) not in drawn:
             without += 1
             continue
         name = path.relative_to(folder).as_posix()
         with Image.open(path) as opened:
             scenes.append(_bare(len(scenes) + 1, path, name, (opened.height, opened.width)))
-        found[name] = drawn[path.stem]
+        found[name] = drawn[keyed(path, folder)]
     if not scenes:
         raise FileNotFoundError(f"no image of {folder} has a mask in {masks}")
     return Annotated(
@@ -134,6 +139,11 @@ def _masks(card: PartsCard, raw: Path, files: PartFiles) -> Annotated:
     )
 
 
+def keyed(path: Path, folder: Path) -> str:
+    """Return the place of a file below a folder, without its suffix."""
+    return path.relative_to(folder).with_suffix("").as_posix()
+
+
 def _class_names(card: PartsCard, raw: Path) -> tuple[str, ...]:
     """Return the names of the classes of masks, from the card or its table."""
     if card.classes_file is None:
@@ -142,6 +152,8 @@ def _class_names(card: PartsCard, raw: Path) -> tuple[str, ...]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; it must name the classes of masks")
     lines = [line for line in read_text(path).split("\n") if line.strip()]
+    if len(lines) < 2:
+        raise ValueError(f"{path} names fewer than two classes; unpack it again")
     if not any(character.isdigit() for character in lines[0]):
         lines = lines[1:]  # the heads of its columns
     return tuple(line.split("\t")[-1].split(",")[0].strip() for line in lines)
@@ -214,8 +226,3 @@ def opened(scene: Scene) -> Image.Image:
         return read_image(scene.path, "RGB")
     except ValueError as error:
         raise OSError(f"{scene.path} {error}; repair or remove it") from None
-
-
-def without_scenes(found: Annotated, keep: Sequence[int]) -> Annotated:
-    """Return a selection of the images."""
-    return replace(found, scenes=tuple(found.scenes[number] for number in keep))

@@ -1,5 +1,6 @@
 """CUB-200-2011's text files: birds with 15 parts (Wah et al., 2011)."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -35,8 +36,13 @@ def read_cub(raw: Path) -> tuple[Part, Part]:
     boxes = _numbers(raw / "bounding_boxes.txt", 5)
     locations = _numbers(raw / "parts" / "part_locs.txt", 5)
     keypoints = {image: np.zeros((len(points), 3), np.float32) for image in names}
+    _among(raw / "parts" / "part_locs.txt", locations[:, 0], names, "images.txt")
+    _among(raw / "parts" / "part_locs.txt", locations[:, 1], points, "parts.txt")
+    _among(raw / "image_class_labels.txt", label[:, 1], classes, "classes.txt")
+    _among(raw / "train_test_split.txt", training[:, 1], {0: "", 1: ""}, "0 and 1")
+    row_of = {part: row for row, part in enumerate(points)}
     for image, part, x, y, visible in locations:
-        keypoints[int(image)][int(part) - 1] = (x, y, 2 * visible)
+        keypoints[int(image)][row_of[int(part)]] = (x, y, 2 * visible)
     class_of = dict(label.astype(int).tolist())
     in_training = dict(training.astype(int).tolist())
     box_of = {int(image): row for image, *row in boxes.tolist()}
@@ -90,6 +96,13 @@ def _names(path: Path) -> dict[int, str]:
             raise ValueError(f"{path} has the line {line!r}; it must have a number and a name")
         found[int(number)] = name.strip()
     return found
+
+
+def _among(path: Path, given: NDArray[np.float64], known: Mapping[int, str], where: str) -> None:
+    """Refuse numbers of a file that another one does not have; ValueError."""
+    strange = sorted(set(given.tolist()) - set(known))
+    if strange:
+        raise ValueError(f"{path} has the number {strange[0]:g}, which is not among {where}")
 
 
 def _numbers(path: Path, columns: int) -> NDArray[np.float64]:

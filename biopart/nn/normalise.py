@@ -17,12 +17,12 @@ class Normalise(nn.Module):
 
     Parameters
     ----------
-    how : "window", "recording", "imagenet" or "none"
+    how : "window", "recording", "imagenet", "half" or "none"
         "window": each channel by its own mean and standard deviation over the grid, whatever the
         scale of the stored integers. "recording": integers are thousandths of the deviation of
         their recording from its median (``data.standardised``), floats such deviations.
         "imagenet": colours (B, 3, y, x) of 0 to 255 by ImageNet's
-        mean and deviation. "none": unchanged.
+        mean and deviation. "half": colours from -1 to 1, as BEiT's. "none": unchanged.
     """
 
     def __init__(self, how: Normalisation) -> None:
@@ -46,6 +46,8 @@ class Normalise(nn.Module):
             return floats if values.is_floating_point() else floats / DEVIATION
         if self.how == "imagenet":
             return coloured(floats)
+        if self.how == "half":
+            return floats / 127.5 - 1
         axes = tuple(range(2, floats.dim()))
         if known is None:
             centred = floats - floats.mean(axes, keepdim=True)

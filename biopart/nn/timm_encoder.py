@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from biopart.nn.encoder import Encoder
+from biopart.recipe import Normalisation
 
 WHY = {
     "head": "the head of the pretraining or of a classifier",
@@ -85,13 +86,15 @@ class TimmEncoder(Encoder):
         self.model, self.options = model, dict(options or {})
         self.trunk: Any = timm.create_model(model, num_classes=0, **self.options)
         embed: Any = getattr(self.trunk, "patch_embed", None)
-        if not hasattr(self.trunk, "blocks") or not hasattr(embed, "grid_size"):
+        plain = hasattr(self.trunk, "blocks") and hasattr(embed, "grid_size")
+        if not plain or not issubclass(type(self.trunk), plain_transformers()):
             raise ValueError(
-                f"{model} of timm is not a vision transformer with tokens of patches; choose one"
+                f"{model} of timm is not a plain vision transformer, ViT or BEiT; choose one"
             )
         self.patch = tuple(embed.patch_size)
         self.shape = tuple(g * p for g, p in zip(embed.grid_size, self.patch, strict=True))
         self.channels, self.dim = embed.proj.in_channels, self.trunk.embed_dim
+        self.heads: int = self.trunk.blocks[0].attn.num_heads
         self.position = "none" if getattr(self.trunk, "pos_embed", None) is None else "learned"
 
     @property
@@ -112,7 +115,8 @@ class TimmEncoder(Encoder):
     def layers(self) -> list[list[nn.Parameter]]:
         """Return the stem, then the blocks, then what follows."""
         blocks = [list(block.parameters()) for block in self.trunk.blocks]
-        after = [p for part in ("norm", "fc_norm") for p in getattr(self.trunk, part).parameters()]
+        above = (self.trunk.norm, self.trunk.fc_norm)
+        after = [parameter for part in above for parameter in part.parameters()]
         known = {id(p) for part in (*blocks, after) for p in part}
         return [[p for p in self.trunk.parameters() if id(p) not in known], *blocks, after]
 
@@ -139,6 +143,22 @@ class TimmEncoder(Encoder):
         raise ValueError(f"{self.model} of timm takes whole images, not patches; use encode")
 
 
+def plain_transformers() -> tuple[type, ...]:
+    """Return the classes of timm whose features are tokens: those of patches come last."""
+    from timm.models.beit import Beit
+    from timm.models.vision_transformer import VisionTransformer
+
+    return (VisionTransformer, Beit)
+
+
+def colours_of(model: str) -> Normalisation:
+    """Return how the colours of a model were normalised in its authors' pretraining.
+
+    BEiT and CAE take colours from -1 to 1, the others ImageNet's mean and deviation.
+    """
+    return "half" if model.startswith("beit") else "imagenet"
+
+
 def variant(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """Return the options of a timm model that weights are of: [CLS], norm, positions, scales.
 
@@ -153,9 +173,10 @@ def variant(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     """
     if model.startswith("beit"):
         own = any(".attn.relative_position_bias_table" in name for name in state)
+        pooled = "norm.weight" not in state and "fc_norm.weight" in state  # fine-tuned
         scaled = any(name.endswith("gamma_1") for name in state)
         return {
-            "global_pool": "token",
+            "global_pool": "avg" if pooled else "token",
             "use_abs_pos_emb": "pos_embed" in state,
             "use_rel_pos_bias": own,
             "use_shared_rel_pos_bias": "rel_pos_bias.relative_position_bias_table" in state,

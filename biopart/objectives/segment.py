@@ -5,13 +5,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from biopart.data import Batch, DenseBatch, Metrics, StepOutput
+from biopart.evaluation.dense import UNKNOWN
 from biopart.nn import Encoder
 from biopart.nn.fpn import LINEAR, SemanticFpn
 from biopart.recipe import SegmentSettings
 
 __all__ = ["Segment"]
 
-UNKNOWN = -1
 MAPS = 4
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -12,7 +11,13 @@ from biopart.data.items import Tiles
 from biopart.data.pictures import MaskedImages
 from biopart.evaluation.answers import Answer, dense_answers, event_answers
 from biopart.evaluation.dense import UNKNOWN, dense_counts
-from biopart.probing.linear import DenseProbe, Optimisation, outputs_of, train_probe
+from biopart.probing.linear import (
+    DenseProbe,
+    Optimisation,
+    outputs_of,
+    seeded,
+    train_probe,
+)
 from biopart.probing.suite import Asked
 
 DENSE = Optimisation(0.4, epochs=60, batch=64)
@@ -31,30 +36,39 @@ def upsampled(outputs: Tensor, counts: tuple[int, ...], shape: tuple[int, ...]) 
 def segmentation(
     asked: Asked, what: str, train: Tiles | MaskedImages, test: Tiles | MaskedImages
 ) -> Iterator[Answer]:
-    """Yield scores of one 1 x 1 convolution on the map; of signals also of the events found."""
+    """Yield scores of one 1 x 1 convolution on the map; of signals also of the events found.
+
+    Images are scored in their own size.
+    """
     encoder, classes = asked.tokens.model.encoder, len(train.names)
     counts, shape = encoder.counts, encoder.shape
     tokens = asked.tokens.of(train)[:, 1:]
-    targets = train.targets(np.arange(len(train)))
-    torch.manual_seed(asked.seed)
-    probe = DenseProbe(tokens.shape[2], classes)
+    with seeded(asked.seed):
+        probe = DenseProbe(tokens.shape[2], classes)
 
     def loss(outputs: Tensor, items: NDArray[np.int64]) -> Tensor:
         drawn = upsampled(outputs, counts, shape)
-        return F.cross_entropy(drawn, targets[items].to(drawn.device), ignore_index=UNKNOWN)
+        target = train.targets(items).to(drawn.device)
+        return F.cross_entropy(drawn, target, ignore_index=UNKNOWN)
 
     trained = train_probe(probe, tokens, loss, DENSE, seed=asked.seed, device=asked.device)
     own = asked.tokens.of(test)[:, 1:]
     counted = np.zeros((len(test), 3, classes), np.int64)
-    predicted = np.zeros((len(test), *shape), np.int16)
-    for start in range(0, len(test), BLOCK):
-        block = np.arange(start, min(start + BLOCK, len(test)))
-        outputs = outputs_of(trained, own[block])
-        guess = upsampled(outputs, counts, shape).argmax(1).numpy()
-        truth = test.targets(block).numpy()
-        predicted[block] = guess
-        for row, item in enumerate(block.tolist()):
-            counted[item] = dense_counts(truth[row], guess[row], classes)
-    yield from dense_answers(f"{what} segmentation", "tokens", counted, test.units)
+    if isinstance(test, MaskedImages):
+        for item in range(len(test)):
+            truth = test.whole(item)
+            guess = upsampled(outputs_of(trained, own[item : item + 1]), counts, truth.shape)
+            counted[item] = dense_counts(truth, guess.argmax(1)[0].numpy(), classes)
+    else:
+        predicted = np.zeros((len(test), *shape), np.int16)
+        for start in range(0, len(test), BLOCK):
+            block = np.arange(start, min(start + BLOCK, len(test)))
+            outputs = upsampled(outputs_of(trained, own[block]), counts, shape)
+            predicted[block] = outputs.argmax(1).numpy()
+            truths = test.targets(block).numpy()
+            for truth, item in zip(truths, block.tolist(), strict=True):
+                counted[item] = dense_counts(truth, predicted[item], classes)
+    task = f"{what} segmentation".strip()
+    yield from dense_answers(task, "tokens", counted, test.units)
     if isinstance(test, Tiles):
         yield from event_answers(what, test.names[1:], test.marked(predicted))

@@ -1,7 +1,8 @@
 """Linear and attentive classifiers on frozen features, trained by SGD as published."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,15 +56,17 @@ class LinearProbe(nn.Module):
 class AttentiveProbe(nn.Module):
     """Cross-attention of one learned query, batch normalisation without parameters, linear.
 
-    Statistics of the training are used at the test, so that the prediction of an item does not
-    depend on the items beside it.
+    As in the released code of CAE (arXiv 2202.03026), which the evaluation takes: layer
+    normalisation of query, keys and values, and the encoder's number of heads. Statistics of the
+    training are used at the test, so that the prediction of an item does not depend on the items
+    beside it.
 
     Parameters
     ----------
     dim, classes : int
         Features D of a token, number of classes.
-    heads : int
-        Attention heads; not published, here one for 64 features (the nearest divisor).
+    heads : int, optional
+        Attention heads, the encoder's; of one without any the nearest divisor to D / 64.
     """
 
     def __init__(self, dim: int, classes: int, heads: int | None = None) -> None:
@@ -72,14 +75,18 @@ class AttentiveProbe(nn.Module):
         heads = max(h for h in range(1, wanted + 1) if dim % h == 0)
         self.query = nn.Parameter(torch.empty(1, 1, dim))
         nn.init.trunc_normal_(self.query, std=0.02)
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(3))
         self.attention = nn.MultiheadAttention(dim, heads, batch_first=True)
         self.norm = nn.BatchNorm1d(dim, affine=False)
         self.head = nn.Linear(dim, classes)
+        nn.init.trunc_normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Classify tokens, (B, K, D) -> (B, classes)."""
-        query = self.query.expand(len(tokens), -1, -1)
-        pooled, _ = self.attention(query, tokens, tokens, need_weights=False)
+        query, keys, values = self.norms
+        own = query(self.query).expand(len(tokens), -1, -1)
+        pooled, _ = self.attention(own, keys(tokens), values(tokens), need_weights=False)
         logits: Tensor = self.head(self.norm(pooled[:, 0]))
         return logits
 
@@ -91,6 +98,14 @@ class DenseProbe(LinearProbe):
         """Return the outputs of every place, (B, K, D) -> (B, outputs, K)."""
         outputs = super().forward(tokens.flatten(0, 1))
         return outputs.reshape(*tokens.shape[:2], -1).transpose(1, 2)
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Let weights be drawn from a seed, and leave torch's own randomness as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 Loss = Callable[[Tensor, NDArray[np.int64]], Tensor]
@@ -125,10 +140,10 @@ def train_probe(
     Raises
     ------
     ValueError
-        If there are no items.
+        If there are fewer than two items.
     """
-    if not len(features):
-        raise ValueError("there are no items to train a probe on")
+    if len(features) < 2:
+        raise ValueError(f"a probe needs two training items or more; there are {len(features)}")
     probe = probe.to(device).train()
     optimiser = torch.optim.SGD(probe.parameters(), lr=how.lr, momentum=0.9)
     rng = np.random.default_rng(seed)
@@ -152,6 +167,8 @@ def train_probe(
 def outputs_of(probe: nn.Module, features: NDArray[np.float32], *, batch: int = 1024) -> Tensor:
     """Return a probe's outputs for all items, on the CPU."""
     device = next(probe.parameters()).device
+    if not len(features):
+        return torch.zeros(0)
     parts = [
         probe(torch.tensor(features[start : start + batch], device=device)).cpu()
         for start in range(0, len(features), batch)

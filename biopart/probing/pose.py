@@ -10,10 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from biopart.data.pictures import PersonCrops
-from biopart.evaluation.answers import Answer, mean_answer
+from biopart.evaluation.answers import Answer, ratio
 from biopart.evaluation.keypoints import correct_keypoints, score_keypoints
+from biopart.evaluation.resampled import sums_of
 from biopart.probing.dense import BLOCK, DENSE, upsampled
-from biopart.probing.linear import DenseProbe, outputs_of, train_probe
+from biopart.probing.linear import DenseProbe, outputs_of, seeded, train_probe
 from biopart.probing.suite import Asked
 
 
@@ -26,8 +27,8 @@ def pose(asked: Asked, train: PersonCrops, test: PersonCrops) -> Iterator[Answer
     encoder, size = asked.tokens.model.encoder, test.size
     tokens = asked.tokens.of(train)[:, 1:]
     places, shown = train.places(np.arange(len(train)))
-    torch.manual_seed(asked.seed)
-    probe = DenseProbe(tokens.shape[2], places.shape[1])
+    with seeded(asked.seed):
+        probe = DenseProbe(tokens.shape[2], places.shape[1])
 
     def loss(outputs: Tensor, items: NDArray[np.int64]) -> Tensor:
         maps = upsampled(outputs, encoder.counts, size).flatten(2)
@@ -73,19 +74,12 @@ def pose_answers(
     given, box = np.stack(truth).astype(np.float64), np.stack(boxes).astype(np.float64)
     sides = (box[:, 2:] - box[:, :2]).max(1)
     sums = correct_keypoints(given[..., :2], places, given[..., 2] > 0, sides)
-    right = mean_answer(("pose", "tokens", "PCK@0.1"), _per_object(sums), test.units)
-    yield right
+    n_points = int(sums[:, 1].sum())
+    yield Answer("pose", "tokens", "PCK@0.1", sums_of(test.units, sums), ratio, n_points)
     if given.shape[1] == 17:
         answer = oks_precision(test, places, sure)
-        nothing = np.zeros((0, 2))
+        nothing = sums_of([], np.zeros((0, 2)))
         yield Answer("pose", "tokens", "AP", nothing, lambda s: s[..., 0], len(test), exact=answer)
-
-
-def _per_object(sums: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the share of right keypoints of each object, NaN without any."""
-    with np.errstate(invalid="ignore"):
-        share: NDArray[np.float64] = sums[:, 0] / sums[:, 1]
-    return share
 
 
 def oks_precision(

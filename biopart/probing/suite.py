@@ -15,15 +15,11 @@ from biopart.probing.linear import (
     LINEAR,
     AttentiveProbe,
     LinearProbe,
-    Optimisation,
     classify,
+    seeded,
 )
 from biopart.probing.retrieval import Retrieved, retrieve
 from biopart.probing.tokens import Tokens
-
-DENSE = Optimisation(0.1, epochs=30, batch=64)
-"""Of probes with a target at every place; not published."""
-BLOCK = 64  # items whose dense outputs are in memory at once
 
 Vectors = Mapping[str, NDArray[np.float32]]
 Projection = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -83,8 +79,8 @@ def classification(
     vectors, others = asked.vectors(train), asked.vectors(test)
     options = {"seed": asked.seed, "device": asked.device}
     for name, features in vectors.items():
-        torch.manual_seed(asked.seed)
-        probe = LinearProbe(features.shape[1], classes)
+        with seeded(asked.seed):
+            probe = LinearProbe(features.shape[1], classes)
         predicted = classify(
             probe,
             features,
@@ -101,9 +97,10 @@ def classification(
             yield from class_answers(f"{what} k-NN", name, test.labels, predicted, units=test.units)
     if train.boxes(np.arange(min(1, len(train)))) is not None:
         return  # a part of a larger grid: its few tokens are pooled by where it lies
-    torch.manual_seed(asked.seed)
     tokens, own = asked.tokens.of(train), asked.tokens.of(test)
-    attentive = AttentiveProbe(tokens.shape[2], classes)
+    heads = getattr(asked.tokens.model.encoder, "heads", None)
+    with seeded(asked.seed):
+        attentive = AttentiveProbe(tokens.shape[2], classes, heads)
     predicted = classify(attentive, tokens, train.labels, own, how=ATTENTIVE, **options)  # type: ignore[arg-type]
     yield from class_answers(
         f"{what} classification, attentive", "tokens", test.labels, predicted, units=test.units

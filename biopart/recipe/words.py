@@ -10,7 +10,7 @@ Position = Literal["learned", "sincos", "relative", "none"]
 """Positions of an encoder: a trained embedding, fixed sines and cosines, a trained bias of the
 attention by the relative position, or none."""
 
-Normalisation = Literal["window", "recording", "imagenet", "none"]
+Normalisation = Literal["window", "recording", "imagenet", "half", "none"]
 """How values are normalised: by the statistics of the window, the recording or ImageNet, or not."""
 
 Pool = Literal["cls", "mean"]

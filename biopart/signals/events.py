@@ -59,10 +59,21 @@ def events_of(
         n_cut += start < 0 or stop > samples
         found.append((max(start, 0), min(stop, samples), code))
     if n_outside:
-        warnings.append(f"{n_outside} events outside the signal are left out")
+        warnings.append(f"{counted(n_outside)} outside the signal left out")
     if n_cut:
-        warnings.append(f"{n_cut} events across the ends of the signal are cut there")
+        warnings.append(f"{counted(n_cut)} cut at the ends of the signal")
     return np.array(sorted(found), np.int64).reshape(-1, 3)
+
+
+def counted(number: int) -> str:
+    """Return a number of events.
+
+    Examples
+    --------
+    >>> counted(1), counted(2)
+    ('1 event', '2 events')
+    """
+    return f"{number} event{'s' if number != 1 else ''}"
 
 
 def event_file(path: Path, rule: EventRule) -> Path | None:
@@ -82,7 +93,7 @@ def _marks(recording: Recording, rule: EventRule, warnings: list[str]) -> list[M
         return list(recording.marks)
     file = event_file(recording.path, rule)
     if file is None:
-        warnings.append(f"{recording.path.name} has no file of events; it has none")
+        warnings.append(f"{recording.path.name} has no event file, so it has no events")
         return []
     if rule.annotation is not None:
         stem = recording.path.with_suffix("")
@@ -104,6 +115,11 @@ def _marks(recording: Recording, rule: EventRule, warnings: list[str]) -> list[M
 
 def _bounds(mark: Mark, rule: EventRule, rate: float) -> tuple[int, int]:
     """Return start and stop of an event in samples, at least one apart."""
+    if mark.duration_s is not None and not 0 <= mark.duration_s < np.inf:
+        raise ValueError(
+            f"the mark {mark.text!r} at {mark.onset_s:g} s has a duration of {mark.duration_s:g} "
+            "s; correct its file"
+        )
     if mark.duration_s:
         start_s, stop_s = mark.onset_s, mark.onset_s + mark.duration_s
     elif rule.before_s + rule.after_s > 0:

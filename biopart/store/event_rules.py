@@ -2,10 +2,15 @@
 
 import re
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from biopart.settings import Strict
 from biopart.store.label_rules import check_glob
+
+
+def plain(text: str) -> str:
+    """Return a text with single spaces, and none at its ends."""
+    return re.sub(r"\s+", " ", text.strip())
 
 
 class EventRule(Strict):
@@ -35,6 +40,16 @@ class EventRule(Strict):
     )
     before_s: float = Field(0.0, ge=0, description="seconds before a mark without a duration")
     after_s: float = Field(0.0, ge=0, description="seconds after a mark without a duration")
+    gap_s: float = Field(
+        0.0, ge=0, description="predicted events with a shorter gap between them count as one"
+    )
+    least_s: float = Field(0.0, ge=0, description="shorter predicted events count as none")
+
+    @field_validator("classes")
+    @classmethod
+    def _plain(cls, classes: dict[str, list[str]]) -> dict[str, list[str]]:
+        """Compare texts with single spaces, each once."""
+        return {name: list(dict.fromkeys(map(plain, texts))) for name, texts in classes.items()}
 
     @model_validator(mode="after")
     def _check(self) -> "EventRule":
@@ -57,9 +72,11 @@ class EventRule(Strict):
         if len(set(twice)) < len(twice):
             again = next(text for text in twice if twice.count(text) > 1)
             raise ValueError(f"the text {again!r} belongs to two classes; give it to one")
-        if self.duration is None and self.before_s + self.after_s == 0 and self.annotation:
+        lasting = self.duration is not None or self.before_s + self.after_s > 0
+        if not lasting and (self.annotation is not None or self.file is not None):
             raise ValueError(
-                "marks of a WFDB file have no duration; give before_s and after_s in seconds"
+                "marks of a WFDB file, or of a table without a column of durations, have no "
+                "duration; give before_s and after_s in seconds"
             )
         return self
 
@@ -72,8 +89,7 @@ class EventRule(Strict):
         """Return the code of a mark's text; None = no event."""
         if self.file is not None and self.text is None:
             return 0
-        plain = re.sub(r"\s+", " ", text.strip())
         for code, texts in enumerate(self.classes.values()):
-            if plain in texts:
+            if plain(text) in texts:
                 return code
         return None

@@ -60,6 +60,11 @@ class PartsCard(Strict):
             files = getattr(self, key)
             if needed and files is not None and getattr(files, needed) is None:
                 raise ValueError(f"{key} lacks {needed}, which {self.parts} needs")
+        outside = self.classes_file and ".." in Path(self.classes_file).parts
+        if outside or (self.classes_file and Path(self.classes_file).is_absolute()):
+            raise ValueError(
+                f"classes_file is {self.classes_file!r}; give a file below the raw folder"
+            )
         if (self.parts == "masks") != bool(self.classes or self.classes_file):
             raise ValueError("classes or classes_file names the classes of masks, and only them")
         return self

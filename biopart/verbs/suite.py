@@ -2,63 +2,26 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from biopart.compute import open_fabric
+from biopart.addresses import is_address
 from biopart.data import Source, WindowSource
 from biopart.data.items import EventItems, Items, SourceItems, Tiles
 from biopart.data.pictures import masked_images, object_crops, part_crops, person_crops
 from biopart.evaluation.answers import Answer
-from biopart.experiment import Experiment, open_experiment, stored_recipe
-from biopart.experiment.stored import load_objective
-from biopart.experiment.weights import read_weights
 from biopart.images.annotated import Annotated, read_annotated
-from biopart.nn import About, Model, build_encoder
-from biopart.nn.siamese import OnViews, Siamese
-from biopart.nn.timm_encoder import load_timm
 from biopart.probing.dense import segmentation
+from biopart.probing.encoders import Candidate
 from biopart.probing.pose import pose
 from biopart.probing.retrieval import Retrieved
-from biopart.probing.suite import Asked, Projection, classification, retrieval
-from biopart.probing.tokens import BATCH, Tokens
-from biopart.recipe import ComputeSettings
-from biopart.run import Run
+from biopart.probing.suite import Asked, classification, retrieval
+from biopart.probing.tokens import Tokens
 from biopart.store.attributes import is_store
-from biopart.store.parts_card import load_parts_card
-from biopart.store.seen import Seen
+from biopart.store.parts_card import is_parts_card, load_parts_card
 
 ITEMS = 20_000  # of a task, at most
-UNTRAINED = "untrained"
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An encoder that is asked.
-
-    Attributes
-    ----------
-    name : str
-        On the page.
-    model : Model
-        On the device that computes.
-    experiment : Experiment, optional
-        Of a run: its recipe with the data opened.
-    projection : callable, optional
-        Of a method with a projector.
-    notes : tuple of str
-        What became of a file of weights.
-    """
-
-    name: str
-    model: Model
-    experiment: Experiment | None = None
-    projection: Projection | None = None
-    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -79,10 +42,29 @@ class Data:
     raw: Path | None = None
     most: int = ITEMS
 
-    @property
+    @cached_property
     def is_store(self) -> bool:
-        """Whether it is a store: recordings with events, or images with labels."""
-        return self.place.is_dir() and is_store(self.place)
+        """Whether it is a store: recordings with events, or images with labels.
+
+        Raises ValueError where it is neither a store nor a card of annotated images, or a folder of
+        images is missing or has no effect.
+        """
+        if is_address(self.place) or (self.place.is_dir() and is_store(self.place)):
+            if self.raw is not None:
+                raise ValueError(f"{self.place} is a store, so --raw has no effect; leave it out")
+            return True
+        try:
+            is_card = is_parts_card(self.place)
+        except FileNotFoundError:
+            is_card = False
+        if not is_card:
+            raise ValueError(
+                f"{self.place} is neither a store nor a card of annotated images; make a store "
+                "with biopart prepare, or give for instance coco_parts"
+            )
+        if self.raw is None:
+            raise ValueError(f"{self.place} is a card of images; give their folder with --raw")
+        return False
 
 
 @dataclass(frozen=True)
@@ -105,105 +87,6 @@ class Found:
     answers: list[Answer]
     retrieved: dict[str, tuple[Retrieved, Any]]
     notes: list[str]
-
-
-def candidates(
-    runs: Sequence[Run], data: Data, *, changes: Sequence[str] = (), seed: int = 0
-) -> list[Candidate]:
-    """Open the encoders of runs, and an untrained one of the first run's recipe.
-
-    Raises ValueError where runs are tested on different persons, or one has seen test persons.
-    """
-    found: list[Candidate] = []
-    for run in runs:
-        origin = run.pretrained()
-        recipe = stored_recipe(origin, changes, data.place if data.is_store else None)
-        experiment = open_experiment(recipe) if data.is_store else None
-        model = Model.load(origin)
-        if experiment is not None:
-            experiment.refuse_seen(experiment.split.test, model.about.seen)
-        device = device_of(recipe.compute)
-        name = name_of(origin, [one.name for one in found])
-        if not found:
-            found.append(untrained(model, experiment, device, seed))
-        projection = projection_of(origin, device)
-        found.append(Candidate(name, model.to(device), experiment, projection))
-    tested = {one.experiment.split.test for one in found if one.experiment is not None}
-    if len(tested) > 1:
-        raise ValueError(
-            "the runs are tested on different persons; give them the same with --set "
-            "split.seed=... and split.test_persons=..."
-        )
-    return found
-
-
-def timm_candidates(named: Sequence[str], weights: Sequence[Path]) -> list[Candidate]:
-    """Open encoders of timm, ``timm:NAME``, each with a file of weights.
-
-    Raises ValueError where there is not one file for each, or the weights do not fit.
-    """
-    if len(named) != len(weights):
-        raise ValueError(
-            f"{len(named)} encoders of timm and {len(weights)} files of weights were given; give "
-            "--weights FILE once for each timm:NAME, in order"
-        )
-    found: list[Candidate] = []
-    for name, path in zip(named, weights, strict=True):
-        read = read_weights(str(path))
-        encoder, taken = load_timm(name.removeprefix("timm:"), read.state)
-        about = About(normalise="imagenet", positions=True)
-        lines = [f"{path.name}: {line}" for line in (*read.remarks, *taken.lines)]
-        model = Model(encoder, about).eval()
-        label = name if name not in [one.name for one in found] else f"{name} ({path.stem})"
-        found.append(Candidate(label, model, notes=tuple(lines)))
-    return found
-
-
-def device_of(compute: ComputeSettings) -> torch.device:
-    """Return the device of a recipe."""
-    device: torch.device = open_fabric(compute.model_copy(update={"precision": "float32"})).device
-    return device
-
-
-def untrained(
-    model: Model, experiment: Experiment | None, device: torch.device, seed: int
-) -> Candidate:
-    """Return an encoder like a model's, with new weights."""
-    torch.manual_seed(seed)
-    encoder = build_encoder(model.encoder.arguments)
-    about = model.about.model_copy(update={"seen": Seen()})
-    return Candidate(UNTRAINED, Model(encoder, about).to(device).eval(), experiment)
-
-
-def name_of(run: Run, taken: Sequence[str]) -> str:
-    """Return a name of a run that is not yet taken: its folder, with parents if need be."""
-    parts = run.path.absolute().parts
-    for count in range(1, len(parts)):
-        name = "/".join(parts[-count:])
-        if name not in taken:
-            return name
-    raise ValueError(f"{run.path} is given twice; give it once")
-
-
-def projection_of(run: Run, device: torch.device) -> Projection | None:
-    """Return what projects tokens as the pretraining did; None of methods without a projector."""
-    objective = load_objective(run)
-    inner = objective.image if isinstance(objective, OnViews) else objective
-    projector = getattr(inner, "projector", None)
-    if not isinstance(inner, Siamese) or projector is None:
-        return None
-    inner = inner.to(device).eval()
-
-    @torch.no_grad()
-    def project(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
-        parts = [
-            projector(inner.pooling(torch.tensor(tokens[start : start + BATCH], device=device)))
-            for start in range(0, len(tokens), BATCH)
-        ]
-        found: NDArray[np.float32] = torch.cat(parts).float().cpu().numpy()
-        return found
-
-    return project
 
 
 def ask(
@@ -277,6 +160,7 @@ def about_store(asked: Asked, candidate: Candidate, data: Data, found: Found) ->
     sources = [experiment.source(persons) for persons in (train, test)]
     windows = [one for one in sources if isinstance(one, WindowSource)]
     events = [EventItems(one, most=data.most) for one in windows]
+    needed("event", *events)
     yield "part retrieval", lambda: queries(asked, "part", events[1], found)
     yield (
         "part classification",
@@ -294,8 +178,7 @@ def about_pictures(asked: Asked, candidate: Candidate, data: Data, found: Found)
             f"{candidate.name} encodes {encoder.channels} channels of {encoder.shape}; annotated "
             "images need an encoder of colour images"
         )
-    if data.raw is None:
-        raise ValueError(f"{data.place} is a card of images; give their folder with --raw")
+    assert data.raw is not None
     size = encoder.shape[0], encoder.shape[1]
     card = load_parts_card(data.place)
     train, test = read_annotated(card, data.raw)
@@ -310,10 +193,11 @@ def about_pictures(asked: Asked, candidate: Candidate, data: Data, found: Found)
             found.notes.extend(left_out(which, counts))
         yield from about_objects(asked, "part", cut[0][0], cut[1][0], found=found)
         persons = [person_crops(part, size, most=data.most) for part in (train, test)]
+        needed("object with keypoints", *persons)
         yield "pose", lambda: list(pose(asked, persons[0], persons[1]))
     if train.masks is not None or has_outlines(train):
         images = [masked_images(part, size, most=data.most) for part in (train, test)]
-        what = "object" if train.masks is None else "class"
+        what = "object" if train.masks is None else ""
         yield "segmentation", lambda: list(segmentation(asked, what, images[0], images[1]))
 
 
@@ -321,16 +205,21 @@ def about_objects(
     asked: Asked, what: str, train: Items, test: Items, *, found: Found
 ) -> Iterator[Task]:
     """Yield retrieval and classification of items with a class each."""
-    if not len(train) or not len(test):
-        raise ValueError(
-            f"there are {len(train)} {what}s to fit probes on and {len(test)} to score; both are "
-            "needed"
-        )
+    needed(what, train, test)
     yield f"{what} retrieval", lambda: queries(asked, what, test, found)
     yield (
         f"{what} classification",
         lambda: list(classification(asked, what, train, test, neighbours=True)),
     )
+
+
+def needed(what: str, train: Items, test: Items) -> None:
+    """Refuse fewer than two items to fit probes on, or none to score; ValueError."""
+    if len(train) < 2 or not len(test):
+        raise ValueError(
+            f"there are {len(train)} items ({what}) to fit probes on and {len(test)} to score; two "
+            "and one are needed at least"
+        )
 
 
 def queries(asked: Asked, what: str, items: Items, found: Found) -> list[Answer]:

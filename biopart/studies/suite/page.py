@@ -13,9 +13,10 @@ from biopart.data.items import Items
 from biopart.evaluation.answers import Answer
 from biopart.figures.retrieved import SEEN, Hits, neighbours
 from biopart.files import write_json
+from biopart.probing.encoders import Candidate, candidates
 from biopart.probing.retrieval import Retrieved
 from biopart.run import Run
-from biopart.verbs.suite import Candidate, Data, Found, ask, candidates
+from biopart.verbs.suite import Data, Found, ask
 
 QUERIES = 4  # on the page, for each kind of items
 ERRORS = ("mean onset error (s)",)  # measures of which less is better
@@ -76,7 +77,13 @@ def run_suite(
         ``baseline`` and ``page``.
     """
     options = Options() if options is None else options
-    opened = [*candidates(runs, data, changes=options.changes, seed=options.seed), *others]
+    if data.is_store and others:
+        raise ValueError(
+            f"{others[0].name} is asked about annotated images (a card), not about a store, whose "
+            "images have another size"
+        )
+    store = data.place if data.is_store else None
+    opened = [*candidates(runs, store, changes=options.changes, seed=options.seed), *others]
     names = [one.name for one in opened]
     baseline = options.baseline if options.baseline in names else None
     if baseline is None and options.baseline != Options.baseline:
@@ -210,11 +217,13 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
     """Return the scores as lines for a reader: the better features of each encoder."""
     names = result["encoders"]
     width = max(len(f"{row['task']} {row['measure']}") for row in result["rows"])
-    lines = [" " * width + "  " + "  ".join(f"{name:>12s}" for name in names)]
+    cell = max(12, *map(len, names))
+    lines = [" " * width + "  " + "  ".join(f"{name:>{cell}s}" for name in names)]
     for row in result["rows"]:
         if row["best"]:
             scores = [row["scores"][name] for name in names]
-            cells = [f"{'-' if s is None else format(s['value'], '.3f'):>12s}" for s in scores]
+            values = ["-" if s is None else format(s["value"], ".3f") for s in scores]
+            cells = [f"{value:>{cell}s}" for value in values]
             question = f"{row['task']} {row['measure']}"
             lines.append(f"{question:{width}s}  {'  '.join(cells)}")
     return [*lines, *result["notes"], f"page: {result['page']}"]
