@@ -142,3 +142,35 @@ def small_recipe(small_store: Path) -> dict[str, Any]:
         "finetune": {"subjects": 3, "epochs": 40, "batch": 16, "lr": 3e-3, "warmup_epochs": 1},
         "compute": {"device": "cpu", "precision": "float32", "threads": 1},
     }
+
+
+@pytest.fixture(scope="session")
+def pulse_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Store of eight persons at 20 Hz: events are pulses up and down in noise; read-only.
+
+    The label of an epoch says which of them it has.
+    """
+    path = tmp_path_factory.mktemp("stores") / "pulses.zarr"
+    card = {"name": "pulses", "labels": {"kind": "none"}}
+    attributes: dict[str, Any] = {"card": card, "epoch_s": 4.0, "sfreq_hz": 20.0, "channels": ["a"]}
+    create_store(path, {**attributes, "label_names": ["up", "down"], "event_names": ["up", "down"]})
+    rng = np.random.default_rng(0)
+    for person in range(8):
+        signal = rng.normal(0, 20, 80 * 12)
+        events: list[list[int]] = []
+        for epoch in range(12):
+            code, start = epoch % 2, 80 * epoch + int(rng.integers(5, 50))
+            signal[start : start + 20] += 300 * (1 - 2 * code)
+            events.append([start, start + 20, code])
+        record = Record(
+            signal.round().astype(np.int16)[None],
+            np.ones(1),
+            (np.arange(12) % 2).astype(np.int8),
+            np.zeros((0, 2), np.int64),
+            {"person": f"p{person}"},
+            "uV",
+            np.array(events, np.int64),
+        )
+        write_record(path, f"r{person}", record)
+    finish_store(path)
+    return path

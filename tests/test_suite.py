@@ -18,8 +18,6 @@ from biopart.probing.pose import gaussians, pose_answers
 from biopart.probing.tokens import Tokens
 from biopart.recipe import resolve
 from biopart.run import as_run
-from biopart.store.contents import Record
-from biopart.store.writing import create_store, finish_store, write_record
 from biopart.studies.suite import run_suite
 from biopart.studies.suite.page import better
 from biopart.verbs.pretrain import pretrain
@@ -34,40 +32,11 @@ BYOL = {
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Eight persons at 20 Hz; events are pulses up and down in noise, epochs say which came."""
-    path = tmp_path_factory.mktemp("suite") / "pulses.zarr"
-    card = {"name": "pulses", "labels": {"kind": "none"}}
-    attributes = {"card": card, "epoch_s": 4.0, "sfreq_hz": 20.0, "channels": ["a"]}
-    create_store(path, {**attributes, "label_names": ["up", "down"], "event_names": ["up", "down"]})
-    rng = np.random.default_rng(0)
-    for person in range(8):
-        signal = rng.normal(0, 20, 80 * 12)
-        events = []
-        for epoch in range(12):
-            code, start = epoch % 2, 80 * epoch + int(rng.integers(5, 50))
-            signal[start : start + 20] += 300 * (1 - 2 * code)
-            events.append([start, start + 20, code])
-        record = Record(
-            signal.round().astype(np.int16)[None],
-            np.ones(1),
-            (np.arange(12) % 2).astype(np.int8),
-            np.zeros((0, 2), np.int64),
-            {"person": f"p{person}"},
-            "uV",
-            np.array(events, np.int64),
-        )
-        write_record(path, f"r{person}", record)
-    finish_store(path)
-    return path
-
-
-@pytest.fixture(scope="module")
-def runs(store, tmp_path_factory):
+def runs(pulse_store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     values = {
         "name": "pulses",
-        "data": {"store": str(store)},
+        "data": {"store": str(pulse_store)},
         "split": {"test_persons": 3, "validation_persons": 1},
         "encoder": {"patch": [5], "dim": 16, "depth": 1, "heads": 2},
         "compute": {"precision": "float32", "threads": 1},
@@ -82,9 +51,9 @@ def runs(store, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def result(runs, store, tmp_path_factory):
+def result(runs, pulse_store, tmp_path_factory):
     out = tmp_path_factory.mktemp("page")
-    return run_suite(runs, Data(store), out), out
+    return run_suite(runs, Data(pulse_store), out), out
 
 
 def score(result, task, measure, name="untrained", features="best"):
@@ -131,8 +100,8 @@ def test_the_page_and_the_file_have_the_same_scores(result):
     assert len(list((out / "tokens").glob("*.npy"))) == 3 * 6  # kinds of items of each encoder
 
 
-def test_tokens_are_computed_once_and_equal_the_models(runs, store, tmp_path, monkeypatch):
-    one = candidates(runs[:1], store)[1]
+def test_tokens_are_computed_once_and_equal_the_models(runs, pulse_store, tmp_path, monkeypatch):
+    one = candidates(runs[:1], pulse_store)[1]
     source = one.experiment.source(one.experiment.split.test, labelled=True)
     from biopart.data.items import SourceItems
 
@@ -157,8 +126,10 @@ def test_projected_features_are_the_methods_own(runs):
     np.testing.assert_allclose(project(tokens), expected.numpy(), atol=1e-6)
 
 
-def test_the_command_writes_the_page_and_options_that_miss_are_named(runs, store, tmp_path, capsys):
-    given = ["probe", str(runs[0].path), "--suite", "part-aware", "--data", str(store)]
+def test_the_command_writes_the_page_and_options_that_miss_are_named(
+    runs, pulse_store, tmp_path, capsys
+):
+    given = ["probe", str(runs[0].path), "--suite", "part-aware", "--data", str(pulse_store)]
     with pytest.raises(SystemExit) as stop:
         main([*given, "--items", "40", "--out", str(tmp_path / "o"), "--json", "--quiet"])
     assert stop.value.code == 0
