@@ -342,7 +342,7 @@ def test_birds_are_read_in_their_published_layout(tmp_path):
 def test_shipped_cards_of_annotated_images_load_and_are_not_prepared():
     from biopart.store import load_card
 
-    for name in ("coco_parts", "cub_parts", "ade20k_masks", "lip_masks"):
+    for name in ("coco_parts", "cub_parts", "ade20k_masks", "lip_masks", "davis_video"):
         assert is_parts_card(name)
         assert load_parts_card(name).name == name
         with pytest.raises(ValueError, match="is a card of annotated images, which are used"):

@@ -80,6 +80,8 @@ def read_annotated(card: PartsCard, raw: Path) -> tuple[Annotated, Annotated]:
     ValueError
         If a file is damaged, or a keypoint of the card does not exist.
     """
+    if card.parts == "davis":
+        raise ValueError(f"{card.name} has videos; they are read by read_davis")
     if card.parts == "cub":
         train, test = (Annotated(*part) for part in read_cub(raw))
     else:

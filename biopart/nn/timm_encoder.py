@@ -127,7 +127,9 @@ class TimmEncoder(Encoder):
         distillation tokens are left out.
         """
         tokens: Tensor = self.trunk.forward_features(values)
-        patches = tokens[:, tokens.shape[1] - self.n_patches :]
+        if tokens.dim() == 4:  # of images of another size
+            tokens = tokens.flatten(1, 2)
+        patches = tokens[:, self.trunk.num_prefix_tokens :]
         first = tokens[:, :1] if self.has_cls else patches.mean(1, keepdim=True)
         return torch.cat([first, patches], 1)
 
@@ -165,7 +167,7 @@ def variant(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
     Examples
     --------
     >>> variant("vit_small_patch16_224", {"cls_token": Tensor(), "norm.weight": Tensor()})
-    {}
+    {'dynamic_img_size': True}
     >>> variant("beit_base_patch16_224", {"cls_token": Tensor(), "pos_embed": Tensor()})
     ... # doctest: +NORMALIZE_WHITESPACE
     {'global_pool': 'token', 'use_abs_pos_emb': True, 'use_rel_pos_bias': False,
@@ -182,7 +184,7 @@ def variant(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
             "use_shared_rel_pos_bias": "rel_pos_bias.relative_position_bias_table" in state,
             "init_values": 0.1 if scaled else None,
         }
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"dynamic_img_size": True}
     if "cls_token" not in state:
         options |= {"class_token": False, "global_pool": "avg", "fc_norm": False}
     if "norm.weight" not in state:

@@ -34,11 +34,12 @@ class PartsCard(Strict):
     title: str
     licence: str
     citation: str
-    parts: Literal["coco", "cub", "masks"] = Field(
-        description="COCO's JSON; CUB-200-2011's text files; or an image of classes for each image"
+    parts: Literal["coco", "cub", "masks", "davis"] = Field(
+        description="COCO's JSON; CUB-200-2011's text files; an image of classes for each image; "
+        "or DAVIS's videos"
     )
-    train: PartFiles | None = Field(None, description="files to fit probes on; not for cub")
-    test: PartFiles | None = Field(None, description="files to score on; not for cub")
+    train: PartFiles | None = Field(None, description="files to fit probes on; not cub, davis")
+    test: PartFiles | None = Field(None, description="files to score on; not cub, davis")
     points: list[str] = Field([], description="keypoints that part retrieval compares; [] = all")
     classes: list[str] = Field([], description="masks: names of the classes by their value")
     classes_file: str | None = Field(
@@ -49,10 +50,10 @@ class PartsCard(Strict):
 
     @model_validator(mode="after")
     def _check(self) -> "PartsCard":
-        if self.parts == "cub":
+        if self.parts in ("cub", "davis"):
             given = [key for key in ("train", "test") if key in self.model_fields_set]
             if given:
-                raise ValueError(f"cub has its own {given[0]} images; remove the key")
+                raise ValueError(f"{self.parts} has its own {given[0]} images; remove the key")
         elif self.train is None or self.test is None:
             raise ValueError(f"{self.parts} needs train and test; give their files")
         needed = {"coco": "objects", "masks": "masks"}.get(self.parts)

@@ -12,12 +12,14 @@ from biopart.data.items import EventItems, Items, SourceItems, Tiles
 from biopart.data.pictures import masked_images, object_crops, part_crops, person_crops
 from biopart.evaluation.answers import Answer
 from biopart.images.annotated import Annotated, read_annotated
+from biopart.images.davis import read_davis
 from biopart.probing.dense import segmentation
 from biopart.probing.encoders import Candidate
 from biopart.probing.pose import pose
 from biopart.probing.retrieval import Retrieved
 from biopart.probing.suite import Asked, classification, retrieval
 from biopart.probing.tokens import Tokens
+from biopart.probing.video import video_segmentation
 from biopart.store.attributes import is_store
 from biopart.store.parts_card import is_parts_card, load_parts_card
 
@@ -181,6 +183,10 @@ def about_pictures(asked: Asked, candidate: Candidate, data: Data, found: Found)
     assert data.raw is not None
     size = encoder.shape[0], encoder.shape[1]
     card = load_parts_card(data.place)
+    if card.parts == "davis":
+        videos = read_davis(data.raw)
+        yield "video", lambda: list(video_segmentation(candidate.model, videos))
+        return
     train, test = read_annotated(card, data.raw)
     found.notes.extend(left_out("training", train.left_out) + left_out("test", test.left_out))
     if train.classes:
