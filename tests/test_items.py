@@ -339,10 +339,49 @@ def test_birds_are_read_in_their_published_layout(tmp_path):
         read_annotated(card, tmp_path / "CUB")
 
 
+def test_parts_of_pascal_are_read_from_their_matlab_files(tmp_path):
+    from scipy.io import savemat
+
+    for folder in ("JPEGImages", "Annotations_Part", "ImageSets/Main"):
+        (tmp_path / folder).mkdir(parents=True)
+    whole = np.zeros((4, 6), np.uint8)
+    whole[1:, 1:5] = 1
+    head = np.zeros((4, 6), np.uint8)
+    head[1, 1:3] = 1
+    horse = {"class": "horse", "class_ind": 13, "mask": whole}
+    horse["parts"] = np.array([(("head"), head)], dtype=[("part_name", "O"), ("mask", "O")])
+    cup = {"class": "cup", "class_ind": 5, "mask": np.eye(4, 6, dtype=np.uint8), "parts": []}
+    for name, objects, part in (("a", [horse], "train"), ("b", [horse, cup], "val")):
+        Image.new("RGB", (6, 4)).save(tmp_path / f"JPEGImages/{name}.jpg")
+        savemat(tmp_path / f"Annotations_Part/{name}.mat", {"anno": {"objects": objects}})
+        (tmp_path / f"ImageSets/Main/{part}.txt").write_text(f"{name} 1\n")
+    Image.new("RGB", (6, 4)).save(tmp_path / "JPEGImages/unlisted.jpg")
+    train, test = read_annotated(load_parts_card("pascal_parts"), tmp_path)
+    assert train.mask_classes == ("background", "cup", "horse", "horse head")
+    assert [len(part.scenes) for part in (train, test)] == [1, 1]
+    assert train.mask(0, (4, 6)).tolist() == [
+        [0, 0, 0, 0, 0, 0],
+        [0, 3, 3, 2, 2, 0],
+        [0, 2, 2, 2, 2, 0],
+        [0, 2, 2, 2, 2, 0],
+    ]
+    assert test.mask(0, (4, 6))[0, 0] == 1
+    (tmp_path / "Annotations_Part/a.mat").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="is not a file of Pascal-Part"):
+        read_annotated(load_parts_card("pascal_parts"), tmp_path)
+
+
 def test_shipped_cards_of_annotated_images_load_and_are_not_prepared():
     from biopart.store import load_card
 
-    for name in ("coco_parts", "cub_parts", "ade20k_masks", "lip_masks", "davis_video"):
+    for name in (
+        "coco_parts",
+        "cub_parts",
+        "ade20k_masks",
+        "lip_masks",
+        "davis_video",
+        "pascal_parts",
+    ):
         assert is_parts_card(name)
         assert load_parts_card(name).name == name
         with pytest.raises(ValueError, match="is a card of annotated images, which are used"):

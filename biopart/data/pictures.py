@@ -12,7 +12,7 @@ from torch import Tensor
 from biopart.data.items import Items, drawn, hash_of
 from biopart.data.scenes import mask_of
 from biopart.evaluation.dense import UNKNOWN
-from biopart.images.annotated import Annotated, crop, keypoint_box, opened
+from biopart.images.annotated import Annotated, crop, keypoint_box, opened, resized
 from biopart.images.coco import Scene
 
 BACKGROUND = "background"
@@ -246,6 +246,4 @@ def painted(scene: Scene, size: tuple[int, int]) -> NDArray[np.int64]:
     for number in order:
         code = UNKNOWN if scene.crowd[number] else 1 + int(scene.classes[number])
         pixels[mask_of(scene, number).astype(bool)] = code
-    rows = (np.arange(size[0]) * scene.height + scene.height // 2) // size[0]
-    columns = (np.arange(size[1]) * scene.width + scene.width // 2) // size[1]
-    return pixels[rows][:, columns]
+    return resized(pixels, size)

@@ -1,7 +1,7 @@
 """Images with annotated objects, parts and masks, from the layout that a card names."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +12,7 @@ from biopart.files import read_text
 from biopart.images.coco import Scene, read_coco
 from biopart.images.cub import read_cub
 from biopart.images.decoding import read_image, suffixes
+from biopart.images.pascal import part_codes, part_names
 from biopart.store.parts_card import PartFiles, PartsCard
 
 
@@ -52,6 +53,8 @@ class Annotated:
         """
         assert self.masks is not None
         path = self.masks[self.scenes[number].name]
+        if path.suffix == ".mat":
+            return resized(part_codes(path, self.mask_classes), size)
         with Image.open(path) as opened:
             if opened.mode not in ("L", "P", "1"):
                 raise ValueError(
@@ -89,6 +92,9 @@ def read_annotated(card: PartsCard, raw: Path) -> tuple[Annotated, Annotated]:
         assert card.test is not None
         read = _coco if card.parts == "coco" else _masks
         train, test = read(card, raw, card.train), read(card, raw, card.test)
+    if card.parts == "pascal":
+        names = part_names([*(train.masks or {}).values(), *(test.masks or {}).values()])
+        train, test = (replace(one, mask_classes=names) for one in (train, test))
     for what in ("classes", "points", "mask_classes"):
         one, two = getattr(train, what), getattr(test, what)
         if one != two:
@@ -119,10 +125,15 @@ def _masks(card: PartsCard, raw: Path, files: PartFiles) -> Annotated:
     for place in (folder, masks):
         if not place.is_dir():
             raise FileNotFoundError(f"{place} does not exist; unpack {card.title} there")
-    drawn = {keyed(path, masks): path for path in sorted(masks.rglob("*.png"))}
+    ending = "*.mat" if card.parts == "pascal" else "*.png"
+    drawn = {keyed(path, masks): path for path in sorted(masks.rglob(ending))}
+    wanted = _wanted(raw, files)
     scenes: list[Scene] = []
-    found, without = {}, 0
+    found: dict[str, Path] = {}
+    without = 0
     for path in sorted(p for p in folder.rglob("*") if p.suffix.lower() in suffixes()):
+        if wanted is not None and keyed(path, folder) not in wanted:
+            continue
         if keyed(path, folder) not in drawn:
             without += 1
             continue
@@ -135,10 +146,35 @@ def _masks(card: PartsCard, raw: Path, files: PartFiles) -> Annotated:
     return Annotated(
         tuple(scenes),
         masks=found,
-        mask_classes=_class_names(card, raw),
+        mask_classes=() if card.parts == "pascal" else _class_names(card, raw),
         values=(card.first, tuple(card.unknown)),
         left_out={"images without a mask": without} if without else {},
     )
+
+
+def _wanted(raw: Path, files: PartFiles) -> set[str] | None:
+    """Return the names of the images that a list has; None = all."""
+    if files.listed is None:
+        return None
+    path = raw / files.listed
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; it must list the images")
+    return {line.split()[0] for line in read_text(path).split("\n") if line.strip()}
+
+
+def resized(codes: NDArray[np.int64], size: tuple[int, int]) -> NDArray[np.int64]:
+    """Return classes of pixels in another size (y, x), each of the nearest pixel.
+
+    Examples
+    --------
+    >>> resized(np.array([[1, 2], [3, 4]]), (1, 4)).tolist()
+    [[3, 3, 4, 4]]
+    """
+    height, width = codes.shape
+    rows = (np.arange(size[0]) * height + height // 2) // size[0]
+    columns = (np.arange(size[1]) * width + width // 2) // size[1]
+    found: NDArray[np.int64] = codes[rows][:, columns]
+    return found
 
 
 def keyed(path: Path, folder: Path) -> str:

@@ -15,11 +15,16 @@ class PartFiles(Strict):
     images: str = Field(description="folder of the images")
     objects: str | None = Field(None, description="coco: JSON with boxes and outlines of objects")
     keypoints: str | None = Field(None, description="coco: JSON with keypoints of persons")
-    masks: str | None = Field(None, description="masks: folder of the images of classes")
+    masks: str | None = Field(
+        None, description="masks, pascal: folder of the images of classes, or of the MATLAB files"
+    )
+    listed: str | None = Field(
+        None, description="masks, pascal: text file with the names of the images; null = all"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "PartFiles":
-        for key in ("images", "objects", "keypoints", "masks"):
+        for key in ("images", "objects", "keypoints", "masks", "listed"):
             value = getattr(self, key)
             inside = value and not PurePosixPath(value).is_absolute() and ".." not in value
             if value is not None and not inside:
@@ -34,9 +39,9 @@ class PartsCard(Strict):
     title: str
     licence: str
     citation: str
-    parts: Literal["coco", "cub", "masks", "davis"] = Field(
+    parts: Literal["coco", "cub", "masks", "pascal", "davis"] = Field(
         description="COCO's JSON; CUB-200-2011's text files; an image of classes for each image; "
-        "or DAVIS's videos"
+        "Pascal-Part's MATLAB files; or DAVIS's videos"
     )
     train: PartFiles | None = Field(None, description="files to fit probes on; not cub, davis")
     test: PartFiles | None = Field(None, description="files to score on; not cub, davis")
@@ -56,7 +61,7 @@ class PartsCard(Strict):
                 raise ValueError(f"{self.parts} has its own {given[0]} images; remove the key")
         elif self.train is None or self.test is None:
             raise ValueError(f"{self.parts} needs train and test; give their files")
-        needed = {"coco": "objects", "masks": "masks"}.get(self.parts)
+        needed = {"coco": "objects", "masks": "masks", "pascal": "masks"}.get(self.parts)
         for key in ("train", "test"):
             files = getattr(self, key)
             if needed and files is not None and getattr(files, needed) is None:
