@@ -55,13 +55,16 @@ class Candidate:
 def candidates(
     runs: Sequence[Run], store: Path | None, *, changes: Sequence[str] = (), seed: int = 0
 ) -> list[Candidate]:
-    """Open the encoders of runs, and an untrained one of the first run's recipe.
+    """Open the encoders of runs, and an untrained one like each kind of them.
+
+    Two runs are of one kind if their encoders have equal arguments, values and use of positions.
 
     With a store, its persons are divided by the recipes of the runs.
 
     Raises ValueError where runs are tested on different persons, or one has seen test persons.
     """
     found: list[Candidate] = []
+    kinds: set[str] = set()
     places = [run.pretrained().path.resolve() for run in runs]
     twice = [place for place in places if places.count(place) > 1]
     if twice:
@@ -75,8 +78,11 @@ def candidates(
             experiment.refuse_seen(experiment.split.test, model.about.seen)
         device = device_of(recipe.compute)
         name = name_of(origin, [one.name for one in found])
-        if not found:
-            found.append(untrained(model, experiment, device, seed))
+        kind = repr((model.encoder.arguments, model.about.positions, model.about.normalise))
+        if kind not in kinds:  # without positions an encoder starts elsewhere
+            label = UNTRAINED if not kinds else f"{UNTRAINED}, as {name}"
+            found.append(untrained(label, model, experiment, device, seed=seed))
+            kinds.add(kind)
         projection = projection_of(origin, device)
         found.append(Candidate(name, model.to(device), experiment, projection))
     splits = [one.experiment.split for one in found if one.experiment is not None]
@@ -148,13 +154,18 @@ def device_of(compute: ComputeSettings) -> torch.device:
 
 
 def untrained(
-    model: Model, experiment: Experiment | None, device: torch.device, seed: int
+    name: str,
+    model: Model,
+    experiment: Experiment | None,
+    device: torch.device,
+    *,
+    seed: int,
 ) -> Candidate:
-    """Return an encoder like a model's, with new weights."""
+    """Return an encoder like a model's, with new weights and positions where it has them."""
     with seeded(seed):
         encoder = build_encoder(model.encoder.arguments)
     about = model.about.model_copy(update={"seen": Seen()})
-    return Candidate(UNTRAINED, Model(encoder, about).to(device).eval(), experiment)
+    return Candidate(name, Model(encoder, about).to(device).eval(), experiment)
 
 
 def name_of(run: Run, taken: Sequence[str]) -> str:
