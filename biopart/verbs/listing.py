@@ -6,6 +6,7 @@ from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal
 
+from biopart.recipe import ResnetSettings, VitSettings
 from biopart.recipe.objectives import PRETRAINING
 from biopart.run import Run
 from biopart.settings import read_yaml, shipped
@@ -31,9 +32,8 @@ def choices(kind: Kind) -> dict[str, str]:
             str(settings.model_fields["name"].default): _line(settings) for settings in PRETRAINING
         }
         return dict(sorted(objectives.items()))
-    from biopart.nn.building import ENCODERS  # imports torch
-
-    return {name: _line(encoder) for name, encoder in sorted(ENCODERS.items())}
+    encoders = (ResnetSettings, VitSettings)
+    return {str(one.model_fields["name"].default): _line(one) for one in encoders}
 
 
 def _line(documented: type) -> str:
