@@ -93,7 +93,22 @@ class ScenesSettings(Strict):
     dropped = ("keypoints",)
 
 
-class DetectionSettings(Optimisation):
+class TrunkSettings(Optimisation):
+    """A task at every place, on an encoder that it may start from."""
+
+    weights: str | None = Field(
+        None,
+        description="encoder to start from: a run, a file in timm's names, or the name of a timm "
+        "model; null = a new one",
+    )
+    keep_positions: bool | None = Field(
+        None,
+        description="start from the pretrained positions, interpolated; null = where there are "
+        "any, but of part and mp3, which are pretrained without",
+    )
+
+
+class DetectionSettings(TrunkSettings):
     """Mask R-CNN on the encoder."""
 
     root: UserPath = Field(Path("data/coco"), description="folder that the files below lie in")
@@ -112,16 +127,6 @@ class DetectionSettings(Optimisation):
         (0.1, 2.0), description="large-scale jitter: factors of the size of a scene; [1, 1] = none"
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
-    weights: str | None = Field(
-        None,
-        description="encoder to start from: a run, a file in timm's names, or the name of a timm "
-        "model; null = a new one",
-    )
-    keep_positions: bool | None = Field(
-        None,
-        description="start from the pretrained positions, interpolated; null = where there are "
-        "any, but of part and mp3, which are pretrained without",
-    )
     model: DetectSettings = Field(DetectSettings(), description="the detector")
 
     @field_validator("jitter")
@@ -132,7 +137,7 @@ class DetectionSettings(Optimisation):
         return factors
 
 
-class SegmentationSettings(Optimisation):
+class SegmentationSettings(TrunkSettings):
     """A class for every pixel of annotated images, or for every sample of recordings with events.
 
     Without ``card`` the recording's events are segmented, of the recipe's store and persons.
@@ -145,16 +150,6 @@ class SegmentationSettings(Optimisation):
         (0.5, 2.0), description="factors of an image whose shorter side is the canvas"
     )
     flip: float = Field(0.5, ge=0, le=1, description="probability of a mirror image")
-    weights: str | None = Field(
-        None,
-        description="encoder to start from: a run, a file in timm's names, or the name of a timm "
-        "model; null = a new one",
-    )
-    keep_positions: bool | None = Field(
-        None,
-        description="start from the pretrained positions, interpolated; null = where there are "
-        "any, but of part and mp3, which are pretrained without",
-    )
     model: SegmentSettings = Field(SegmentSettings(), description="the head")
 
     @model_validator(mode="after")

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from biopart.compute import cores, describe
 from biopart.data.scenes import SceneSource, colours
 from biopart.evaluation.detection import score_detections
-from biopart.files import write_json, write_text
 from biopart.images.annotations import reasons, total
 from biopart.images.coco import Coco, Scene, read_coco
 from biopart.images.outlines import encode
@@ -21,8 +20,8 @@ from biopart.nn import Normalise, build_encoder
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Detect
 from biopart.recipe import Recipe, ScenesSettings, VitSettings
-from biopart.run import Run, origins
-from biopart.tasks.runner import Task
+from biopart.run import Run
+from biopart.tasks.own import OwnTask
 from biopart.tasks.trunk import start_trunk
 from biopart.train import Training
 
@@ -30,15 +29,13 @@ MASK_THRESHOLD = 0.5  # from which on a pixel of a mask belongs to the object
 
 
 @dataclass
-class Detection(Task):
+class Detection(OwnTask):
     """The training of a detector by a recipe's ``detect`` section.
 
     Attributes
     ----------
     recipe : Recipe
         ``encoder`` is the trunk, ``detect`` the rest.
-    resumed : bool
-        Whether the folder has the settings and provenance of this training already.
 
     Raises
     ------
@@ -47,10 +44,6 @@ class Detection(Task):
     ValueError
         If weights do not fit, the encoder is not of images, or both parts have other classes.
     """
-
-    recipe: Recipe
-    resumed: bool = False
-    resumable = True
 
     def __post_init__(self) -> None:
         settings = self.recipe.detect
@@ -91,15 +84,6 @@ class Detection(Task):
             "remarks": {"train": self.train.remarks, "test": self.test.remarks},
         }
         return training
-
-    def begin(self, run: Run) -> None:
-        """Write recipe and provenance, if they are not there from before."""
-        if not self.resumed:
-            write_json(run.path / "provenance.json", {**origins(), **self.provenance})
-            write_text(run.path / "recipe.yaml", self.recipe.to_yaml())
-
-    def finish(self, fabric: Fabric) -> None:
-        """Do nothing: a detector's scores are not calibrated."""
 
     def save(self, path: Path) -> None:
         """Write the detector with its classes."""

@@ -2,14 +2,17 @@
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
+
+from lightning_fabric import Fabric
 
 from biopart.compute import open_fabric
 from biopart.experiment import stored_recipe
+from biopart.files import write_json, write_text
 from biopart.recipe import Recipe
-from biopart.run import Run, find_run, new_run
+from biopart.run import Run, find_run, new_run, origins
 from biopart.tasks.runner import Task, run_task
 from biopart.train import Ranks, Row, Stop, check_loggers, check_processes, logging_to
 
@@ -18,6 +21,35 @@ KINDS: dict[str, Literal["detection", "segmentation"]] = {
     "detect": "detection",
     "segment": "segmentation",
 }
+
+
+@dataclass
+class OwnTask(Task):
+    """A task that has a run folder of its own, and goes on from its checkpoint.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        With the section of the task.
+    resumed : bool
+        Whether the folder has the settings and provenance of this training already.
+    provenance : dict
+        What ``training`` notes of itself.
+    """
+
+    recipe: Recipe
+    resumed: bool = False
+    provenance: dict[str, Any] = field(default_factory=dict)
+    resumable = True
+
+    def begin(self, run: Run) -> None:
+        """Write recipe and provenance, if they are not there from before."""
+        if not self.resumed:
+            write_json(run.path / "provenance.json", {**origins(), **self.provenance})
+            write_text(run.path / "recipe.yaml", self.recipe.to_yaml())
+
+    def finish(self, fabric: Fabric) -> None:
+        """Do nothing: scores at every place are not calibrated."""
 
 
 @dataclass(frozen=True)

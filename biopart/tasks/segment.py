@@ -22,34 +22,26 @@ from biopart.evaluation.answers import Answer, dense_answers, event_answers
 from biopart.evaluation.dense import class_ious, dense_counts
 from biopart.experiment import Experiment
 from biopart.experiment.weights import read_weights
-from biopart.files import write_json, write_text
 from biopart.images.annotated import opened, read_annotated
 from biopart.nn import Encoder, Normalise, build_encoder
 from biopart.nn.weights import save_tensors
 from biopart.objectives import Segment
-from biopart.recipe import Recipe
-from biopart.run import Run, origins
+from biopart.run import Run
 from biopart.store.parts_card import load_parts_card
-from biopart.tasks.runner import Task
+from biopart.tasks.own import OwnTask
 from biopart.tasks.trunk import start_trunk
 from biopart.train import Training
 
 
 @dataclass
-class Segmentation(Task):
+class Segmentation(OwnTask):
     """The training of a segmentation by a recipe's ``segment`` section.
 
     Attributes
     ----------
     recipe : Recipe
         ``encoder`` is the trunk, ``segment`` the rest.
-    resumed : bool
-        Whether the folder has the settings and provenance of this training already.
     """
-
-    recipe: Recipe
-    resumed: bool = False
-    resumable = True
 
     def __post_init__(self) -> None:
         settings = self.recipe.segment
@@ -97,15 +89,6 @@ class Segmentation(Task):
     def about(self) -> dict[str, Any]:
         """Return what else belongs into the provenance."""
         return {}
-
-    def begin(self, run: Run) -> None:
-        """Write recipe and provenance, if they are not there from before."""
-        if not self.resumed:
-            write_json(run.path / "provenance.json", {**origins(), **self.provenance})
-            write_text(run.path / "recipe.yaml", self.recipe.to_yaml())
-
-    def finish(self, fabric: Fabric) -> None:
-        """Do nothing: scores of places are not calibrated."""
 
     def save(self, path: Path) -> None:
         """Write the network with its classes."""

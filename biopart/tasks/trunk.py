@@ -5,12 +5,10 @@ from torch import nn
 from biopart.experiment import read_weights
 from biopart.experiment.stored import method_of
 from biopart.nn import Encoder
-from biopart.recipe import DetectionSettings, SegmentationSettings
+from biopart.recipe import TrunkSettings
 
 
-def start_trunk(
-    encoder: Encoder, settings: DetectionSettings | SegmentationSettings
-) -> tuple[str, list[nn.Parameter]]:
+def start_trunk(encoder: Encoder, settings: TrunkSettings) -> tuple[str, list[nn.Parameter]]:
     """Give a new encoder the weights that settings name.
 
     Pretrained positions are kept where there are any, but not of methods that are pretrained
