@@ -56,7 +56,7 @@ def test_marks_without_a_duration_get_the_cards_and_none_is_refused():
     rules = card(classes={"beat": ["N"]}, before_s=0.2, after_s=0.3)
     found = events_of(recording(marks=[Mark(2.0, "N")]), rules, 1000, [])
     assert found.tolist() == [[18, 23, 0]]
-    with pytest.raises(ValueError, match="'N' at 2 s has no duration; give before_s and after_s"):
+    with pytest.raises(ValueError, match="'N' at 2 s has no duration; name its column"):
         events_of(recording(marks=[Mark(2.0, "N")]), card(classes={"beat": ["N"]}), 1000, [])
 
 
@@ -70,22 +70,17 @@ def test_events_of_a_table_are_read_by_its_columns(tmp_path):
     assert found.tolist() == [[10, 15, 0], [40, 60, 1]]
     warnings: list[str] = []
     assert not len(events_of(recording(tmp_path / "b.edf"), rules, 1000, warnings))
-    assert warnings == ["b.edf has no event file, so it has no events"]
+    assert warnings == ["there is no event file {stem}_marks.csv, so the recording has no events"]
 
 
 @pytest.mark.parametrize(
     ("rule", "message"),
     [
-        ({"annotation": "atr", "file": "a.csv"}, "give one of them"),
+        ({"annotation": "atr", "file": "a.csv"}, "give only one of them"),
         ({"onset": 2}, "onset is a column of file"),
         ({"file": "../{stem}.csv"}, "only {stem} may be in braces"),
         ({"classes": {"a": ["x"], "b": ["x"]}}, "'x' belongs to two classes"),
         ({"annotation": "atr"}, "have no duration; give before_s"),
-        ({"file": "a.csv"}, "have no duration; give before_s"),
-        (
-            {"file": "a.csv", "duration": 2, "classes": {"a": ["x"], "b": ["y"]}},
-            "need the column text",
-        ),
     ],
 )
 def test_rules_that_contradict_themselves_are_refused(rule, message):
@@ -140,3 +135,41 @@ def test_texts_are_compared_with_single_spaces_and_wrong_durations_are_named():
     for seconds in (-3.0, np.inf):
         with pytest.raises(ValueError, match="'x' at 1 s has a duration of"):
             events_of(recording(marks=[Mark(1.0, "x", seconds)]), card(classes={"a": ["x"]}), 9, [])
+
+
+def test_columns_named_duration_and_text_are_found(tmp_path):
+    table = "onset,duration,text\n1.0,0.5,ap\n4.0,2.0,hy\n"
+    (tmp_path / "a.csv").write_text(table)
+    rules = card(file="{stem}.csv", classes={"apnoea": ["ap"], "hypopnoea": ["hy"]})
+    found = events_of(recording(tmp_path / "a.edf"), rules, 1000, [])
+    assert found.tolist() == [[10, 15, 0], [40, 60, 1]]
+    (tmp_path / "a.csv").write_text(table.replace("text", "what"))
+    with pytest.raises(ValueError, match=r"a\.csv has no column named text.*add text: NAME"):
+        events_of(recording(tmp_path / "a.edf"), rules, 1000, [])
+    one = card(file="{stem}.csv", classes={"apnoea": ["any"]})
+    assert len(events_of(recording(tmp_path / "a.edf"), one, 1000, [])) == 2
+    (tmp_path / "a.csv").write_text("onset\n1.0\n")
+    with pytest.raises(ValueError, match="name its column with duration: NAME"):
+        events_of(recording(tmp_path / "a.edf"), one, 1000, [])
+
+
+def test_marks_of_which_none_is_an_event_are_listed():
+    warnings: list[str] = []
+    marks = [Mark(1.0, "burst", 1.0), Mark(2.0, "burst", 1.0), Mark(3.0, "pause", 1.0)]
+    events_of(recording(marks=marks), card(classes={"B": ["bust"]}), 1000, warnings)
+    listed = "'burst' (2), 'pause' (1)"
+    assert warnings == [f"no mark is an event of the card; the most frequent texts are {listed}"]
+    warnings.clear()
+    events_of(recording(), card(classes={"B": ["bust"]}), 1000, warnings)
+    assert warnings == ["the recording has no annotations, so it has no events"]
+
+
+def test_annotations_of_another_file_are_events(real_data, tmp_path):
+    import shutil
+
+    found = next(real_data.rglob("SC4001EC-Hypnogram.edf"))
+    shutil.copy(found, tmp_path / "a-marks.edf")
+    rules = card(file="{stem}-marks.edf", classes={"R": ["Sleep stage R"]})
+    events = events_of(recording(tmp_path / "a.edf"), rules, 10_000_000, [])
+    assert len(events) > 2
+    assert (events[:, 1] - events[:, 0]).min() >= 300  # epochs of 30 s at 10 Hz

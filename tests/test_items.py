@@ -71,7 +71,7 @@ def test_an_event_longer_than_its_window_fills_it_and_short_recordings_are_padde
 def test_tiles_cover_a_recording_and_put_classes_together_again(cohort):
     tiles = Tiles(cohort.source(window_s=16.0, persons=["one"], keep_bad=True))
     assert tiles.first.tolist() == [0, 16, 24]  # the last one is moved inside
-    assert tiles.names == ("none", "spindle", "K")
+    assert tiles.names == ("no event", "spindle", "K")
     targets = tiles.targets(np.arange(3)).numpy()
     truth = np.zeros(40, int)
     for start, stop, code in cohort.events("one").tolist():

@@ -163,7 +163,7 @@ def test_events_are_learnt_and_scored_on_other_persons(pulse_store, tmp_path):
     scores = run.result()["scores"]
     assert scores["event detection, all, F1"]["value"] > 0.9
     assert scores["event segmentation, mIoU"]["value"] > 0.8
-    assert set(run.result()["iou"]) == {"none", "up", "down"}
+    assert set(run.result()["iou"]) == {"no event", "up", "down"}
     assert info(str(run.path))["kind"] == "segmentation"
     with pytest.raises(ValueError, match="is a segmentation run; a pretraining run is needed"):
         run.pretrained_weights()

@@ -52,7 +52,7 @@ def runs(pulse_store, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def result(runs, pulse_store, tmp_path_factory):
-    out = tmp_path_factory.mktemp("page")
+    out = tmp_path_factory.mktemp("page") / "one"
     return run_suite(runs, Data(pulse_store), out), out
 
 
@@ -69,35 +69,45 @@ def test_pulses_are_found_in_time_and_told_apart_even_by_an_untrained_encoder(re
     assert score(found, "event detection, all", "F1")["value"] > 0.8
     assert score(found, "event segmentation", "mIoU")["value"] > 0.7
     assert score(found, "event localisation", "mean onset error (s)")["value"] < 0.1
-    assert score(found, "part k-NN", "accuracy")["value"] > 0.9
-    assert score(found, "part retrieval", "AP")["items"] == 36
-    assert score(found, "part retrieval", "AP")["ci95"] is None  # three persons
+    assert score(found, "event k-NN", "accuracy")["value"] > 0.9
+    assert score(found, "event retrieval", "AP")["items"] == 36
+    assert score(found, "event retrieval", "AP")["ci95"] is None  # three persons
 
 
 def test_differences_are_to_the_baseline_and_the_better_features_are_chosen(result):
     found, _ = result
-    one = score(found, "object retrieval", "AP", "byol")
-    base = score(found, "object retrieval", "AP")
+    one = score(found, "window retrieval", "AP", "byol")
+    base = score(found, "window retrieval", "AP", "untrained, as byol")
     assert one["difference"] == pytest.approx(one["value"] - base["value"])
     assert "difference" not in base
     kinds = [
-        score(found, "object retrieval", "AP", "byol", kind)["value"]
+        score(found, "window retrieval", "AP", "byol", kind)["value"]
         for kind in ("cls", "mean", "projected")
     ]
     assert one["value"] == max(kinds)
-    assert score(found, "object retrieval", "AP", "part", "projected") is None
+    assert score(found, "window retrieval", "AP", "part", "projected") is None
 
 
 def test_the_page_and_the_file_have_the_same_scores(result):
     found, out = result
     written = json.loads((out / "suite.json").read_text())
-    assert written["baseline"] == "untrained"
+    assert written["compared_with"] == {
+        "untrained": "",
+        "part": "untrained",
+        "untrained, as byol": "",
+        "byol": "untrained, as byol",
+    }
+    assert written["about"]["byol"]["objective"] == "byol"
+    assert (written["n_units"], written["units"]) == (3, "persons")
     assert len(written["rows"]) == len(found["rows"])
     page = (out / "suite.html").read_text()
-    value = score(found, "part retrieval", "AP")["value"]
+    value = score(found, "event retrieval", "AP")["value"]
     assert f"{value:.3f}" in page
-    assert "part: objects" in page
-    assert len(list((out / "tokens").glob("*.npy"))) == 4 * 6  # kinds of items of each encoder
+    assert "part: windows" in page
+    assert "3 test persons are too few for intervals, which need 6" in page
+    assert (
+        len(list((out.parent / "tokens").glob("*.npy"))) == 4 * 6
+    )  # kinds of items of each encoder
 
 
 def test_tokens_are_computed_once_and_equal_the_models(runs, pulse_store, tmp_path, monkeypatch):
@@ -142,7 +152,7 @@ def test_the_command_writes_the_page_and_options_that_miss_are_named(
         ([*given, "--baseline", "x"], "there is no encoder 'x'; choose untrained, part"),
         (
             [*given[:5], "coco_parts", "--raw", str(tmp_path)],
-            "encodes 1 channels of (80,); annotated images need",
+            "untrained is an encoder of 1 x 80 values; coco_parts needs one of colour",
         ),
         (
             [*given[:5], "coco_parts"],

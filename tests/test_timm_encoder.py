@@ -251,7 +251,7 @@ def test_weights_of_another_shape_are_named_with_both_and_missing_ones_too():
 
 
 def test_models_that_are_not_vision_transformers_or_unknown_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="timm has no model 'vit_smal'; there are"):
+    with pytest.raises(ValueError, match="timm has no model 'vit_smal'; did you mean"):
         TimmEncoder("vit_smal")
     for other in ("resnet18", "cait_xxs24_224", "samvit_base_patch16_224"):
         with pytest.raises(ValueError, match=f"{other} of timm is not a plain vision transformer"):

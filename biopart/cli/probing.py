@@ -43,7 +43,7 @@ def suite_options(command: Any) -> Any:
             click.option(
                 "--data",
                 type=click.Path(path_type=Path),
-                help="Store, or card of annotated images.",
+                help="Of --suite: a store, or a card of annotated images.",
             ),
             click.option("--raw", type=click.Path(path_type=Path), help="Folder of those images."),
             click.option(
@@ -53,15 +53,24 @@ def suite_options(command: Any) -> Any:
                 help="File of weights for each timm:NAME, in order.",
             ),
             click.option(
-                "--items", type=click.IntRange(2), help="Items of a task, at most; 20000."
+                "--items",
+                type=click.IntRange(2),
+                help="Items of a task to fit on, and to score; 20000.",
             ),
             click.option(
                 "--query-in-gallery",
                 is_flag=True,
                 help="Retrieval as released: a query finds itself.",
             ),
-            click.option("--baseline", help="Encoder to compare with; by default untrained."),
-            click.option("--out", type=click.Path(path_type=Path), help="Folder of the page."),
+            click.option(
+                "--baseline",
+                help="Encoder to compare with; by default an untrained one like each run.",
+            ),
+            click.option(
+                "--out",
+                type=click.Path(path_type=Path),
+                help="Folder of the page; suite/DATA by default.",
+            ),
         )
     ):
         command = add(command)
@@ -122,7 +131,7 @@ def ask_suite(asked: dict[str, Any], run_path: Path | None, output: Output, **ot
     """Ask encoders about objects and parts."""
     from biopart.probing.encoders import timm_candidates
     from biopart.run import as_run, find_run
-    from biopart.studies.suite import Options, lines_of, run_suite
+    from biopart.studies.suite import Options, free_folder, lines_of, run_suite
     from biopart.verbs.suite import ITEMS, Data
 
     unused = [key for key in ("subjects", "robustness", "scheduler", "store") if others.get(key)]
@@ -140,12 +149,12 @@ def ask_suite(asked: dict[str, Any], run_path: Path | None, output: Output, **ot
         changes=others["changes"],
         seed=seed,
         own_included=asked["query_in_gallery"],
-        baseline=asked["baseline"] or Options.baseline,
+        baseline=asked["baseline"],
     )
     result = run_suite(
         runs,
         data,
-        asked["out"] or Path("suite"),
+        asked["out"] or free_folder(asked["data"]),
         options=options,
         others=timm_candidates(named, asked["weights"]),
         on_task=output.say,

@@ -232,6 +232,8 @@ def run_section(
     from biopart.train import Stop, Stopped
 
     changes, resume = options.pop("changes"), options["resume"]
+    if resume and recipe is not None:
+        raise click.UsageError(f"--resume takes the recipe of the run in --out; leave out {recipe}")
     if resume == (recipe is not None) or (resume and options["out"] is None):
         example = {"detect": "coco_maskrcnn", "segment": "mitdb_segment"}[section]
         raise click.UsageError(f"give a recipe, for instance {example}, or --resume --out RUN")
@@ -254,7 +256,21 @@ def run_section(
     if options["dry_run"]:
         output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
         return
-    output.emit({"run": str(run.path), **run.result()})
+    result = run.result()
+    output.emit({"run": str(run.path), **result}, place_lines(run.path, result))
+
+
+def place_lines(path: Path, result: Mapping[str, Any]) -> list[str] | None:
+    """Return the scores of a segmentation, a line each; None of others."""
+    if "scores" not in result:
+        return None
+    lines = [f"run: {path}"]
+    for name, score in result["scores"].items():
+        ends = score["ci95"]
+        interval = "" if ends is None else f" ({ends[0]:.3f} to {ends[1]:.3f})"
+        lines.append(f"{name}: {score['value']:.3f}{interval}")
+    lines += [f"IoU of {name}: {value:.3f}" for name, value in result["iou"].items()]
+    return [*lines, f"seconds: {result['seconds']:.0f}"]
 
 
 @click.command()

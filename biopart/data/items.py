@@ -162,7 +162,7 @@ class Tiles(Items):
 
     def __init__(self, source: WindowSource, *, most: int | None = None) -> None:
         self.cohort, self.size = source.cohort, source.size
-        self.names = ("none", *self.cohort.event_names)
+        self.names = ("no event", *self.cohort.event_names)
         rows = []
         for number in np.unique(source.record).tolist():
             length = self.cohort.length(self.cohort.records[number])

@@ -192,7 +192,9 @@ def _unpickled(path: Path) -> Mapping[str, Tensor]:
         ) from None
     except (RuntimeError, OSError, EOFError, ValueError, LookupError) as error:
         reason = str(error).split("\n")[0][:200]
-        raise ValueError(f"{path} is not a file of tensors alone: {reason}") from None
+        raise ValueError(
+            f"{path} cannot be read as a file of tensors ({type(error).__name__}: {reason})"
+        ) from None
     for key in _NESTED:
         inner = loaded.get(key) if isinstance(loaded, dict) else None
         loaded = inner if isinstance(inner, dict) else loaded

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -79,10 +80,9 @@ class TimmEncoder(Encoder):
         import timm  # here, since few encoders are of timm's
 
         if model not in timm.list_models():
-            close = timm.list_models(f"*{model.split('_')[0]}*")[:3]
-            raise ValueError(
-                f"timm has no model {model!r}; there are {', '.join(close) or 'others'}"
-            )
+            close = get_close_matches(model, timm.list_models(), n=3)
+            hint = f"; did you mean {' or '.join(close)}?" if close else ""
+            raise ValueError(f"timm has no model {model!r}{hint}")
         self.model, self.options = model, dict(options or {})
         self.trunk: Any = timm.create_model(model, num_classes=0, **self.options)
         embed: Any = getattr(self.trunk, "patch_embed", None)

@@ -1,7 +1,7 @@
 """Encoders that are asked: those of runs, an untrained one, and those of timm."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from biopart.nn.timm_encoder import colours_of, load_timm
 from biopart.probing.linear import seeded
 from biopart.probing.suite import Projection
 from biopart.probing.tokens import BATCH
-from biopart.recipe import ComputeSettings
+from biopart.recipe import ComputeSettings, Recipe
 from biopart.run import Run
 from biopart.settings import apply_change
 from biopart.store.seen import Seen
@@ -43,6 +43,10 @@ class Candidate:
         Of a method with a projector.
     notes : tuple of str
         What became of a file of weights.
+    twin : str
+        Name of the untrained encoder like it, of a run.
+    facts : mapping
+        What it is, for a reader.
     """
 
     name: str
@@ -50,6 +54,8 @@ class Candidate:
     experiment: Experiment | None = None
     projection: Projection | None = None
     notes: tuple[str, ...] = ()
+    twin: str = ""
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def candidates(
@@ -64,17 +70,19 @@ def candidates(
     Raises ValueError where runs are tested on different persons, or one has seen test persons.
     """
     found: list[Candidate] = []
-    kinds: set[str] = set()
+    kinds: dict[str, str] = {}
     places = [run.pretrained().path.resolve() for run in runs]
     twice = [place for place in places if places.count(place) > 1]
     if twice:
         raise ValueError(f"{twice[0]} is given twice; give it once")
     for run in runs:
         origin = run.pretrained()
-        recipe = stored_recipe(origin, changes, store)
+        any_card = [] if store is None else ["data.card=null"]
+        recipe = stored_recipe(origin, [*any_card, *changes], store)
         experiment = None if store is None else open_experiment(recipe)
         model = Model.load(origin)
         if experiment is not None:
+            refuse_other(origin, model, experiment)
             experiment.refuse_seen(experiment.split.test, model.about.seen)
         device = device_of(recipe.compute)
         name = name_of(origin, [one.name for one in found])
@@ -82,9 +90,10 @@ def candidates(
         if kind not in kinds:  # without positions an encoder starts elsewhere
             label = UNTRAINED if not kinds else f"{UNTRAINED}, as {name}"
             found.append(untrained(label, model, experiment, device, seed=seed))
-            kinds.add(kind)
-        projection = projection_of(origin, device)
-        found.append(Candidate(name, model.to(device), experiment, projection))
+            kinds[kind] = label
+        projection, about = projection_of(origin, device), facts_of(origin, recipe, model)
+        model = model.to(device)
+        found.append(Candidate(name, model, experiment, projection, twin=kinds[kind], facts=about))
     splits = [one.experiment.split for one in found if one.experiment is not None]
     if len({(split.test, split.finetune) for split in splits}) > 1:
         raise ValueError(
@@ -92,6 +101,33 @@ def candidates(
             "with --set split.seed=..., split.test_persons=... and split.validation_persons=..."
         )
     return found
+
+
+def refuse_other(run: Run, model: Model, experiment: Experiment) -> None:
+    """Refuse a store of other channels or another rate than a run was pretrained on; ValueError."""
+    about, cohort = model.about, experiment.cohort
+    rate = cohort.attributes.get("sfreq_hz")
+    for what, own, given in (
+        ("channels", ", ".join(about.channels), ", ".join(experiment.channels)),
+        ("sampling rate in Hz", about.sfreq_hz, rate),
+    ):
+        if own and own != given:
+            raise ValueError(
+                f"{run.path} was pretrained on the {what} {own}, but {cohort.path} has {given}; "
+                "give a store that was prepared alike"
+            )
+
+
+def facts_of(run: Run, recipe: Recipe, model: Model) -> dict[str, str]:
+    """Return what a run's encoder is, for a reader."""
+    n_parameters = sum(parameter.numel() for parameter in model.encoder.parameters())
+    return {
+        "run": str(run.path),
+        "objective": recipe.pretrain.objective.name,
+        "steps": f"{run.provenance().get('steps', 0):,}",
+        "encoder": f"{model.encoder.name}, {n_parameters:,} parameters",
+        "positions": "no" if model.about.positions is False else "yes",
+    }
 
 
 def timm_candidates(named: Sequence[str], weights: Sequence[Path]) -> list[Candidate]:
@@ -128,7 +164,9 @@ def timm_candidates(named: Sequence[str], weights: Sequence[Path]) -> list[Candi
         lines = tuple(f"{path.name}: {line}" for line in (*remarks, heads))
         taken_names = [one.name for one in found]
         label = name if name not in taken_names else f"{name} ({path.parent.name}/{path.stem})"
-        found.append(Candidate(label, Model(encoder, about).to(device).eval(), notes=lines))
+        network = Model(encoder, about).to(device).eval()
+        facts = {"file": str(path), "encoder": model, "colours": normalise}
+        found.append(Candidate(label, network, notes=lines, facts=facts))
     return found
 
 
@@ -165,7 +203,10 @@ def untrained(
     with seeded(seed):
         encoder = build_encoder(model.encoder.arguments)
     about = model.about.model_copy(update={"seen": Seen()})
-    return Candidate(name, Model(encoder, about).to(device).eval(), experiment)
+    facts = {"encoder": f"{model.encoder.name}, new weights"}
+    facts["positions"] = "no" if about.positions is False else "yes"
+    network = Model(encoder, about).to(device).eval()
+    return Candidate(name, network, experiment, facts=facts)
 
 
 def name_of(run: Run, taken: Sequence[str]) -> str:

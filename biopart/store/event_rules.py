@@ -16,7 +16,7 @@ def plain(text: str) -> str:
 class EventRule(Strict):
     """Heart beats, spindles, arousals, apnoeas: where the marks are, and what their texts mean.
 
-    Without ``annotation`` and ``file`` the recording's own annotations (EDF+, BDF+) are taken.
+    Without ``annotation`` and ``file`` the annotations in the recording itself (EDF+) are taken.
     """
 
     annotation: str | None = Field(
@@ -24,16 +24,21 @@ class EventRule(Strict):
     )
     file: str | None = Field(
         None,
-        description="glob of a table relative to the recording; {stem} is the recording's stem",
+        description="glob of a table, or of a file with annotations (EDF+), relative to the "
+        "recording; {stem} is the recording's stem",
     )
     onset: int | str = Field(
         1, description="column of the onset in seconds: name, or number from 1"
     )
     duration: int | str | None = Field(
-        None, description="column of the duration in seconds; null = marks have none"
+        None,
+        description="column of the duration in seconds; null = the one that is named duration, "
+        "else marks have none",
     )
     text: int | str | None = Field(
-        None, description="column of the text; null = every row is an event of the only class"
+        None,
+        description="column of the text; null = the one that is named text, else every row is an "
+        "event of the only class",
     )
     classes: dict[str, list[str]] = Field(
         min_length=1, description="class -> texts of its marks; other marks are no events"
@@ -54,7 +59,7 @@ class EventRule(Strict):
     @model_validator(mode="after")
     def _check(self) -> "EventRule":
         if self.annotation is not None and self.file is not None:
-            raise ValueError("events are in annotation or in file; give one of them")
+            raise ValueError("annotation and file were both given; give only one of them")
         of_table = [key for key in ("onset", "duration", "text") if key in self.model_fields_set]
         if self.file is None and of_table:
             raise ValueError(f"{of_table[0]} is a column of file; give file, or remove it")
@@ -66,17 +71,13 @@ class EventRule(Strict):
                     f"events.file is {self.file!r}; only {{stem}} may be in braces, for example "
                     "'{stem}_spindles.csv'"
                 ) from None
-            if self.text is None and len(self.classes) > 1:
-                raise ValueError("events of several classes need the column text; give it")
         twice = [t for texts in self.classes.values() for t in texts]
         if len(set(twice)) < len(twice):
             again = next(text for text in twice if twice.count(text) > 1)
             raise ValueError(f"the text {again!r} belongs to two classes; give it to one")
-        lasting = self.duration is not None or self.before_s + self.after_s > 0
-        if not lasting and (self.annotation is not None or self.file is not None):
+        if self.annotation is not None and self.before_s + self.after_s == 0:
             raise ValueError(
-                "marks of a WFDB file, or of a table without a column of durations, have no "
-                "duration; give before_s and after_s in seconds"
+                "marks of a WFDB file have no duration; give before_s and after_s in seconds"
             )
         return self
 
@@ -87,8 +88,6 @@ class EventRule(Strict):
 
     def code_of(self, text: str) -> int | None:
         """Return the code of a mark's text; None = no event."""
-        if self.file is not None and self.text is None:
-            return 0
         for code, texts in enumerate(self.classes.values()):
             if plain(text) in texts:
                 return code

@@ -145,10 +145,14 @@ class EventSegmentation(Segmentation):
             seen = read_weights(self.recipe.segment.weights).about.seen
             experiment.refuse_seen(split.test, seen)
         source, self.test = DenseWindows(windows[0]), Tiles(windows[1])
-        if not len(source) or not len(self.test):
+        tiles = (source.tiles, self.test)
+        windows_of = [len(part) for part in tiles]
+        n_events = [sum(len(part.events(n)) for n in set(part.record.tolist())) for part in tiles]
+        if 0 in (*windows_of, *n_events):
             raise ValueError(
-                f"{len(source)} windows are left to learn from and {len(self.test)} to score; set "
-                "split.test_persons, split.validation_persons or data.window_s"
+                f"{windows_of[0]} windows with {n_events[0]} events are left to learn from and "
+                f"{windows_of[1]} with {n_events[1]} to score; all are needed: check the events of "
+                "the card, split.test_persons and split.validation_persons"
             )
         return self.test.names, source
 

@@ -83,6 +83,10 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
     problems += [
         f"no {store.kind.item} has the label {name}" for name in names if labels[name] == 0
     ]
+    events = events_in(store) if recordings else {}
+    problems += [
+        f"no recording has the event {name}" for name, count in events.items() if not count
+    ]
     counts: dict[str, Any] = {"images": items}
     if recordings:
         share = bad / max(samples, 1)
@@ -91,9 +95,21 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
         "records": len(store),
         **counts,
         "labels": {name: labels[name] for name in names},
+        **({"events": events} if events else {}),
         "problems": problems,
         "remarks": remarks,
     }
+
+
+def events_in(store: Store) -> dict[str, int]:
+    """Count the events of each class in a store; nothing where it has none."""
+    counts = Counter(dict.fromkeys(store.event_names, 0))
+    for record in store if store.event_names else ():
+        with suppress(ValueError):  # of an unreadable record, reported elsewhere
+            found = store.events(record)
+            codes = [] if found is None else found[:, 2].tolist()
+            counts.update(store.event_names[code] for code in codes)
+    return dict(counts)
 
 
 def stale(store: Store, raw: Path) -> list[str]:

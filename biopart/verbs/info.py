@@ -11,6 +11,7 @@ from biopart.settings import absent, find, read_yaml
 from biopart.store import Store, load_card
 from biopart.store.attributes import is_store
 from biopart.store.image_card import is_image_card, load_image_card
+from biopart.verbs.check import events_in
 
 SUCCESS = ("loss", "chance_loss", "r2", "r2_excess", "accuracy", "chance_accuracy")
 """Values that say how well a pretext task is solved; each objective has some of them."""
@@ -75,7 +76,12 @@ def store_info(store: Store) -> dict[str, Any]:
     about = {"store": str(store.path), **{key: card[key] for key in ("title", "licence")}}
     about |= {"card": card["name"], "simulated": store.attributes.get("simulated", False)}
     about |= {"records": len(store), "channels": list(store.channels)}
-    return {**about, **store.kind.describe(store, labels)}
+    events = events_in(store)
+    return {
+        **about,
+        **store.kind.describe(store, labels),
+        **({"events": events} if events else {}),
+    }
 
 
 def run_info(run: Run) -> dict[str, Any]:

@@ -156,17 +156,17 @@ def about_store(asked: Asked, candidate: Candidate, data: Data, found: Found) ->
             SourceItems(few(experiment.source(persons, labelled=True), data.most))
             for persons in (train, test)
         ]
-        yield from about_objects(asked, "object", *parts, found=found)
+        yield from about_objects(asked, experiment.cohort.kind.item, *parts, found=found)
     if not experiment.cohort.event_names:
         return
     sources = [experiment.source(persons) for persons in (train, test)]
     windows = [one for one in sources if isinstance(one, WindowSource)]
     events = [EventItems(one, most=data.most) for one in windows]
     needed("event", *events)
-    yield "part retrieval", lambda: queries(asked, "part", events[1], found)
+    yield "event retrieval", lambda: queries(asked, "event", events[1], found)
     yield (
-        "part classification",
-        lambda: list(classification(asked, "part", *events, neighbours=True)),
+        "event classification",
+        lambda: list(classification(asked, "event", *events, neighbours=True)),
     )
     tiles = Tiles(windows[0], most=data.most), Tiles(windows[1])
     yield "segmentation of events", lambda: list(segmentation(asked, "event", *tiles))
@@ -177,8 +177,8 @@ def about_pictures(asked: Asked, candidate: Candidate, data: Data, found: Found)
     encoder = candidate.model.encoder
     if len(encoder.shape) != 2 or encoder.channels != 3:
         raise ValueError(
-            f"{candidate.name} encodes {encoder.channels} channels of {encoder.shape}; annotated "
-            "images need an encoder of colour images"
+            f"{candidate.name} is an encoder of {encoder.channels} x "
+            f"{' x '.join(map(str, encoder.shape))} values; {data.place} needs one of colour images"
         )
     assert data.raw is not None
     size = encoder.shape[0], encoder.shape[1]
@@ -223,8 +223,8 @@ def needed(what: str, train: Items, test: Items) -> None:
     """Refuse fewer than two items to fit probes on, or none to score; ValueError."""
     if len(train) < 2 or not len(test):
         raise ValueError(
-            f"there are {len(train)} items ({what}) to fit probes on and {len(test)} to score; two "
-            "and one are needed at least"
+            f"{what}: {len(train)} to fit probes on and {len(test)} to score; at least two and one "
+            "are needed"
         )
 
 

@@ -1,5 +1,5 @@
 """A page about what frozen encoders know of objects and their parts."""
 
-from biopart.studies.suite.page import Options, lines_of, run_suite
+from biopart.studies.suite.page import Options, free_folder, lines_of, run_suite
 
-__all__ = ["Options", "lines_of", "run_suite"]
+__all__ = ["Options", "free_folder", "lines_of", "run_suite"]

@@ -11,6 +11,7 @@ from markupsafe import Markup
 from biopart import figures, pages
 from biopart.data.items import Items
 from biopart.evaluation.answers import Answer
+from biopart.evaluation.resampled import LEAST
 from biopart.figures.retrieved import SEEN, Hits, neighbours
 from biopart.files import write_json
 from biopart.probing.encoders import Candidate, candidates
@@ -19,7 +20,7 @@ from biopart.run import Run
 from biopart.verbs.suite import Data, Found, ask
 
 QUERIES = 4  # on the page, for each kind of items
-ERRORS = ("mean onset error (s)",)  # measures of which less is better
+ERRORS = ("mean onset error (s)",)  # measures of which lower is better
 
 
 @dataclass(frozen=True)
@@ -34,14 +35,15 @@ class Options:
         Of the probes.
     own_included : bool
         Retrieval as in the released code: a query is in its own gallery.
-    baseline : str
-        Name of the encoder that the others are compared with.
+    baseline : str, optional
+        Name of the encoder that the others are compared with; by default each run with the
+        untrained encoder like it.
     """
 
     changes: Sequence[str] = ()
     seed: int = 0
     own_included: bool = False
-    baseline: str = "untrained"
+    baseline: str | None = None
 
 
 def run_suite(
@@ -58,23 +60,23 @@ def run_suite(
     Parameters
     ----------
     runs : sequence of Run
-        Pretrainings; an untrained encoder of the first one's recipe is added.
+        Pretrainings; an untrained encoder like each kind of them is added.
     data : Data
         What they are asked about.
     out : Path
-        Folder of the result and of the tokens (``tokens/``), which a second call finds there.
+        Folder of the result; tokens are kept beside it (``tokens/``), where others find them.
     options : Options, optional
         How they are asked.
     others : sequence of Candidate
         Encoders that are not runs.
     on_task : callable
-        Called with "encoder: task" as each task begins.
+        Called with the number and name of an encoder and the task as each task begins.
 
     Returns
     -------
     dict
-        ``encoders``, ``rows`` (task, measure, features and the scores of each encoder), ``notes``,
-        ``baseline`` and ``page``.
+        ``encoders``, ``rows`` (task, measure, features and the scores of each encoder), ``about``,
+        ``compared_with``, ``notes``, ``page`` and so on.
     """
     options = Options() if options is None else options
     if data.is_store and others:
@@ -85,25 +87,25 @@ def run_suite(
     store = data.place if data.is_store else None
     opened = [*candidates(runs, store, changes=options.changes, seed=options.seed), *others]
     names = [one.name for one in opened]
-    baseline = options.baseline if options.baseline in names else None
-    if baseline is None and options.baseline != Options.baseline:
+    if options.baseline not in (None, *names):
         raise ValueError(f"there is no encoder {options.baseline!r}; choose {', '.join(names)}")
-    baseline = baseline or names[0]
-    found = []
-    for one in opened:
-        found.append(
-            ask(
-                one,
-                data,
-                out / "tokens",
-                seed=options.seed,
-                own_included=options.own_included,
-                on_task=lambda task, name=one.name: on_task(f"{name}: {task}"),  # type: ignore[misc]
-            )
-        )
-    rows = rows_of(found, baseline)
+    references = {one.name: options.baseline or one.twin for one in opened}
+    found = all_asked(opened, data, out.parent / "tokens", options=options, on_task=on_task)
+    rows = rows_of(found, references)
     notes = list(dict.fromkeys(note for one in found for note in one.notes))
-    result = {"encoders": names, "baseline": baseline, "rows": rows, "notes": notes}
+    result: dict[str, Any] = {
+        "encoders": names,
+        "compared_with": references,
+        "about": {one.name: dict(one.facts) for one in opened},
+        "data": str(data.place),
+        "most_items": data.most,
+        "n_units": max((len(a.sums.units) for one in found for a in one.answers), default=0),
+        "units": "persons" if any(one.experiment for one in opened) else "images",
+        "query_in_gallery": options.own_included,
+        "seed": options.seed,
+        "rows": rows,
+        "notes": notes,
+    }
     pictures = [
         (f"{one.name}: {what}s", Markup(figures.to_html(neighbours(queries))))
         for one in found
@@ -116,18 +118,42 @@ def run_suite(
         Path(__file__).with_name("page.html.jinja"),
         banner=pages.BANNER,
         simulated=simulated,
-        data=str(data.place),
         pictures=pictures,
         errors=ERRORS,
+        least=LEAST,
         summary=[row for row in rows if row["best"]],
-        own_included=options.own_included,
         **result,
     )
-    write_json(out / "suite.json", {**result, "data": str(data.place), "simulated": simulated})
+    write_json(out / "suite.json", {**result, "simulated": simulated})
     return {**result, "page": str(out / "suite.html")}
 
 
-def rows_of(found: Sequence[Found], baseline: str) -> list[dict[str, Any]]:
+def all_asked(
+    opened: Sequence[Candidate],
+    data: Data,
+    tokens: Path,
+    *,
+    options: Options,
+    on_task: Callable[[str], None],
+) -> list[Found]:
+    """Ask encoders one after the other; arguments as of ``run_suite``."""
+    found = []
+    for number, one in enumerate(opened, start=1):
+        place = f"{number} of {len(opened)}, {one.name}"
+        found.append(
+            ask(
+                one,
+                data,
+                tokens,
+                seed=options.seed,
+                own_included=options.own_included,
+                on_task=lambda task, place=place: on_task(f"{place}: {task}"),  # type: ignore[misc]
+            )
+        )
+    return found
+
+
+def rows_of(found: Sequence[Found], references: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return a row for each task, measure and kind of features, with the scores of all encoders.
 
     ``best`` marks the features that the protocol reports: the better ones of each encoder.
@@ -135,20 +161,18 @@ def rows_of(found: Sequence[Found], baseline: str) -> list[dict[str, Any]]:
     answers = {one.name: {key_of(answer): answer for answer in one.answers} for one in found}
     keys = list(dict.fromkeys(key_of(answer) for one in found for answer in one.answers))
     rows = []
-    for key in keys:
-        reference = answers[baseline].get(key)
-        scores = {name: score_of(given.get(key), reference) for name, given in answers.items()}
-        task, features, measure = key
-        rows.append(
-            {
-                "task": task,
-                "features": features,
-                "measure": measure,
-                "scores": scores,
-                "best": False,
-            }
-        )
-    return [*best_rows(rows, answers, baseline), *rows]
+    for task, features, measure in keys:
+        given = {name: own.get((task, features, measure)) for name, own in answers.items()}
+        row = {"task": task, "features": features, "measure": measure, "best": False}
+        rows.append({**row, "scores": scores_of(given, references)})
+    return [*best_rows(rows, answers, references), *rows]
+
+
+def scores_of(
+    given: Mapping[str, Answer | None], references: Mapping[str, str]
+) -> dict[str, dict[str, Any] | None]:
+    """Return the score of each encoder, with its difference to the one it is compared with."""
+    return {name: score_of(one, given.get(references[name])) for name, one in given.items()}
 
 
 def key_of(answer: Answer) -> tuple[str, str, str]:
@@ -172,18 +196,16 @@ def score_of(answer: Answer | None, reference: Answer | None) -> dict[str, Any] 
 
 
 def best_rows(
-    rows: Sequence[Mapping[str, Any]], answers: Mapping[str, Mapping[Any, Answer]], baseline: str
+    rows: Sequence[Mapping[str, Any]],
+    answers: Mapping[str, Mapping[Any, Answer]],
+    references: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """Return a row for each task and measure, with the better features of each encoder."""
     best = []
     for task, measure in dict.fromkeys((row["task"], row["measure"]) for row in rows):
-        chosen = {
-            name: better(list(given.values()), task, measure) for name, given in answers.items()
-        }
-        scores = {name: score_of(answer, chosen[baseline]) for name, answer in chosen.items()}
-        best.append(
-            {"task": task, "features": "best", "measure": measure, "scores": scores, "best": True}
-        )
+        chosen = {name: better(list(own.values()), task, measure) for name, own in answers.items()}
+        row = {"task": task, "features": "best", "measure": measure, "best": True}
+        best.append({**row, "scores": scores_of(chosen, references)})
     return best
 
 
@@ -221,9 +243,35 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
     lines = [" " * width + "  " + "  ".join(f"{name:>{cell}s}" for name in names)]
     for row in result["rows"]:
         if row["best"]:
-            scores = [row["scores"][name] for name in names]
-            values = ["-" if s is None else format(s["value"], ".3f") for s in scores]
-            cells = [f"{value:>{cell}s}" for value in values]
+            cells = [f"{short(row['scores'][name]):>{cell}s}" for name in names]
             question = f"{row['task']} {row['measure']}"
             lines.append(f"{question:{width}s}  {'  '.join(cells)}")
+    few = "" if result["n_units"] >= LEAST else f", too few for intervals ({LEAST} are needed)"
+    lines.append(f"{result['n_units']} test {result['units']}{few}")
+    if not few:
+        lines.append("*: the interval of the difference to the untrained encoder excludes 0")
     return [*lines, *result["notes"], f"page: {result['page']}"]
+
+
+def short(score: Mapping[str, Any] | None) -> str:
+    """Return a score, with a star where it differs from what it is compared with.
+
+    Examples
+    --------
+    >>> short({"value": 0.5, "difference_ci95": (0.1, 0.2)}), short(None)
+    ('0.500*', '-')
+    """
+    if score is None:
+        return "-"
+    ends = score.get("difference_ci95")
+    return f"{score['value']:.3f}{'*' if ends and (ends[0] > 0 or ends[1] < 0) else ''}"
+
+
+def free_folder(data: Path, folder: Path = Path("suite")) -> Path:
+    """Return a folder for the page about data that no other page lies in."""
+    number = 1
+    while True:
+        out = folder / (data.stem if number == 1 else f"{data.stem}-{number}")
+        if not (out / "suite.json").is_file():
+            return out
+        number += 1
