@@ -25,14 +25,17 @@ def pose(asked: Asked, train: PersonCrops, test: PersonCrops) -> Iterator[Answer
     (not published: ours, a deviation of 1/32 of the side).
     """
     encoder, size = asked.tokens.model.encoder, test.size
+    height, width = (min(4 * count, side) for count, side in zip(encoder.counts, size, strict=True))
+    learnt = height, width  # four places per token and axis, as of segmentation
+    scale = torch.tensor(learnt) / torch.tensor(size)
     tokens = asked.tokens.of(train)[:, 1:]
     places, shown = train.places(np.arange(len(train)))
     with seeded(asked.seed):
         probe = DenseProbe(tokens.shape[2], places.shape[1])
 
     def loss(outputs: Tensor, items: NDArray[np.int64]) -> Tensor:
-        maps = upsampled(outputs, encoder.counts, size).flatten(2)
-        target = gaussians(places[items], size).to(maps.device)
+        maps = upsampled(outputs, encoder.counts, learnt).flatten(2)
+        target = gaussians(places[items] * scale, learnt).to(maps.device)
         there = shown[items].to(maps.device)
         losses = -(target * F.log_softmax(maps, -1)).sum(-1)
         return (losses * there).sum() / there.sum().clamp(min=1)

@@ -248,8 +248,8 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
             lines.append(f"{question:{width}s}  {'  '.join(cells)}")
     few = "" if result["n_units"] >= LEAST else f", too few for intervals ({LEAST} are needed)"
     lines.append(f"{result['n_units']} test {result['units']}{few}")
-    if not few:
-        lines.append("*: the interval of the difference to the untrained encoder excludes 0")
+    if not few and any(result["compared_with"].values()):
+        lines.append("*: the interval of the difference to the encoder compared with excludes 0")
     return [*lines, *result["notes"], f"page: {result['page']}"]
 
 
