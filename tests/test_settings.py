@@ -293,10 +293,12 @@ def test_a_path_comes_before_a_shipped_name(
 
 def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
     names = (
-        "audio_digits, audio_digits_mfcc, cifar10, cifar100, cifar10_folders, eegmat, imagenet, "
+        "ade20k_masks, audio_digits, audio_digits_mfcc, cifar10, cifar100, cifar10_folders, "
+        "coco_parts, cub_parts, davis_video, eegmat, imagenet, imagenet100, lip_masks, mitdb, "
     )
     names += (
-        "mitdb, physionet2018, sleep_edf, sleep_edf20, speech_commands, ucddb_windows, wearable"
+        "pascal_parts, physionet2018, sleep_edf, sleep_edf20, speech_commands, ucddb_windows, "
+        "wearable"
     )
     with pytest.raises(
         FileNotFoundError, match=f"sleep does not exist; the shipped datasets are {names}"

@@ -15,6 +15,7 @@ from biopart.run import Run
 from biopart.settings import checked
 from biopart.signals.ingest import stale_records
 from biopart.store import Store
+from biopart.store.events import events_in
 from biopart.store.image_card import ImageCard
 from biopart.store.kinds import IMAGES, RECORDINGS
 from biopart.store.persons import doubtful_persons
@@ -99,17 +100,6 @@ def check_store(store: Store, raw: Path | None = None) -> dict[str, Any]:
         "problems": problems,
         "remarks": remarks,
     }
-
-
-def events_in(store: Store) -> dict[str, int]:
-    """Count the events of each class in a store; nothing where it has none."""
-    counts = Counter(dict.fromkeys(store.event_names, 0))
-    for record in store if store.event_names else ():
-        with suppress(ValueError):  # of an unreadable record, reported elsewhere
-            found = store.events(record)
-            codes = [] if found is None else found[:, 2].tolist()
-            counts.update(store.event_names[code] for code in codes)
-    return dict(counts)
 
 
 def stale(store: Store, raw: Path) -> list[str]:

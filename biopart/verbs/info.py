@@ -10,8 +10,8 @@ from biopart.run import Run, follow_latest, is_run
 from biopart.settings import absent, find, read_yaml
 from biopart.store import Store, load_card
 from biopart.store.attributes import is_store
+from biopart.store.events import events_in
 from biopart.store.image_card import is_image_card, load_image_card
-from biopart.verbs.check import events_in
 
 SUCCESS = ("loss", "chance_loss", "r2", "r2_excess", "accuracy", "chance_accuracy")
 """Values that say how well a pretext task is solved; each objective has some of them."""
