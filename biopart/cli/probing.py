@@ -6,6 +6,7 @@ from typing import Any
 import click
 
 from biopart.cli.options import (
+    STORE,
     cache_options,
     jobs_option,
     output_options,
@@ -42,7 +43,7 @@ def suite_options(command: Any) -> Any:
             ),
             click.option(
                 "--data",
-                type=click.Path(path_type=Path),
+                type=STORE,
                 help="Of --suite: a store, or a card of annotated images.",
             ),
             click.option("--raw", type=click.Path(path_type=Path), help="Folder of those images."),
