@@ -25,6 +25,7 @@ from biopart.settings import apply_change
 from biopart.store.seen import Seen
 
 UNTRAINED = "untrained"
+TRAINING_ALONE = ("drop_path", "dropout")  # arguments without effect on a frozen encoder
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def candidates(
             experiment.refuse_seen(experiment.split.test, model.about.seen)
         device = device_of(recipe.compute)
         name = name_of(origin, [one.name for one in found])
-        kind = repr((model.encoder.arguments, model.about.positions, model.about.normalise))
+        plain = {k: v for k, v in model.encoder.arguments.items() if k not in TRAINING_ALONE}
+        kind = repr((plain, model.about.positions, model.about.normalise))
         if kind not in kinds:  # without positions an encoder starts elsewhere
             label = UNTRAINED if not kinds else f"{UNTRAINED}, as {name}"
             found.append(untrained(label, model, experiment, device, seed=seed))
