@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from biopart.evaluation.answers import Marked, f1
+from biopart.evaluation.answers import PredictedRecording, f1
 from biopart.evaluation.events import joined, matched_events, runs_of
 from biopart.signals.events import events_of
 from biopart.signals.recording import Channel, Mark, Recording
@@ -123,9 +123,9 @@ def test_runs_reach_the_ends_of_a_recording():
 def test_fragments_are_joined_and_short_ones_dropped_as_the_card_says():
     codes = np.zeros(100, int)
     codes[10:20], codes[15], codes[[40, 60]] = 1, 0, 1
-    one = Marked("p", np.zeros((0, 3)), codes, 10.0, gap_s=0.2, least_s=0.3)
+    one = PredictedRecording("p", np.zeros((0, 3)), codes, 10.0, gap_s=0.2, least_s=0.3)
     assert one.found(0).tolist() == [[10, 20]]
-    assert len(Marked("p", np.zeros((0, 3)), codes, 10.0).found(0)) == 4
+    assert len(PredictedRecording("p", np.zeros((0, 3)), codes, 10.0).found(0)) == 4
     assert joined(np.zeros((0, 2), np.int64), gap=1).tolist() == []
 
 

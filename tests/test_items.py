@@ -95,7 +95,9 @@ def test_a_recording_shorter_than_its_window_is_one_tile_unknown_beyond_its_end(
 def test_items_of_a_source_are_its_own(cohort):
     source = cohort.source(window_s=4.0, persons=["one"], keep_bad=True)
     items = SourceItems(source)
-    assert (len(items), items.boxes(np.arange(1))) == (10, None)
+    assert (len(items), items.fill_grid) == (10, True)
+    boxes = items.boxes(np.arange(2))
+    assert (boxes.start.tolist(), boxes.size.tolist()) == ([[0], [0]], [[4], [4]])
     assert torch.equal(items.values(np.array([2]))[0, 0], torch.arange(8, 12).short())
     assert items.key != SourceItems(source.of_table(source._table[:, :9])).key
 

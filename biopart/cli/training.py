@@ -216,6 +216,22 @@ def evaluate(
     output.emit(values, score_lines(values))
 
 
+def section_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add what ``run_section`` needs to a command."""
+    weights = "Run, timm checkpoint file or timm model name; default: the recipe's."
+    for add in (
+        output_options,
+        dry_option,
+        processes_option,
+        click.option("--resume", is_flag=True, help="Continue the run in --out."),
+        click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>."),
+        set_option,
+        click.option("--weights", help=weights),
+    ):
+        command = add(command)
+    return command
+
+
 def run_section(
     section: str,
     train: Callable[..., Any],
@@ -276,15 +292,7 @@ def place_lines(path: Path, result: Mapping[str, Any]) -> list[str] | None:
 @click.command()
 @click.argument("recipe", required=False)
 @click.option("--images", type=FOLDER, help="COCO folder; default: detect.root of the recipe.")
-@click.option(
-    "--weights", help="Run, timm checkpoint file or timm model name; default: the recipe's."
-)
-@set_option
-@click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
-@click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@processes_option
-@dry_option
-@output_options
+@section_options
 def detect(
     recipe: str | None,
     images: Path | None,
@@ -302,15 +310,7 @@ def detect(
 @click.command()
 @click.argument("recipe", required=False)
 @click.option("--raw", type=FOLDER, help="Folder of annotated images; default: the recipe's.")
-@click.option(
-    "--weights", help="Run, timm checkpoint file or timm model name; default: the recipe's."
-)
-@set_option
-@click.option("--out", type=FOLDER, help="Run folder; default runs/<name>/<time>.")
-@click.option("--resume", is_flag=True, help="Continue the run in --out.")
-@processes_option
-@dry_option
-@output_options
+@section_options
 def segment(
     recipe: str | None,
     raw: Path | None,

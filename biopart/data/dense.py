@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from biopart.data.batch import DenseBatch
-from biopart.data.items import Placed, Tiles
+from biopart.data.items import PlacedWindows, Tiles
 from biopart.data.pictures import class_names, target_of
 from biopart.data.scenes import FILL
 from biopart.data.windows import WindowSource
@@ -46,7 +46,7 @@ class DenseWindows:
         """Read windows, as stored, and the class of every sample."""
         items = np.asarray(indices, np.int64)
         record, first = self.tiles.record[items], self._first[items]
-        batch = Placed(self.source, record, first).__getitems__(np.arange(len(items)))
+        batch = PlacedWindows(self.source, record, first).__getitems__(np.arange(len(items)))
         classes = self.tiles.classes_at(record, first)
         return DenseBatch(batch.values, batch.label, batch.person, batch.key, dense=classes)
 

@@ -3,6 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from biopart.data.source import Source
 from biopart.data.windows import WindowSource
-from biopart.evaluation.answers import Marked
+from biopart.evaluation.answers import PredictedRecording
 from biopart.evaluation.dense import UNKNOWN
 from biopart.grid import Boxes
 from biopart.store import Store
@@ -30,12 +31,15 @@ class Items(ABC):
         Person or image of each: the units of a bootstrap.
     key : str
         What the values depend on, for a cache.
+    fill_grid : bool
+        Whether an item is its whole grid; else ``boxes`` says where it lies in it.
     """
 
     names: tuple[str, ...]
     labels: NDArray[np.int64]
     units: list[str]
     key: str
+    fill_grid: ClassVar[bool] = True
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,9 +48,11 @@ class Items(ABC):
     def values(self, items: NDArray[np.int64]) -> Tensor:
         """Return stored values (B, C, *S) of items."""
 
-    def boxes(self, items: NDArray[np.int64]) -> Boxes | None:
-        """Return where a part lies in its grid, (B, N); None = it is the whole grid."""
-        return None
+    def boxes(self, items: NDArray[np.int64]) -> Boxes:
+        """Return where items lie in their grid, (B, N)."""
+        extents = torch.tensor(self.values(items[:1]).shape[2:])
+        size = extents.expand(len(items), -1)
+        return Boxes(torch.zeros_like(size), size)
 
 
 class SourceItems(Items):
@@ -73,7 +79,7 @@ class SourceItems(Items):
         return self.source.__getitems__(items).values
 
 
-class Placed(WindowSource):
+class PlacedWindows(WindowSource):
     """Windows of recordings that begin at any sample.
 
     Parameters
@@ -112,6 +118,8 @@ class EventItems(Items):
         Of that drawing.
     """
 
+    fill_grid = False
+
     def __init__(self, source: WindowSource, *, most: int | None = None, seed: int = 0) -> None:
         cohort = source.cohort
         self.names = cohort.event_names
@@ -126,7 +134,7 @@ class EventItems(Items):
         length = np.array([cohort.length(name) for name in cohort.records])[record]
         middle = (self._start + self._stop - source.size) // 2
         first = np.clip(middle, 0, np.maximum(length - source.size, 0))
-        self._windows = Placed(source, record, first)
+        self._windows = PlacedWindows(source, record, first)
         self._first, self._size = first, source.size
         names = [cohort.persons[name] for name in cohort.records]
         self.units = [names[number] for number in record.tolist()]
@@ -178,7 +186,7 @@ class Tiles(Items):
         self.labels = np.zeros(len(self.record), np.int64)
         names = [self.cohort.persons[name] for name in self.cohort.records]
         self.units = [names[number] for number in self.record.tolist()]
-        self._windows = Placed(source, self.record, self.first)
+        self._windows = PlacedWindows(source, self.record, self.first)
         tiles = hash_of(np.ascontiguousarray(table))
         self.key = f"{self.cohort.fingerprint} {self.size} {source.picked} tiles {tiles}"
         self.key += " by recording" if source.by_recording else ""
@@ -228,12 +236,12 @@ class Tiles(Items):
             inside[:] = predicted[row][seen : seen + len(inside)]
         return whole
 
-    def marked(self, predicted: NDArray[np.integer]) -> list[Marked]:
+    def marked(self, predicted: NDArray[np.integer]) -> list[PredictedRecording]:
         """Return the recordings with the classes that were predicted for all windows (items, T)."""
         records = self.cohort.records
         rule = self.cohort.attributes["card"].get("events") or {}
         return [
-            Marked(
+            PredictedRecording(
                 self.cohort.persons[records[number]],
                 self.events(number),
                 codes,

@@ -125,7 +125,7 @@ def dense_answers(
 
 
 @dataclass(frozen=True)
-class Marked:
+class PredictedRecording:
     """A recording with its events, and classes that were predicted for its samples.
 
     Attributes
@@ -157,7 +157,7 @@ class Marked:
 
 
 def event_answers(
-    what: str, names: Sequence[str], recordings: Sequence[Marked]
+    what: str, names: Sequence[str], recordings: Sequence[PredictedRecording]
 ) -> Iterator[Answer]:
     """Yield F1 of events of all classes and of each (``names``), and the error of their onsets."""
     counts: dict[str, list[NDArray[np.float64]]] = {name: [] for name in names}

@@ -39,27 +39,44 @@ def score_detections(
         detections per image. Without any detection all are 0.
     """
     check_installed()
-    from faster_coco_eval import COCO, COCOeval_faster
-
     kinds = {"box": "bbox", "mask": "segm"}
     if detections and "segmentation" not in detections[0]:
         del kinds["mask"]
     if not detections:
         return {kind: dict.fromkeys(STATISTICS, 0.0) for kind in kinds}
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it returns
-        scores = {}
-        for kind, name in kinds.items():
-            annotated = COCO()
-            annotated.dataset = dict(truth) if kind == "box" else _with_outlines(truth)
-            annotated.createIndex()
-            found = annotated.loadRes([dict(one) for one in detections])
-            evaluation = COCOeval_faster(annotated, found, name)
-            evaluation.evaluate()
-            evaluation.accumulate()
-            evaluation.summarize()
-            values = [float(v) if v >= 0 else None for v in evaluation.stats]
-            scores[kind] = dict(zip(STATISTICS, values, strict=False))
+    scores = {}
+    for kind, name in kinds.items():
+        annotated = truth if kind == "box" else _with_outlines(truth)
+        values = coco_statistics(annotated, detections, name)
+        scores[kind] = dict(zip(STATISTICS, values, strict=False))
     return scores
+
+
+def coco_statistics(
+    truth: Mapping[str, Any], detections: Sequence[Mapping[str, Any]], kind: str
+) -> list[float | None]:
+    """Return the summary of COCO's protocol in its order; None where there are no such objects.
+
+    Parameters
+    ----------
+    truth, detections
+        In COCO's format; at least one detection.
+    kind : str
+        "bbox", "segm" or "keypoints".
+    """
+    check_installed()
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it returns
+        annotated = COCO()
+        annotated.dataset = dict(truth)
+        annotated.createIndex()
+        found = annotated.loadRes([dict(one) for one in detections])
+        evaluation = COCOeval_faster(annotated, found, kind)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) if value >= 0 else None for value in evaluation.stats]
 
 
 def _with_outlines(truth: Mapping[str, Any]) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def joined(runs: NDArray[np.int64], *, gap: float = 0, least: float = 0) -> NDAr
     """
     if not len(runs):
         return runs
-    apart = np.flatnonzero(runs[1:, 0] - runs[:-1, 1] >= max(gap, 1e-9))
+    apart = np.flatnonzero(runs[1:, 0] - runs[:-1, 1] >= gap)
     starts = runs[np.concatenate([[0], apart + 1]), 0]
     stops = runs[np.concatenate([apart, [len(runs) - 1]]), 1]
     whole = np.stack([starts, stops], 1)

@@ -1,14 +1,12 @@
 """Scores of keypoints: COCO's object keypoint similarity, and the share of correct ones."""
 
-import contextlib
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from biopart.evaluation.detection import check_installed
+from biopart.evaluation.detection import coco_statistics
 
 STATISTICS = ("AP", "AP50", "AP75", "AP_medium", "AP_large", "AR", "AR50", "AR75")
 NEAR = 0.1  # of the longer side of a box: PCK@0.1
@@ -32,22 +30,9 @@ def score_keypoints(
         AP (mean over OKS 0.50 to 0.95), AP50, AP75, of medium and large persons, and average
         recalls; None where there are none. Without any detection all are 0.
     """
-    check_installed()
-    from faster_coco_eval import COCO, COCOeval_faster
-
     if not detections:
         return dict.fromkeys(STATISTICS, 0.0)
-    with contextlib.redirect_stdout(io.StringIO()):  # it prints what it returns
-        annotated = COCO()
-        annotated.dataset = dict(truth)
-        annotated.createIndex()
-        found = annotated.loadRes([dict(one) for one in detections])
-        evaluation = COCOeval_faster(annotated, found, "keypoints")
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    values = [float(value) if value >= 0 else None for value in evaluation.stats]
-    return dict(zip(STATISTICS, values, strict=False))
+    return dict(zip(STATISTICS, coco_statistics(truth, detections, "keypoints"), strict=False))
 
 
 def correct_keypoints(

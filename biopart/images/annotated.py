@@ -11,7 +11,7 @@ from PIL import Image
 from biopart.files import read_text
 from biopart.images.coco import Scene, read_coco
 from biopart.images.cub import read_cub
-from biopart.images.decoding import read_image, suffixes
+from biopart.images.decoding import read_codes, read_image, suffixes
 from biopart.images.pascal import part_codes, part_names
 from biopart.store.parts_card import PartFiles, PartsCard
 
@@ -55,13 +55,7 @@ class Annotated:
         path = self.masks[self.scenes[number].name]
         if path.suffix == ".mat":
             return resized(part_codes(path, self.mask_classes), size)
-        with Image.open(path) as opened:
-            if opened.mode not in ("L", "P", "1"):
-                raise ValueError(
-                    f"{path} has mode {opened.mode}; masks are images of one byte per pixel"
-                )
-            pixels = opened.resize(size[::-1], Image.Resampling.NEAREST)
-        values = np.asarray(pixels).astype(np.int64)
+        values = read_codes(path).astype(np.int64)
         first, unknown = self.values
         codes = np.where(np.isin(values, unknown), -1, values - first)
         strange = (codes >= len(self.mask_classes)) | ((codes < 0) & ~np.isin(values, unknown))
@@ -70,7 +64,7 @@ class Annotated:
                 f"{path} has the value {int(values[strange][0])}, which is neither one of the "
                 f"{len(self.mask_classes)} classes nor unknown; state it in the card's unknown"
             )
-        return codes
+        return resized(codes, size)
 
 
 def read_annotated(card: PartsCard, raw: Path) -> tuple[Annotated, Annotated]:

@@ -1,6 +1,6 @@
 """CUB-200-2011's text files: birds with 15 parts (Wah et al., 2011)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -59,26 +59,39 @@ def read_cub(raw: Path) -> tuple[Part, Part]:
         path = raw / "images" / name
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist; unpack the images of CUB there")
-        with Image.open(path) as opened:
-            width, height = opened.size
-        left, top, wide, high = box_of[image]
-        parts[in_training[image]].append(
-            Scene(
-                image,
-                path,
-                name,
-                height,
-                width,
-                boxes=np.array([[left, top, left + wide, top + high]], np.float32),
-                classes=np.array([places[class_of[image]]], np.int64),
-                outlines=(None,),
-                crowd=np.zeros(1, bool),
-                keypoints=keypoints[image][None],
-                areas=np.array([wide * high]),
-            )
-        )
+        label_of = places[class_of[image]]
+        scene = _scene(image, path, name, box_of[image], bird=(label_of, keypoints[image]))
+        parts[in_training[image]].append(scene)
     about = tuple(classes.values()), tuple(points.values())
     return (tuple(parts[1]), *about), (tuple(parts[0]), *about)
+
+
+def _scene(
+    number: int,
+    path: Path,
+    name: str,
+    box: Sequence[float],
+    *,
+    bird: tuple[int, NDArray[np.float32]],
+) -> Scene:
+    """Return an image with its bird: class and keypoints (15, 3)."""
+    with Image.open(path) as opened:
+        width, height = opened.size
+    left, top, wide, high = box
+    label, keypoints = bird
+    return Scene(
+        number,
+        path,
+        name,
+        height,
+        width,
+        boxes=np.array([[left, top, left + wide, top + high]], np.float32),
+        classes=np.array([label], np.int64),
+        outlines=(None,),
+        crowd=np.zeros(1, bool),
+        keypoints=keypoints[None],
+        areas=np.array([wide * high]),
+    )
 
 
 def _lines(path: Path) -> list[str]:

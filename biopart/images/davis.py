@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from biopart.files import read_text
-from biopart.images.decoding import read_image
+from biopart.images.decoding import read_codes, read_image
 
 VOID = 255  # of an annotation: not scored
 
@@ -34,7 +34,7 @@ class Video:
 
     def truth(self, number: int) -> NDArray[np.uint8]:
         """Return the object of every pixel of a frame, (y, x); 0 = background."""
-        codes = indexed(self.masks[number])
+        codes = read_codes(self.masks[number])
         return np.where(codes == VOID, 0, codes).astype(np.uint8)
 
     def image(self, number: int) -> Image.Image:
@@ -43,14 +43,6 @@ class Video:
             return read_image(self.frames[number], "RGB")
         except ValueError as error:
             raise OSError(f"{self.frames[number]} {error}; unpack it again") from None
-
-
-def indexed(path: Path) -> NDArray[np.uint8]:
-    """Read an image of object numbers; ValueError where it is none."""
-    with Image.open(path) as opened:
-        if opened.mode not in ("P", "L"):
-            raise ValueError(f"{path} has mode {opened.mode}; annotations have one byte per pixel")
-        return np.asarray(opened, np.uint8)
 
 
 def read_davis(root: Path, part: str = "val") -> tuple[Video, ...]:
@@ -82,7 +74,7 @@ def read_davis(root: Path, part: str = "val") -> tuple[Video, ...]:
                 f"{name} has {len(frames)} frames and {len(masks)} annotations; it needs one for "
                 "each, and three or more"
             )
-        first = indexed(masks[0])
+        first = read_codes(masks[0])
         objects = int(first[first != VOID].max(initial=0))
         if not objects:
             raise ValueError(f"{masks[0]} shows no object")

@@ -66,6 +66,14 @@ def read_image(source: Path | str | BinaryIO, mode: Literal["RGB", "L"]) -> Imag
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None
 
 
+def read_codes(path: Path) -> NDArray[np.uint8]:
+    """Read an image of one number per pixel, such as classes, (y, x); ValueError of others."""
+    with Image.open(path) as opened:
+        if opened.mode not in ("L", "P", "1"):
+            raise ValueError(f"{path} has mode {opened.mode}; give an image of one byte per pixel")
+        return np.asarray(opened).astype(np.uint8)
+
+
 def decode(source: Path | str | BinaryIO, card: ImageCard) -> NDArray[np.uint8] | str:
     """Decode an image to uint8 (channel, y, x) in the size of a card, or return the reason."""
     height, width = card.size

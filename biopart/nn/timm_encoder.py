@@ -25,7 +25,7 @@ WHY = {
 
 
 @dataclass(frozen=True)
-class Taken:
+class LoadReport:
     """What became of the weights of a file.
 
     Attributes
@@ -85,12 +85,11 @@ class TimmEncoder(Encoder):
             raise ValueError(f"timm has no model {model!r}{hint}")
         self.model, self.options = model, dict(options or {})
         self.trunk: Any = timm.create_model(model, num_classes=0, **self.options)
-        embed: Any = getattr(self.trunk, "patch_embed", None)
-        plain = hasattr(self.trunk, "blocks") and hasattr(embed, "grid_size")
-        if not plain or not issubclass(type(self.trunk), plain_transformers()):
+        if not issubclass(type(self.trunk), plain_transformers()):
             raise ValueError(
                 f"{model} of timm is not a plain vision transformer, ViT or BEiT; choose one"
             )
+        embed = self.trunk.patch_embed
         self.patch = tuple(embed.patch_size)
         self.shape = tuple(g * p for g, p in zip(embed.grid_size, self.patch, strict=True))
         self.channels, self.dim = embed.proj.in_channels, self.trunk.embed_dim
@@ -194,7 +193,7 @@ def variant(model: str, state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def load_timm(
     model: str, state: Mapping[str, Tensor], *, options: Mapping[str, Any] | None = None
-) -> tuple[TimmEncoder, Taken]:
+) -> tuple[TimmEncoder, LoadReport]:
     """Build an encoder of timm for weights, and load them.
 
     Parameters
@@ -232,7 +231,7 @@ def load_timm(
         )
     encoder.trunk.load_state_dict({name: state[name] for name in own})
     left = {name: reason(name) for name in state if name not in own}
-    return encoder.eval(), Taken(tuple(own), left)
+    return encoder.eval(), LoadReport(tuple(own), left)
 
 
 def reason(name: str) -> str:

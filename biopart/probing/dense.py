@@ -18,7 +18,7 @@ from biopart.probing.linear import (
     seeded,
     train_probe,
 )
-from biopart.probing.suite import Asked
+from biopart.probing.suite import FrozenEncoder
 
 DENSE = Optimisation(0.4, epochs=60, batch=64)
 """Of probes with a target at every place: the published rate, our epochs and batch."""
@@ -34,19 +34,19 @@ def upsampled(outputs: Tensor, counts: tuple[int, ...], shape: tuple[int, ...]) 
 
 
 def segmentation(
-    asked: Asked, what: str, train: Tiles | MaskedImages, test: Tiles | MaskedImages
+    frozen: FrozenEncoder, what: str, train: Tiles | MaskedImages, test: Tiles | MaskedImages
 ) -> Iterator[Answer]:
     """Yield scores of one 1 x 1 convolution on the map; of signals also of the events found.
 
     Images are scored in their own size.
     """
-    encoder, classes = asked.tokens.model.encoder, len(train.names)
+    encoder, classes = frozen.tokens.model.encoder, len(train.names)
     counts, shape = encoder.counts, encoder.shape
     # Of images four places per token and axis are learnt from, as of Semantic FPN at a stride of 4.
     fine = tuple(min(4 * count, side) for count, side in zip(counts, shape, strict=True))
     learnt = shape if isinstance(train, Tiles) else fine
-    tokens = asked.tokens.of(train)[:, 1:]
-    with seeded(asked.seed):
+    tokens = frozen.tokens.of(train)[:, 1:]
+    with seeded(frozen.seed):
         probe = DenseProbe(tokens.shape[2], classes)
 
     def loss(outputs: Tensor, items: NDArray[np.int64]) -> Tensor:
@@ -60,8 +60,8 @@ def segmentation(
         places = target[:, None].float()
         return F.interpolate(places, learnt, mode="nearest-exact")[:, 0].long()
 
-    trained = train_probe(probe, tokens, loss, DENSE, seed=asked.seed, device=asked.device)
-    own = asked.tokens.of(test)[:, 1:]
+    trained = train_probe(probe, tokens, loss, DENSE, seed=frozen.seed, device=frozen.device)
+    own = frozen.tokens.of(test)[:, 1:]
     counted = np.zeros((len(test), 3, classes), np.int64)
     if isinstance(test, MaskedImages):
         for item in range(len(test)):

@@ -154,8 +154,9 @@ def train_probe(
         for items in np.array_split(order, math.ceil(len(order) / how.batch)):
             for group in optimiser.param_groups:
                 group["lr"] = how.lr * (1 + math.cos(math.pi * step / steps)) / 2
-            batch = torch.tensor(features[np.sort(items)], device=device)
-            value = loss(probe(batch), np.sort(items))
+            picked = np.sort(items)  # a memory map is read in order
+            batch = torch.tensor(features[picked], device=device)
+            value = loss(probe(batch), picked)
             optimiser.zero_grad(set_to_none=True)
             value.backward()  # type: ignore[no-untyped-call]
             optimiser.step()

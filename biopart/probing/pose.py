@@ -15,22 +15,22 @@ from biopart.evaluation.keypoints import correct_keypoints, score_keypoints
 from biopart.evaluation.resampled import sums_of
 from biopart.probing.dense import BLOCK, DENSE, upsampled
 from biopart.probing.linear import DenseProbe, outputs_of, seeded, train_probe
-from biopart.probing.suite import Asked
+from biopart.probing.suite import FrozenEncoder
 
 
-def pose(asked: Asked, train: PersonCrops, test: PersonCrops) -> Iterator[Answer]:
+def pose(frozen: FrozenEncoder, train: PersonCrops, test: PersonCrops) -> Iterator[Answer]:
     """Yield scores of keypoints by heat maps of one 1 x 1 convolution.
 
     A keypoint is where the softmax over all places is highest; the target is a Gaussian around it
     (not published: ours, a deviation of 1/32 of the side).
     """
-    encoder, size = asked.tokens.model.encoder, test.size
+    encoder, size = frozen.tokens.model.encoder, test.size
     height, width = (min(4 * count, side) for count, side in zip(encoder.counts, size, strict=True))
     learnt = height, width  # four places per token and axis, as of segmentation
     scale = torch.tensor(learnt) / torch.tensor(size)
-    tokens = asked.tokens.of(train)[:, 1:]
+    tokens = frozen.tokens.of(train)[:, 1:]
     places, shown = train.places(np.arange(len(train)))
-    with seeded(asked.seed):
+    with seeded(frozen.seed):
         probe = DenseProbe(tokens.shape[2], places.shape[1])
 
     def loss(outputs: Tensor, items: NDArray[np.int64]) -> Tensor:
@@ -40,8 +40,8 @@ def pose(asked: Asked, train: PersonCrops, test: PersonCrops) -> Iterator[Answer
         losses = -(target * F.log_softmax(maps, -1)).sum(-1)
         return (losses * there).sum() / there.sum().clamp(min=1)
 
-    trained = train_probe(probe, tokens, loss, DENSE, seed=asked.seed, device=asked.device)
-    own = asked.tokens.of(test)[:, 1:]
+    trained = train_probe(probe, tokens, loss, DENSE, seed=frozen.seed, device=frozen.device)
+    own = frozen.tokens.of(test)[:, 1:]
     found = np.zeros((len(test), places.shape[1], 2))
     sure = np.zeros(len(test))
     for start in range(0, len(test), BLOCK):

@@ -1,6 +1,6 @@
 """The questions of the part-aware evaluation to a frozen encoder (Zhu et al., TMLR 2024)."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,13 +21,12 @@ from biopart.probing.linear import (
 from biopart.probing.retrieval import Retrieved, retrieve
 from biopart.probing.tokens import Tokens
 
-Vectors = Mapping[str, NDArray[np.float32]]
 Projection = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A frozen encoder that is asked.
+class FrozenEncoder:
+    """A frozen encoder with what its probes depend on.
 
     Attributes
     ----------
@@ -54,32 +53,33 @@ class Asked:
     def vectors(self, items: Items) -> dict[str, NDArray[np.float32]]:
         """Return features (items, D) by name: cls, mean, projected."""
         found = self.tokens.pooled(items)
-        whole = not len(items) or items.boxes(np.arange(1)) is None
-        if self.projection is not None and whole:
+        if self.projection is not None and items.fill_grid:
             found["projected"] = self.projection(self.tokens.of(items))
         return found
 
 
-def retrieval(asked: Asked, what: str, items: Items) -> tuple[list[Answer], dict[str, Retrieved]]:
+def retrieval(
+    frozen: FrozenEncoder, what: str, items: Items
+) -> tuple[list[Answer], dict[str, Retrieved]]:
     """Return the mean average precision of items as queries, and what they found."""
     answers, found = [], {}
-    for name, vectors in asked.vectors(items).items():
-        features = torch.from_numpy(vectors).to(asked.device)
-        found[name] = retrieve(features, items.labels, own_included=asked.own_included)
+    for name, vectors in frozen.vectors(items).items():
+        features = torch.from_numpy(vectors).to(frozen.device)
+        found[name] = retrieve(features, items.labels, own_included=frozen.own_included)
         about = (f"{what} retrieval", name, "AP")
         answers.append(mean_answer(about, found[name].precision, items.units))
     return answers, found
 
 
 def classification(
-    asked: Asked, what: str, train: Items, test: Items, *, neighbours: bool = False
+    frozen: FrozenEncoder, what: str, train: Items, test: Items, *, neighbours: bool = False
 ) -> Iterator[Answer]:
     """Yield scores of linear and attentive probes, and of the nearest neighbours."""
     classes = len(train.names)
-    vectors, others = asked.vectors(train), asked.vectors(test)
-    options = {"seed": asked.seed, "device": asked.device}
+    vectors, others = frozen.vectors(train), frozen.vectors(test)
+    options = {"seed": frozen.seed, "device": frozen.device}
     for name, features in vectors.items():
-        with seeded(asked.seed):
+        with seeded(frozen.seed):
             probe = LinearProbe(features.shape[1], classes)
         predicted = classify(
             probe,
@@ -95,11 +95,11 @@ def classification(
         if neighbours:
             predicted = nearest_neighbours(features, train.labels, others[name])
             yield from class_answers(f"{what} k-NN", name, test.labels, predicted, units=test.units)
-    if train.boxes(np.arange(min(1, len(train)))) is not None:
+    if not train.fill_grid:
         return  # a part of a larger grid: its few tokens are pooled by where it lies
-    tokens, own = asked.tokens.of(train), asked.tokens.of(test)
-    heads = getattr(asked.tokens.model.encoder, "heads", None)
-    with seeded(asked.seed):
+    tokens, own = frozen.tokens.of(train), frozen.tokens.of(test)
+    heads = getattr(frozen.tokens.model.encoder, "heads", None)
+    with seeded(frozen.seed):
         attentive = AttentiveProbe(tokens.shape[2], classes, heads)
     predicted = classify(attentive, tokens, train.labels, own, how=ATTENTIVE, **options)  # type: ignore[arg-type]
     yield from class_answers(

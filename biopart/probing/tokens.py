@@ -74,7 +74,7 @@ class Tokens:
         ``mean`` is there.
         """
         tokens = self.of(items)
-        if not len(items) or items.boxes(np.arange(1)) is None:
+        if items.fill_grid:
             mean = batched(lambda some: tokens[some][:, 1:].mean(1), len(items), tokens.shape[2])
             if not self.model.encoder.has_cls:
                 return {"mean": mean}
@@ -82,9 +82,7 @@ class Tokens:
         shape, patch = self.model.encoder.shape, self.model.encoder.patch
 
         def covered(some: NDArray[np.int64]) -> NDArray[np.float32]:
-            boxes = items.boxes(some)
-            assert boxes is not None
-            weights = shares(boxes, grid_boxes(shape, patch)).numpy()
+            weights = shares(items.boxes(some), grid_boxes(shape, patch)).numpy()
             own: NDArray[np.float32] = np.einsum("bk,bkd->bd", weights, tokens[some][:, 1:])
             return own
 

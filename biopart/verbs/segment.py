@@ -28,18 +28,8 @@ def segment(
     ----------
     recipe : Recipe
         ``encoder`` is the trunk, ``segment`` the rest; a resumed run uses its own.
-    out : Path, optional
-        The run folder; ``runs/<name>/<time>`` by default.
-    resume : bool
-        Continue ``out`` from its last checkpoint.
-    dry_run : bool
-        One step on one batch, in a temporary folder.
-    report : callable
-        Gets every logged row.
-    processes : mapping, optional
-        ``devices`` and ``nodes`` other than those of a run that is resumed.
-    stop : Stop, optional
-        Ends the training with a checkpoint and ``Stopped`` when it is asked to.
+    out, resume, dry_run, report, processes, stop
+        As of ``detect``.
 
     Returns
     -------

@@ -11,13 +11,14 @@ from biopart.data import Source, WindowSource
 from biopart.data.items import EventItems, Items, SourceItems, Tiles
 from biopart.data.pictures import masked_images, object_crops, part_crops, person_crops
 from biopart.evaluation.answers import Answer
+from biopart.experiment import Experiment
 from biopart.images.annotated import Annotated, read_annotated
 from biopart.images.davis import read_davis
 from biopart.probing.dense import segmentation
 from biopart.probing.encoders import Candidate
 from biopart.probing.pose import pose
 from biopart.probing.retrieval import Retrieved
-from biopart.probing.suite import Asked, classification, retrieval
+from biopart.probing.suite import FrozenEncoder, classification, retrieval
 from biopart.probing.tokens import Tokens
 from biopart.probing.video import video_segmentation
 from biopart.store.attributes import is_store
@@ -70,7 +71,7 @@ class Data:
 
 
 @dataclass(frozen=True)
-class Found:
+class EncoderAnswers:
     """Answers of one encoder, and what its queries found.
 
     Attributes
@@ -99,7 +100,7 @@ def ask(
     seed: int = 0,
     own_included: bool = False,
     on_task: Callable[[str], None] = lambda task: None,
-) -> Found:
+) -> EncoderAnswers:
     """Ask one encoder all questions that the data allow.
 
     Parameters
@@ -123,10 +124,10 @@ def ask(
         If the data have nothing to ask, or do not fit the encoder.
     """
     tokens = Tokens(candidate.model, cache)
-    asked = Asked(tokens, candidate.projection, seed, own_included)
-    found = Found(candidate.name, [], {}, list(candidate.notes))
+    frozen = FrozenEncoder(tokens, candidate.projection, seed, own_included)
+    found = EncoderAnswers(candidate.name, [], {}, list(candidate.notes))
     about = about_store if data.is_store else about_pictures
-    for task, answers in about(asked, candidate, data, found):
+    for task, answers in about(frozen, candidate, data, found):
         on_task(task)
         found.answers.extend(answers())
     if not found.answers:
@@ -134,17 +135,24 @@ def ask(
     return found
 
 
+def experiment_of(candidate: Candidate) -> Experiment:
+    """Return the recipe of a run with its data opened; ValueError of an encoder without one."""
+    if candidate.experiment is None:
+        raise ValueError(
+            f"{candidate.name} can be asked about annotated images (a card), but not about a "
+            "store: only a run has a recipe that divides its persons or images"
+        )
+    return candidate.experiment
+
+
 Task = tuple[str, Callable[[], Sequence[Answer]]]
 
 
-def about_store(asked: Asked, candidate: Candidate, data: Data, found: Found) -> Iterator[Task]:
+def about_store(
+    frozen: FrozenEncoder, candidate: Candidate, data: Data, found: EncoderAnswers
+) -> Iterator[Task]:
     """Yield the questions about windows or images of a store, and about events in recordings."""
-    experiment = candidate.experiment
-    if experiment is None:
-        raise ValueError(
-            f"{candidate.name} is asked about annotated images (a card), not about a store, whose "
-            "images have another size"
-        )
+    experiment = experiment_of(candidate)
     train, test = experiment.split.finetune, experiment.split.test
     if not train or not test:
         raise ValueError(
@@ -156,23 +164,25 @@ def about_store(asked: Asked, candidate: Candidate, data: Data, found: Found) ->
             SourceItems(few(experiment.source(persons, labelled=True), data.most))
             for persons in (train, test)
         ]
-        yield from about_objects(asked, experiment.cohort.kind.item, *parts, found=found)
+        yield from about_objects(frozen, experiment.cohort.kind.item, *parts, found=found)
     if not experiment.cohort.event_names:
         return
     sources = [experiment.source(persons) for persons in (train, test)]
     windows = [one for one in sources if isinstance(one, WindowSource)]
     events = [EventItems(one, most=data.most) for one in windows]
     needed("event", *events)
-    yield "event retrieval", lambda: queries(asked, "event", events[1], found)
+    yield "event retrieval", lambda: queries(frozen, "event", events[1], found)
     yield (
         "event classification",
-        lambda: list(classification(asked, "event", *events, neighbours=True)),
+        lambda: list(classification(frozen, "event", *events, neighbours=True)),
     )
     tiles = Tiles(windows[0], most=data.most), Tiles(windows[1])
-    yield "segmentation of events", lambda: list(segmentation(asked, "event", *tiles))
+    yield "segmentation of events", lambda: list(segmentation(frozen, "event", *tiles))
 
 
-def about_pictures(asked: Asked, candidate: Candidate, data: Data, found: Found) -> Iterator[Task]:
+def about_pictures(
+    frozen: FrozenEncoder, candidate: Candidate, data: Data, found: EncoderAnswers
+) -> Iterator[Task]:
     """Yield the questions about annotated images."""
     encoder = candidate.model.encoder
     if len(encoder.shape) != 2 or encoder.channels != 3:
@@ -191,31 +201,31 @@ def about_pictures(asked: Asked, candidate: Candidate, data: Data, found: Found)
     found.notes.extend(left_out("training", train.left_out) + left_out("test", test.left_out))
     if train.classes:
         objects = [object_crops(part, size, most=data.most) for part in (train, test)]
-        yield from about_objects(asked, "object", *objects, found=found)
+        yield from about_objects(frozen, "object", *objects, found=found)
     if train.points:
         points = card.points or list(train.points)
         cut = [part_crops(part, points, size, most=data.most) for part in (train, test)]
         for which, (_, counts) in zip(("training", "test"), cut, strict=True):
             found.notes.extend(left_out(which, counts))
-        yield from about_objects(asked, "part", cut[0][0], cut[1][0], found=found)
+        yield from about_objects(frozen, "part", cut[0][0], cut[1][0], found=found)
         persons = [person_crops(part, size, most=data.most) for part in (train, test)]
         needed("object with keypoints", *persons)
-        yield "pose", lambda: list(pose(asked, persons[0], persons[1]))
+        yield "pose", lambda: list(pose(frozen, persons[0], persons[1]))
     if train.masks is not None or has_outlines(train):
         images = [masked_images(part, size, most=data.most) for part in (train, test)]
         what = "object" if train.masks is None else ""
-        yield "segmentation", lambda: list(segmentation(asked, what, images[0], images[1]))
+        yield "segmentation", lambda: list(segmentation(frozen, what, images[0], images[1]))
 
 
 def about_objects(
-    asked: Asked, what: str, train: Items, test: Items, *, found: Found
+    frozen: FrozenEncoder, what: str, train: Items, test: Items, *, found: EncoderAnswers
 ) -> Iterator[Task]:
     """Yield retrieval and classification of items with a class each."""
     needed(what, train, test)
-    yield f"{what} retrieval", lambda: queries(asked, what, test, found)
+    yield f"{what} retrieval", lambda: queries(frozen, what, test, found)
     yield (
         f"{what} classification",
-        lambda: list(classification(asked, what, train, test, neighbours=True)),
+        lambda: list(classification(frozen, what, train, test, neighbours=True)),
     )
 
 
@@ -228,9 +238,9 @@ def needed(what: str, train: Items, test: Items) -> None:
         )
 
 
-def queries(asked: Asked, what: str, items: Items, found: Found) -> list[Answer]:
+def queries(frozen: FrozenEncoder, what: str, items: Items, found: EncoderAnswers) -> list[Answer]:
     """Answer the question of retrieval; keep what was found by the mean token, for the page."""
-    answers, retrieved = retrieval(asked, what, items)
+    answers, retrieved = retrieval(frozen, what, items)
     found.retrieved[what] = (retrieved["mean"], items)
     return answers
 

@@ -17,7 +17,7 @@ from biopart.files import write_json
 from biopart.probing.encoders import Candidate, candidates
 from biopart.probing.retrieval import Retrieved
 from biopart.run import Run
-from biopart.verbs.suite import Data, Found, ask
+from biopart.verbs.suite import Data, EncoderAnswers, ask, experiment_of
 
 QUERIES = 4  # on the page, for each kind of items
 ERRORS = ("mean onset error (s)",)  # measures of which lower is better
@@ -79,11 +79,8 @@ def run_suite(
         ``compared_with``, ``notes``, ``page`` and so on.
     """
     options = Options() if options is None else options
-    if data.is_store and others:
-        raise ValueError(
-            f"{others[0].name} is asked about annotated images (a card), not about a store, whose "
-            "images have another size"
-        )
+    for one in others if data.is_store else ():
+        experiment_of(one)
     store = data.place if data.is_store else None
     opened = [*candidates(runs, store, changes=options.changes, seed=options.seed), *others]
     names = [one.name for one in opened]
@@ -91,8 +88,6 @@ def run_suite(
         raise ValueError(f"there is no encoder {options.baseline!r}; choose {', '.join(names)}")
     references = {one.name: options.baseline or one.twin for one in opened}
     found = all_asked(opened, data, out.parent / "tokens", options=options, on_task=on_task)
-    rows = rows_of(found, references)
-    notes = list(dict.fromkeys(note for one in found for note in one.notes))
     result: dict[str, Any] = {
         "encoders": names,
         "compared_with": references,
@@ -103,29 +98,33 @@ def run_suite(
         "units": "persons" if any(one.experiment for one in opened) else "images",
         "query_in_gallery": options.own_included,
         "seed": options.seed,
-        "rows": rows,
-        "notes": notes,
+        "simulated": any(one.model.about.simulated for one in opened),
+        "rows": rows_of(found, references),
+        "notes": list(dict.fromkeys(note for one in found for note in one.notes)),
     }
+    write_suite(out, result, found)
+    return {**result, "page": str(out / "suite.html")}
+
+
+def write_suite(out: Path, result: Mapping[str, Any], found: Sequence[EncoderAnswers]) -> None:
+    """Write ``suite.json`` and ``suite.html``, with pictures of what queries found."""
     pictures = [
-        (f"{one.name}: {what}s", Markup(figures.to_html(neighbours(queries))))
+        (f"{one.name}: {what}s", Markup(figures.to_html(neighbours(hits))))
         for one in found
         for what, (retrieved, items) in one.retrieved.items()
-        if (queries := shown(retrieved, items))
+        if (hits := shown(retrieved, items))
     ]
-    simulated = any(one.model.about.simulated for one in opened)
     pages.write_page(
         out / "suite.html",
         Path(__file__).with_name("page.html.jinja"),
         banner=pages.BANNER,
-        simulated=simulated,
         pictures=pictures,
         errors=ERRORS,
         least=LEAST,
-        summary=[row for row in rows if row["best"]],
+        summary=[row for row in result["rows"] if row["best"]],
         **result,
     )
-    write_json(out / "suite.json", {**result, "simulated": simulated})
-    return {**result, "page": str(out / "suite.html")}
+    write_json(out / "suite.json", result)
 
 
 def all_asked(
@@ -135,7 +134,7 @@ def all_asked(
     *,
     options: Options,
     on_task: Callable[[str], None],
-) -> list[Found]:
+) -> list[EncoderAnswers]:
     """Ask encoders one after the other; arguments as of ``run_suite``."""
     found = []
     for number, one in enumerate(opened, start=1):
@@ -153,7 +152,7 @@ def all_asked(
     return found
 
 
-def rows_of(found: Sequence[Found], references: Mapping[str, str]) -> list[dict[str, Any]]:
+def rows_of(found: Sequence[EncoderAnswers], references: Mapping[str, str]) -> list[dict[str, Any]]:
     """Return a row for each task, measure and kind of features, with the scores of all encoders.
 
     ``best`` marks the features that the protocol reports: the better ones of each encoder.
@@ -226,9 +225,9 @@ def shown(retrieved: Retrieved, items: Items) -> list[Hits]:
     for query in queries:
         rows = np.array([query, *retrieved.nearest[query][:SEEN].tolist()])
         values = items.values(rows).numpy()
-        boxes = items.boxes(rows)
         spans = None
-        if boxes is not None and boxes.start.shape[-1] == 1:
+        if not items.fill_grid:
+            boxes = items.boxes(rows)
             start, size = boxes.start[:, 0].tolist(), boxes.size[:, 0].tolist()
             spans = [(s, s + n) for s, n in zip(start, size, strict=True)]
         hits.append(Hits(list(values), [items.names[items.labels[k]] for k in rows], spans))
