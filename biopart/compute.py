@@ -14,12 +14,13 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
 
 from biopart.data import Source
 from biopart.data.source import Resident
 from biopart.files import cache_folder, write_json
 from biopart.nn import Encoder
+from biopart.nn.shards import shard
 from biopart.recipe import ComputeSettings
 
 
@@ -64,14 +65,7 @@ def open_fabric(
     spelled = {"float32": "32-true", "bfloat16": "bf16-mixed"}[precision]
     options: dict[str, Any] = {"accelerator": kind, "devices": devices, "precision": spelled}
     if here * nodes > 1:
-        # In a step without hints, say, positions take no part.
-        options |= {
-            "strategy": DDPStrategy(
-                find_unused_parameters=True,
-                timeout=timedelta(hours=2),  # the first scores meanwhile
-            ),
-            "num_nodes": nodes,
-        }
+        options |= {"strategy": strategy_of(compute, here * nodes), "num_nodes": nodes}
     fabric = Fabric(**options)
     if here * nodes > 1:
         begun = torch.distributed.is_initialized()
@@ -94,9 +88,30 @@ def processes(compute: ComputeSettings, device: str) -> tuple[int, int]:
         here, nodes = (int(os.environ[f"{key}_WORLD_SIZE"]) for key in ("LOCAL", "GROUP"))
     if there is not None and here > there:
         raise ValueError(f"devices is {here}, but this machine has {there} GPUs; give at most that")
+    if compute.strategy == "fsdp" and here * nodes == 1 and compute.devices != "auto":
+        raise ValueError(
+            "strategy fsdp divides the weights among devices, but devices is 1; give more, or "
+            "leave the strategy out"
+        )
     if number and here * nodes > 1:
         raise ValueError(f"device {device} is one device; give device cuda for {here} of them")
     return here, nodes
+
+
+def strategy_of(compute: ComputeSettings, count: int) -> DDPStrategy | ModelParallelStrategy:
+    """Return how so many processes share a training; ValueError where it cannot be so."""
+    wait = timedelta(hours=2)  # the first process scores meanwhile
+    if compute.strategy == "ddp":
+        # In a step without hints, say, positions take no part.
+        return DDPStrategy(find_unused_parameters=True, timeout=wait)
+    if compute.compile:
+        raise ValueError("compute.compile does not work with strategy fsdp; leave one of them out")
+    return ModelParallelStrategy(
+        lambda module, mesh: shard(module, mesh["data_parallel"]),
+        data_parallel_size=count,
+        tensor_parallel_size=1,
+        timeout=wait,
+    )
 
 
 def has_device(name: str) -> bool:

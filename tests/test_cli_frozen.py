@@ -46,6 +46,7 @@ TABLE = {
         "--resume",
         "--devices integer",
         "--nodes integer",
+        "--strategy ddp|fsdp",
         "--dry-run",
     ],
     "embed": [
@@ -83,6 +84,7 @@ TABLE = {
         "--store path",
         "--devices integer",
         "--nodes integer",
+        "--strategy ddp|fsdp",
         "--dry-run",
         "--cache directory",
         "--cache-gb float",
@@ -106,6 +108,7 @@ TABLE = {
         "--device text",
         "--devices integer",
         "--nodes integer",
+        "--strategy ddp|fsdp",
         "--dry-run",
         "--cache directory",
         "--cache-gb float",
@@ -143,6 +146,7 @@ TABLE = {
         "--resume",
         "--devices integer",
         "--nodes integer",
+        "--strategy ddp|fsdp",
         "--dry-run",
     ],
     "serve": [

@@ -19,13 +19,14 @@ import torch
 import yaml
 from lightning_fabric import Fabric
 
-from biopart.compute import processes
+from biopart.compute import processes, strategy_of
 from biopart.nn.weights import load_tensors
 from biopart.recipe import ComputeSettings, Recipe
 from biopart.run import Run
 from biopart.store import Record, create_store, write_record
+from biopart.train import Stop
 from biopart.train.checks import Begun, Checks
-from biopart.train.ranks import Ranks, agree, none_lost, shares
+from biopart.train.ranks import Ranks, agree, check_processes, none_lost, shares
 from biopart.verbs.pretrain import pretrain
 
 OBJECTIVES = {
@@ -50,14 +51,14 @@ WEIGHTED = {
 
 
 def pretrained(
-    values: Mapping[str, Any], folder: Path, devices: int
+    values: Mapping[str, Any], folder: Path, devices: int, *options: str
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in processes that share the training."""
     folder.mkdir()
     (folder / "recipe.yaml").write_text(yaml.safe_dump(dict(values)))
     command = [sys.executable, "-m", "biopart", "pretrain", "recipe.yaml", "--out", "run"]
     return subprocess.run(
-        [*command, "--devices", str(devices)],
+        [*command, "--devices", str(devices), *options],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -65,6 +66,11 @@ def pretrained(
         env={**os.environ, "OMP_NUM_THREADS": "1"},  # processes share the cores
         check=False,
     )
+
+
+def pretrained_alone(values: Mapping[str, Any], folder: Path) -> None:
+    """Train as ``pretrained`` does, in this process."""
+    pretrain(Recipe.model_validate(values), out=folder / "run", latest=False)
 
 
 def logged(folder: Path) -> list[dict[str, Any]]:
@@ -81,9 +87,12 @@ def test_any_number_of_processes_makes_the_same_steps(
     rows, weights = {}, {}
     for count in (1, *counts):
         folder = tmp_path / str(count)
-        answer = pretrained(values, folder, count)
-        assert answer.returncode == 0, answer.stderr
-        assert answer.stdout.count("\nstep: 50") == 1  # once for all processes
+        if count == 1:
+            pretrained_alone(values, folder)
+        else:
+            answer = pretrained(values, folder, count)
+            assert answer.returncode == 0, answer.stderr
+            assert answer.stdout.count("\nstep: 50") == 1  # once for all processes
         rows[count] = logged(folder)
         weights[count] = load_tensors(folder / "run/encoder.safetensors")[0]
     for count in counts:
@@ -96,6 +105,39 @@ def test_any_number_of_processes_makes_the_same_steps(
             torch.testing.assert_close(weights[count][key], value, rtol=1e-2, atol=1e-3)
 
 
+SLOW_IN_SHARDS = ("mae", "selfpatch", "mp3", "droppos")
+
+
+@pytest.mark.parametrize(
+    "name", ["part", "moby", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW_IN_SHARDS)]
+)
+def test_weights_in_shards_make_the_same_steps(
+    small_recipe: dict[str, Any], tmp_path: Path, name: str
+) -> None:
+    values = small_recipe | {"split": {"test_persons": 2, "validation_persons": 1}}
+    objectives = OBJECTIVES | TAUGHT | WEIGHTED | {"mp3": {"name": "mp3", "masked": 0.75}}
+    pace = {"objective": objectives[name], "steps": 20, "probe_every": 2, "lr": 1e-3}
+    values["pretrain"] = values["pretrain"] | pace
+    pretrained_alone(values, tmp_path / "one")
+    answer = pretrained(values, tmp_path / "two", 2, "--strategy", "fsdp")
+    assert answer.returncode == 0, answer.stderr
+    for one, two in zip(logged(tmp_path / "one"), logged(tmp_path / "two"), strict=True):
+        assert one.keys() == two.keys()
+        for key in ("train/loss", "train/gradient_norm", "validation/loss"):
+            if key in one:
+                assert two[key] == pytest.approx(one[key], rel=1e-3), (key, one["step"])
+    checkpoints = [
+        load_tensors(tmp_path / where / "run/last/checkpoint.safetensors")[0]
+        for where in ("one", "two")
+    ]
+    shapes = [{key: value.shape for key, value in state.items()} for state in checkpoints]
+    assert shapes[0] == shapes[1]  # whole, whatever the strategy
+    encoder, _ = load_tensors(tmp_path / "two/run/encoder.safetensors")
+    for name, value in encoder.items():  # what is exported is what took the steps
+        same = [v for k, v in checkpoints[1].items() if k.endswith(f"encoder.{name}")]
+        assert any(torch.equal(value, other) for other in same), name
+
+
 @pytest.mark.parametrize("name", TAUGHT)
 def test_teachers_centres_and_queues_are_those_of_the_whole_batch(
     small_recipe: dict[str, Any], tmp_path: Path, name: str
@@ -104,10 +146,11 @@ def test_teachers_centres_and_queues_are_those_of_the_whole_batch(
     pace = {"objective": TAUGHT[name], "steps": 30, "lr": 1e-3}
     values["pretrain"] = values["pretrain"] | pace
     rows, states = {}, {}
+    pretrained_alone(values, tmp_path / "1")
+    answer = pretrained(values, tmp_path / "2", 2)
+    assert answer.returncode == 0, answer.stderr
     for count in (1, 2):
         folder = tmp_path / str(count)
-        answer = pretrained(values, folder, count)
-        assert answer.returncode == 0, answer.stderr
         rows[count] = [row for row in logged(folder) if "train/loss" in row]
         states[count] = load_tensors(folder / "run/last/checkpoint.safetensors")[0]
     for one, two in zip(rows[1], rows[2], strict=True):
@@ -134,9 +177,13 @@ def test_a_batch_in_parts_makes_the_same_steps(
     assert losses[3] == pytest.approx(losses[1], rel=2e-4)
 
 
-def test_two_processes_fine_tune_as_one_does(small_recipe: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["fsdp", pytest.param("ddp", marks=pytest.mark.slow)])
+def test_two_processes_fine_tune_as_one_does(
+    small_recipe: dict[str, Any], tmp_path: Path, strategy: str
+) -> None:
     # Two rates to choose from, and a transformer over neighbours on top of the better one.
     tuning = {"search": {"lr": [3e-3, 1e-5]}, "steps": 50, "context": 3, "patience": None}
+    tuning |= {"ema": 0.9, "layer_decay": 0.6}
     values = small_recipe | {"finetune": small_recipe["finetune"] | tuning}
     values["finetune"] |= {"sequence": {"dropout": 0.0, "steps": 50, "batch": 8}}
     pretrain(Recipe.model_validate(values), out=tmp_path / "run", latest=False)
@@ -145,7 +192,7 @@ def test_two_processes_fine_tune_as_one_does(small_recipe: dict[str, Any], tmp_p
     for count in (1, 2):
         shutil.copytree(tmp_path / "run", tmp_path / str(count) / "run")
         answer = subprocess.run(
-            [*command, "--devices", str(count)],
+            [*command, "--devices", str(count), *(["--strategy", strategy] * (count > 1))],
             cwd=tmp_path / str(count),
             capture_output=True,
             text=True,
@@ -191,13 +238,14 @@ def test_a_window_that_one_process_cannot_train_on_stops_all_with_one_sentence(
 
 
 def test_a_batch_that_does_not_divide_names_the_nearest_that_do(
-    small_recipe: dict[str, Any], tmp_path: Path
+    small_recipe: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answer = pretrained(small_recipe, tmp_path / "three", 3)
-    assert answer.returncode == 1
+    monkeypatch.setattr(Ranks, "gather", lambda self, value: [value] * 3)
+    three = SimpleNamespace(world_size=3, global_rank=0, _precision=SimpleNamespace(precision=""))
+    recipe = Recipe.model_validate(small_recipe)
     message = "a batch of 16 does not divide among 3 processes; set pretrain.batch to 15 or 18"
-    assert answer.stderr.count(message) == 1
-    assert not (tmp_path / "three/run").exists()
+    with pytest.raises(ValueError, match=message):
+        check_processes(cast(Fabric, three), recipe, "pretrain.batch", "store")
 
 
 def test_shares_are_the_batch_and_their_weighted_losses_its_mean() -> None:
@@ -218,6 +266,10 @@ def test_devices_that_are_not_there_are_refused(monkeypatch: pytest.MonkeyPatch)
     assert processes(ComputeSettings(devices="auto"), "cpu") == (1, 1)
     with pytest.raises(ValueError, match="devices is 8, but this machine has 2 GPUs"):
         processes(ComputeSettings(devices=8), "cuda")
+    with pytest.raises(ValueError, match="strategy fsdp divides the weights among devices, but"):
+        processes(ComputeSettings(strategy="fsdp"), "cpu")
+    with pytest.raises(ValueError, match=r"compute\.compile does not work with strategy fsdp"):
+        strategy_of(ComputeSettings(strategy="fsdp", compile=True), 2)
     with pytest.raises(ValueError, match="device cuda:1 is one device; give device cuda for 2"):
         processes(ComputeSettings(devices=2), "cuda:1")
 
@@ -266,14 +318,55 @@ def test_a_process_that_is_alone_changes_nothing() -> None:
     assert (part.weight, ranks.gather("a"), ranks.from_first(lambda: 5)) == (1.0, ["a"], 5)
 
 
-@pytest.mark.parametrize(("devices", "name"), [(1, "part"), (1, "selfpatch"), (2, "moby")])
-def test_a_training_that_is_asked_to_end_goes_on_as_if_it_had_not(
-    small_recipe: dict[str, Any], tmp_path: Path, devices: int, name: str
+def test_ctrl_c_names_the_command_that_continues_and_a_second_one_ends_at_once(
+    small_recipe: dict[str, Any], tmp_path: Path
 ) -> None:
-    steps = 300 if devices == 1 else 120
+    values = small_recipe | {"pretrain": small_recipe["pretrain"] | {"steps": 5000}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(values))
+    command = [sys.executable, "-m", "biopart", "pretrain", "recipe.yaml", "--out", "run"]
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([*command, "--quiet"], cwd=tmp_path, **pipes) as training:
+        while not (tmp_path / "run/metrics.jsonl").is_file():
+            assert training.poll() is None
+            time.sleep(0.05)
+        training.send_signal(signal.SIGINT)
+        said, warned = training.communicate(timeout=60)
+    assert training.returncode == 130
+    again = "continue with: biopart pretrain --resume --out run\n"
+    assert re.fullmatch(rf"stopped after step \d+; {again}", said)
+    assert warned == "\nending after a checkpoint; press Ctrl-C again to end at once\n"
+    assert (tmp_path / "run/last/checkpoint.safetensors").is_file()
+    with Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop.asked
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("devices", "name", "steps", "strategy"),
+    [
+        (1, "part", 300, "ddp"),
+        pytest.param(1, "selfpatch", 150, "ddp", marks=pytest.mark.slow),
+        (2, "moby", 60, "fsdp"),
+    ],
+)
+def test_a_training_that_is_asked_to_end_goes_on_as_if_it_had_not(
+    small_recipe: dict[str, Any],
+    tmp_path: Path,
+    devices: int,
+    name: str,
+    *,
+    steps: int,
+    strategy: str,
+) -> None:
     pace = {"steps": steps, "objective": (OBJECTIVES | TAUGHT)[name]}
     values = small_recipe | {"pretrain": small_recipe["pretrain"] | pace}
-    assert pretrained(values, tmp_path / "whole", devices).returncode == 0
+    values["compute"] = values["compute"] | {"strategy": strategy}
+    if devices == 1:
+        pretrained_alone(values, tmp_path / "whole")
+    else:
+        assert pretrained(values, tmp_path / "whole", devices).returncode == 0
     folder = tmp_path / "asked"
     folder.mkdir()
     (folder / "recipe.yaml").write_text(yaml.safe_dump(values))

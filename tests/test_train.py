@@ -30,9 +30,9 @@ from biopart.train import (
     parameter_groups,
     predict,
 )
-from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore
 from biopart.train.checks import Begun, Checks
+from biopart.train.live import Live
 from biopart.verbs.pretrain import exported
 
 CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
@@ -218,7 +218,8 @@ def test_a_resident_cohort_trains_to_the_same_weights(small_store):
 
 def test_betas_are_the_settings(small_store):
     for betas in ((0.9, 0.95), (0.9, 0.999)):
-        optimiser = loop.make_optimiser(task(small_store, betas=betas), torch.device("cpu"))
+        job = task(small_store, betas=betas)
+        optimiser = loop.make_optimiser(job, job.objective, torch.device("cpu"))
         assert {group["betas"] for group in optimiser.param_groups} == {betas}
 
 
@@ -275,7 +276,7 @@ def test_a_loss_that_is_no_number_stops_and_names_the_records(small_store, tmp_p
         fit(task(small_store, Broken()), open_fabric(CPU), run)
     fresh = task(small_store, Broken())
     optimiser = torch.optim.AdamW(parameter_groups(fresh))
-    assert restore(run, Average(fresh.objective, None), optimiser) == 3  # the last good checkpoint
+    assert restore(run, Live(fresh.objective, None), optimiser) == 3  # the last good checkpoint
 
 
 def test_missing_samples_stop_and_name_the_window(tiny_store):
@@ -345,7 +346,7 @@ def test_the_norm_is_clipped_as_a_whole_or_tensor_by_tensor(small_store, each, a
     for weight, norm in zip(weights, (3.0, 4.0), strict=True):
         weight.grad = torch.zeros_like(weight)
         weight.grad.view(-1)[0] = norm
-    assert clip(given).item() == pytest.approx(5.0)
+    assert clip(given.settings, given.objective).item() == pytest.approx(5.0)
     assert [w.grad.norm().item() for w in weights] == pytest.approx(after, rel=1e-4)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,12 @@ seed_option = click.option(
 
 
 def processes_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add --devices and --nodes to a command."""
+    """Add --devices, --nodes and --strategy to a command."""
+    strategy = click.option(
+        "--strategy",
+        type=click.Choice(["ddp", "fsdp"]),
+        help="Each device has all weights (ddp, the default) or a share of them (fsdp).",
+    )
     nodes = click.option(
         "--nodes", type=click.IntRange(1), help="Machines that run this command together."
     )
@@ -46,20 +52,20 @@ def processes_option(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.IntRange(1),
         help="Processes on this machine, a GPU each if it has any.",
     )
-    return devices(nodes(command))
+    return devices(nodes(strategy(command)))
 
 
-def given_processes(devices: int | None, nodes: int | None) -> dict[str, int]:
-    """Return the numbers of processes that were given, for the section ``compute``."""
-    given = {"devices": devices, "nodes": nodes}
+def given_processes(options: dict[str, Any]) -> dict[str, Any]:
+    """Take from options what was given about processes, for the section ``compute``."""
+    given = {key: options.pop(key) for key in ("devices", "nodes", "strategy")}
     chosen = {key: value for key, value in given.items() if value is not None}
     if chosen:  # else torch warns, for every process, of a step where all parameters take part
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     return chosen
 
 
-def spelled(processes: Mapping[str, int]) -> list[str]:
-    """Return numbers of processes as settings of a recipe.
+def spelled(processes: Mapping[str, Any]) -> list[str]:
+    """Return what was given about processes as settings of a recipe.
 
     Examples
     --------
@@ -87,10 +93,10 @@ def pretrain(
     device: str | None,
     dry_run: bool,
     output: Output,
-    **processes: int | None,
+    **processes: Any,
 ) -> None:
     """Pretrain an encoder with a RECIPE, given as a path or as the name of a shipped recipe."""
-    given = given_processes(**processes)
+    given = given_processes(processes)
     from biopart.recipe import load_recipe
     from biopart.train import Stop, Stopped
     from biopart.verbs import pretrain as verb
@@ -115,7 +121,7 @@ def pretrain(
                 run = verb.pretrain(loaded, out=out, dry_run=dry_run, report=report, stop=stop)
         except Stopped as stopped:
             again = "biopart pretrain --resume" + ("" if out is None else f" --out {out}")
-            emit_requeue(output, stopped.step, again)
+            emit_requeue(output, stopped.step, again, interrupted=stop.interrupted)
             return
     if dry_run:
         output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])
@@ -123,10 +129,17 @@ def pretrain(
     output.emit(run_info(run))
 
 
-def emit_requeue(output: Output, step: int, command: str) -> None:
-    """State after which step a training was stopped, and the command that continues it."""
-    line = f"requeue: stopped after step {step}; continue with: {command}"
-    output.emit({"stopped": step, "requeue": command}, [line])
+def emit_requeue(output: Output, step: int, command: str, *, interrupted: bool) -> None:
+    """State after which step a training was stopped, and the command that continues it.
+
+    A scheduler finds exit status 0 and "requeue"; after Ctrl-C the status is an interrupt's, 130.
+    """
+    line = f"stopped after step {step}; continue with: {command}"
+    output.emit(
+        {"stopped": step, "requeue": command}, [line if interrupted else f"requeue: {line}"]
+    )
+    if interrupted:
+        sys.exit(130)
 
 
 @click.command()
@@ -155,7 +168,7 @@ def finetune(
 ) -> None:
     """Fine-tune a run on the labels of a few persons and score it on test persons."""
     changes, store = options.pop("changes"), options.pop("store")
-    given = given_processes(**options)
+    given = given_processes(options)
     from biopart.experiment.stored import stored_recipe
     from biopart.run import find_run
     from biopart.verbs.finetune import finetune as tune
@@ -242,7 +255,7 @@ def run_section(
     **options: Any,
 ) -> None:
     """Train by a section of a recipe in a run folder of its own, and print the scores."""
-    many = given_processes(options.pop("devices"), options.pop("nodes"))
+    many = given_processes(options)
     from biopart.recipe import Recipe, load_recipe
     from biopart.run import find_run
     from biopart.train import Stop, Stopped
@@ -267,7 +280,8 @@ def run_section(
             run = train(loaded, **options, report=report, stop=stop)
         except Stopped as stopped:
             folder = options["out"] or find_run(None).path
-            emit_requeue(output, stopped.step, f"biopart {section} --resume --out {folder}")
+            again = f"biopart {section} --resume --out {folder}"
+            emit_requeue(output, stopped.step, again, interrupted=stop.interrupted)
             return
     if options["dry_run"]:
         output.emit({"dry_run": "done"}, ["dry run: one batch was processed, nothing was saved"])

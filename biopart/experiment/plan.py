@@ -100,7 +100,7 @@ class Plan:
 
 def own_compute(recipe: Recipe, origin: Run, changes: Sequence[str]) -> ComputeSettings:
     """Return the machine's settings: the pretraining's choices unless they are set anew."""
-    processes = ("compute.devices", "compute.nodes")
+    processes = ("compute.devices", "compute.nodes", "compute.strategy")
     elsewhere = ("compute.loggers", *processes)
     of_machine = [change for change in changes if not change.startswith(elsewhere)]
     if any(change.startswith("compute") for change in of_machine):

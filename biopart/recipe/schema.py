@@ -245,6 +245,11 @@ class ComputeSettings(Strict):
         "processes on the CPU; auto = all GPUs",
     )
     nodes: int = Field(1, ge=1, description="machines that share a training")
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp",
+        description="what each device has: ddp = all weights, fsdp = a share of weights, gradients "
+        "and optimiser, for encoders that do not fit",
+    )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto", description="auto measures both once and takes the faster"
     )

@@ -3,40 +3,41 @@
 import torch
 from torch import Tensor
 
+from biopart.nn.shards import complete
 from biopart.nn.weights import load_tensors, save_tensors
 from biopart.run import Run
-from biopart.train.averaging import Average
+from biopart.train.live import Live
 
 
 def save_checkpoint(
-    run: Run | None, average: Average, optimiser: torch.optim.Optimizer, step: int
+    run: Run | None, live: Live, optimiser: torch.optim.Optimizer, step: int
 ) -> None:
-    """Write weights, their average, optimiser and step into one file, whole or not at all."""
-    if run is None:
+    """Write weights, their average, optimiser and step into one file, whole or not at all.
+
+    Weights in shards are gathered, which all processes must take part in; one has a run to write.
+    """
+    if run is None and not live.in_shards:
         return
-    tensors = {f"objective.{k}": v for k, v in average.objective.state_dict().items()}
-    tensors |= {f"average.{name}": value for name, value in average.state().items()}
+    tensors = live.state()
     for number, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{number}.{name}": value for name, value in state.items()}
-    save_tensors(run.checkpoint, tensors, {"step": step})
+        whole = complete(state)
+        tensors |= {f"optimiser.{number}.{name}": value for name, value in whole.items()}
+    if run is not None:
+        save_tensors(run.checkpoint, tensors, {"step": step})
 
 
-def restore(run: Run | None, average: Average, optimiser: torch.optim.Optimizer) -> int:
+def restore(run: Run | None, live: Live, optimiser: torch.optim.Optimizer) -> int:
     """Load the checkpoint of a run, if there is one, and return its step."""
     if run is None or not run.checkpoint.is_file():
         return 0
     tensors, about = load_tensors(run.checkpoint)
-    weights: dict[str, dict[str, Tensor]] = {"objective": {}, "average": {}}
     states: dict[int, dict[str, Tensor]] = {}
     for name, value in tensors.items():
         part, _, rest = name.partition(".")
-        if part in weights:
-            weights[part][rest] = value
-        else:
+        if part == "optimiser":
             number, _, key = rest.partition(".")
             states.setdefault(int(number), {})[key] = value
-    average.objective.load_state_dict(weights["objective"])
-    average.load(weights["average"])
+    live.load(tensors)
     groups = optimiser.state_dict()["param_groups"]
-    optimiser.load_state_dict({"state": states, "param_groups": groups})
+    optimiser.load_state_dict({"state": live.divide(states, optimiser), "param_groups": groups})
     return int(about["step"])

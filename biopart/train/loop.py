@@ -10,21 +10,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
+from typing import cast
 
 import numpy as np
 import torch
 from lightning_fabric import Fabric
 from lightning_fabric.wrappers import _FabricModule
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from biopart.data import StepOutput
 from biopart.grid import BatchGenerator
 from biopart.nn.processes import counting
 from biopart.run import Run
-from biopart.train.averaging import Average
 from biopart.train.checkpoints import restore, save_checkpoint
 from biopart.train.checks import Checks, missing_windows
+from biopart.train.live import Live
 from biopart.train.ranks import Ranks
 from biopart.train.schedule import clip, learning_rate, parameter_groups, weight_decay
 from biopart.train.stopping import Stop, Stopped
@@ -89,55 +90,53 @@ def fit(
     """
     ranks = Ranks(fabric)
     task.objective.to(fabric.device)
-    optimiser = make_optimiser(task, fabric.device)
-    average = Average(task.objective, task.settings.ema)
-    progress, checks = Progress(ranks, restore(run, average, optimiser)), Checks(ranks.gather)
+    live = Live(task.objective, task.settings.ema, fabric)
+    optimiser = make_optimiser(task, live.module, fabric.device)
+    progress, checks = Progress(ranks, restore(run, live, optimiser)), Checks(ranks.gather)
     fabric.barrier()  # all have read the checkpoint
     if not ranks.first:
         run, report = None, lambda row: None
     if run is not None:
         run.cut_back(progress.step or -1)  # what stands before the first step is logged anew
-    model = fabric.setup_module(task.objective)
     generator = BatchGenerator(device=fabric.device)
     length = len(task.sampler)
-    model.train()
+    live.model.train()
     if task.probe is not None and progress.step == 0:
-        probe(task, progress, run, report)
+        with live.shown():
+            probe(task, progress, run, report)
     while progress.step < task.steps:
         epoch, done = divmod(progress.step, length)
         task.source.start_epoch(task.seed, epoch)
         for items in islice(task.sampler.batches(epoch), done, None):
-            if time.perf_counter() - progress.saved > CHECKPOINT_EVERY_S:
-                if checks.clean():  # what is not, the next step finds, on all processes at once
-                    save_checkpoint(run, average, optimiser, progress.step)
-                progress.saved = time.perf_counter()
+            if is_to_save(live, progress, checks):
+                save_checkpoint(run, live, optimiser, progress.step)
             if stop is not None and is_asked(stop, progress):
                 checks.settle()
-                save_checkpoint(run, average, optimiser, progress.step)
+                save_checkpoint(run, live, optimiser, progress.step)
                 fabric.barrier()
                 raise Stopped(progress.step)
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(task, progress.step) * group["scale"]
                 group["weight_decay"] = weight_decay(task, progress.step) * group["decays"]
-            stepped = gradients(task, progress, model, generator, items=items)
-            norm = clip(task)
+            stepped = gradients(task, progress, live, generator, items=items)
+            norm = clip(task.settings, live.module)
             checks.add(stepped.missing, stepped.loss, norm, stepped.keys)
             optimiser.step()
             optimiser.zero_grad(set_to_none=True)
-            if isinstance(task.objective, Following):
-                task.objective.after_step((progress.step + 1) / task.steps)
+            if isinstance(live.module, Following):
+                live.module.after_step((progress.step + 1) / task.steps)
             progress.step += 1
-            average.after_step(progress.step)
+            live.after_step(progress.step)
             progress.windows += len(items)
             if is_logged(task, progress.step):
                 log(training_row(task, progress, stepped, norm), progress, run, report)
             if progress.step == task.steps:
                 break
         checks.settle()
-        if end_epoch(task, progress, average, epoch, run=run, report=report):
+        if end_epoch(task, progress, live, epoch, run=run, report=report):
             break
-    save_checkpoint(run, average, optimiser, progress.step)
-    average.settle()
+    save_checkpoint(run, live, optimiser, progress.step)
+    live.settle()
     if progress.best_state is not None:
         task.objective.load_state_dict(progress.best_state)
     task.objective.eval()
@@ -195,7 +194,7 @@ def weighted(values: Sequence[Tensor], weights: Sequence[Tensor | float]) -> Ten
 def gradients(
     task: Training,
     progress: Progress,
-    model: _FabricModule,
+    live: Live,
     generator: BatchGenerator,
     *,
     items: NDArray[np.int64],
@@ -211,9 +210,11 @@ def gradients(
         seed_step(generator, task.seed, progress.step, ranks.rank * len(parts) + number)
         ranks.place(generator, part)
         batch = task.prepare(batch, generator)
-        with fabric.no_backward_sync(model, enabled=number + 1 < len(parts)):
+        with fabric.no_backward_sync(
+            cast(_FabricModule, live.model), enabled=number + 1 < len(parts)
+        ):
             with counting(bool(part.weight)):
-                output: StepOutput = model(batch, generator, progress.step / task.steps)
+                output: StepOutput = live.model(batch, generator, progress.step / task.steps)
             if ranks.count == len(parts) == 1:  # the loss is the mean of the batch
                 output.weight = None
             if output.weight is not None:
@@ -230,7 +231,7 @@ def gradients(
     weights = [output.weight for output in stepped.outputs if output.weight is not None]
     if weights:
         stepped.scale = ranks.scale(weights)
-        for parameter in task.objective.parameters():
+        for parameter in live.module.parameters():
             if parameter.grad is not None:
                 parameter.grad.mul_(stepped.scale)
     return stepped
@@ -239,6 +240,21 @@ def gradients(
 def is_logged(task: Training, step: int) -> bool:
     """Tell whether a row is logged after a step, counted from 1."""
     return step % LOG_EVERY == 0 or step in (1, task.steps)
+
+
+def is_to_save(live: Live, progress: Progress, checks: Checks) -> bool:
+    """Tell whether a checkpoint is due, and nothing is wrong with the step before it.
+
+    What is wrong, the next step finds, on all processes at once. Weights in shards are saved by
+    all processes together.
+    """
+    together = progress.ranks.any if live.in_shards else bool
+    if live.in_shards and progress.step % LOG_EVERY:
+        return False
+    if not together(time.perf_counter() - progress.saved > CHECKPOINT_EVERY_S):
+        return False
+    progress.saved = time.perf_counter()
+    return not together(not checks.clean())
 
 
 def is_asked(stop: Stop, progress: Progress) -> bool:
@@ -250,7 +266,7 @@ def is_asked(stop: Stop, progress: Progress) -> bool:
 def end_epoch(
     task: Training,
     progress: Progress,
-    average: Average,
+    live: Live,
     epoch: int,
     *,
     run: Run | None,
@@ -259,12 +275,12 @@ def end_epoch(
     """Probe and validate the averaged weights where it is due; true = patience has run out."""
     # The row of a validation is the last one of a training: studies read it there.
     if task.probe is not None and is_due(task, progress, epoch, task.probe_every):
-        with average.shown():
+        with live.shown():
             probe(task, progress, run, report)
     every = task.settings.validate_every
     if task.validate is None or not is_due(task, progress, epoch, every):
         return False
-    with average.shown():
+    with live.shown():
         return validate(task, progress, run, report)
 
 
@@ -338,8 +354,10 @@ def seed_step(generator: torch.Generator, seed: int, step: int, rank: int = 0) -
     torch.manual_seed((state + rank) % 2**63)
 
 
-def make_optimiser(task: Training, device: torch.device) -> torch.optim.Optimizer:
-    """Make AdamW for the task's groups of parameters, fused where the device is a GPU."""
+def make_optimiser(
+    task: Training, module: nn.Module, device: torch.device
+) -> torch.optim.Optimizer:
+    """Make AdamW for the groups of a task's parameters, fused where the device is a GPU."""
     fused = True if device.type == "cuda" else None
-    settings, groups = task.settings, parameter_groups(task)
+    settings, groups = task.settings, parameter_groups(task, module)
     return torch.optim.AdamW(groups, lr=settings.lr, betas=settings.betas, fused=fused)

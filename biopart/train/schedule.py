@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from biopart.nn import Encoder
+from biopart.nn.shards import complete
+from biopart.recipe import Optimisation
 from biopart.train.training import Training
 
 
@@ -36,20 +38,24 @@ def weight_decay(task: Training, step: int) -> float:
     return last + (first - last) * (1 + math.cos(math.pi * through)) / 2
 
 
-def parameter_groups(task: Training) -> list[dict[str, Any]]:
+def parameter_groups(task: Training, module: nn.Module | None = None) -> list[dict[str, Any]]:
     """Group parameters by layer and weight decay.
 
     Layers as the encoder has them, heads and new positions at the top. The learning rate of a
-    group is ``layer_decay ** (top - layer)`` times the whole one.
+    group is ``layer_decay ** (top - layer)`` times the whole one. ``module`` is what takes the
+    steps, if it is not the objective itself but a copy of it.
     """
-    encoder = cast(Encoder, task.objective.encoder)
+    module = task.objective if module is None else module
+    encoder = cast(Encoder, module.encoder)
     layers = encoder.layers()
     top = len(layers) - 1
     layer = {id(p): number for number, part in enumerate(layers) for p in part}
-    layer |= {id(p): top for p in task.fresh}
+    new = {id(p) for p in task.fresh}
+    names = [name for name, p in task.objective.named_parameters() if id(p) in new]
+    layer |= {id(module.get_parameter(name)): top for name in names}
     special = {id(parameter) for parameter in encoder.not_decayed()}
     groups: dict[tuple[int, bool], dict[str, Any]] = {}
-    for parameter in task.objective.parameters():
+    for parameter in module.parameters():
         if not parameter.requires_grad:
             continue
         number = layer.get(id(parameter), top)
@@ -67,10 +73,11 @@ def parameter_groups(task: Training) -> list[dict[str, Any]]:
     return list(groups.values())
 
 
-def clip(task: Training) -> Tensor:
-    """Clip the norm of the gradient if the settings say so; return the norm before."""
-    trained = [p for p in task.objective.parameters() if p.grad is not None]
-    limit = task.settings.clip or math.inf
-    groups = [[p] for p in trained] if task.settings.clip_each else [trained]
-    norms = torch.stack([nn.utils.clip_grad_norm_(group, limit) for group in groups])
+def clip(settings: Optimisation, module: nn.Module) -> Tensor:
+    """Clip the norm of a module's gradient if the settings say so; return the norm before."""
+    trained = [p for p in module.parameters() if p.grad is not None]
+    limit = settings.clip or math.inf
+    groups = [[p] for p in trained] if settings.clip_each else [trained]
+    each = {str(place): nn.utils.clip_grad_norm_(p, limit) for place, p in enumerate(groups)}
+    norms = torch.stack(list(complete(each).values()))
     return norms.square().sum().sqrt() if len(groups) > 1 else norms[0]

@@ -1,12 +1,13 @@
-"""Ending a training when the machine asks for it, so that it can go on later."""
+"""Ending a training when the machine or its user asks for it, so that it can go on later."""
 
+import os
 import signal
 import threading
 from types import FrameType, TracebackType
 from typing import Any
 
-SIGNALS = ("SIGTERM", "SIGUSR1")
-"""What schedulers send before they end a job: SLURM's are SIGTERM, and with --signal any other."""
+SIGNALS = ("SIGTERM", "SIGUSR1", "SIGINT")
+"""What a scheduler sends before it ends a job (SLURM: SIGTERM; others by --signal), and Ctrl-C."""
 
 
 class Stopped(Exception):  # noqa: N818  # not an error
@@ -30,10 +31,12 @@ class Stop:
     ----------
     asked : bool
         A signal has come.
+    interrupted : bool
+        It was Ctrl-C; a second one raises KeyboardInterrupt, as without this context.
     """
 
     def __init__(self) -> None:
-        self.asked = False
+        self.asked = self.interrupted = False
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> "Stop":
@@ -54,4 +57,11 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGINT:
+            if self.interrupted:
+                raise KeyboardInterrupt
+            self.interrupted = True
+            if "LOCAL_RANK" not in os.environ or os.environ["LOCAL_RANK"] == "0":
+                # Print could interrupt a print; of several processes one says it.
+                os.write(2, b"\nending after a checkpoint; press Ctrl-C again to end at once\n")
         self.asked = True

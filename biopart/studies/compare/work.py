@@ -90,7 +90,7 @@ class Workers:
         Where the recipe's threads are auto. With small networks, two processes of one thread each
         are faster than one of two threads.
         """
-        changes: dict[str, Any] = {"devices": 1, "nodes": 1}
+        changes: dict[str, Any] = {"devices": 1, "nodes": 1, "strategy": "ddp"}
         if recipe.compute.threads == "auto":
             changes["threads"] = 1 if self.scheduler else max(1, cores() // self.jobs)
         shared: dict[str, Any] = {"compute": recipe.compute.model_copy(update=changes)}

@@ -9,7 +9,7 @@ from biopart.objectives import Part
 from biopart.recipe import ComputeSettings, Optimisation, PartSettings
 from biopart.run import Run
 from biopart.train import Training, fit, loop
-from biopart.train.averaging import Average
+from biopart.train.live import Live
 
 CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
 
@@ -17,20 +17,20 @@ CPU = ComputeSettings(device="cpu", precision="float32", threads=1)
 def test_the_average_by_hand():
     # Decay after step n is 1 - n^(-2/3), at most 0.5: 0 after the first two, 0.37 and then 0.5.
     weight, average = nn.Linear(1, 1, bias=False), None
-    average = Average(weight, 0.5)
+    average = Live(weight, 0.5)
     expected = 0.0
     for step, value in enumerate((3.0, 5.0, 7.0, 9.0, 11.0), start=1):
         nn.init.constant_(weight.weight, value)
         average.after_step(step)
         decay = min(0.5, 1 - step ** (-2 / 3)) if step > 1 else 0.0
         expected = decay * expected + (1 - decay) * value
-        assert average.state()["weight"].item() == pytest.approx(expected)
+        assert average.state()["average.weight"].item() == pytest.approx(expected)
 
 
 def test_the_average_is_shown_and_taken_back_and_settles_at_the_end():
     weight = nn.Linear(1, 1, bias=False)
     nn.init.constant_(weight.weight, 1.0)
-    average = Average(weight, 0.9)
+    average = Live(weight, 0.9)
     average.after_step(1)
     nn.init.constant_(weight.weight, 4.0)
     with average.shown():
@@ -42,9 +42,9 @@ def test_the_average_is_shown_and_taken_back_and_settles_at_the_end():
 
 def test_without_a_decay_nothing_is_averaged():
     weight = nn.Linear(2, 2)
-    average = Average(weight, None)
+    average = Live(weight, None)
     average.after_step(1)
-    assert average.state() == {}
+    assert list(average.state()) == ["objective.weight", "objective.bias"]
     before = weight.weight.clone()
     average.settle()
     assert torch.equal(weight.weight, before)
