@@ -5,6 +5,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 CODE := biopart tests tools docs/hooks.py docs/render.py
 TESTS := not network and not gpu
+# A process of tests for every core, each of one thread: more would wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 .DEFAULT_GOAL := help
 OLDEST ?= 3.11
@@ -45,10 +47,10 @@ format: $(INSTALLED)
 	@$(BIN)/ruff check --fix $(CODE)
 
 test: lint
-	@$(BIN)/pytest -n auto
+	@$(PYTEST)
 
 test-all: lint
-	@$(BIN)/pytest -n auto -m "$(TESTS)"
+	@$(PYTEST) -m "$(TESTS)"
 
 test-notebooks: $(INSTALLED)
 	@$(BIN)/python -m pip install -qq --group notebooks

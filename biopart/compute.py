@@ -56,7 +56,7 @@ def open_fabric(
         raise ValueError(f"device {name!r} is not available; give auto, cpu or cuda:N")
     here, nodes = processes(compute, name) if share else (1, 1)
     devices: Any = [int(number)] if number else here
-    each = max(1, cores() // here) if compute.threads == "auto" else compute.threads
+    each = threads_each(here) if compute.threads == "auto" else compute.threads
     if share or not torch.distributed.is_initialized():  # a probe inside a training leaves it
         torch.set_num_threads(each)
     precision: str = compute.precision
@@ -121,10 +121,20 @@ def has_device(name: str) -> bool:
 
 
 def cores() -> int:
-    """Return the number of CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not on every system
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Return the number of CPU cores that this process, or its container, may use."""
+    from joblib import cpu_count
+
+    return int(cpu_count())
+
+
+def threads_each(processes: int) -> int:
+    """Return the threads of each of several processes: a share of the cores.
+
+    OMP_NUM_THREADS, which schedulers and users set for what they have been given, is the limit.
+    """
+    limit = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
+    share = max(1, cores() // processes)
+    return min(share, int(limit)) if limit.isdigit() and int(limit) else share
 
 
 def measured_precision(encoder: Encoder, device: str) -> str:

@@ -208,7 +208,7 @@ def test_a_store_that_was_moved_is_found_where_it_is_now(small_plan, tmp_path, h
 
 
 def test_cores_are_shared_where_threads_are_auto(monkeypatch):
-    monkeypatch.setattr(working, "cores", lambda: 8)
+    monkeypatch.setattr("biopart.compute.cores", lambda: 8)
     recipe = Recipe()
     assert [Workers(jobs).share(recipe).compute.threads for jobs in (2, 16)] == [4, 1]
     given = Recipe.model_validate({"compute": {"threads": 3}})

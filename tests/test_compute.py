@@ -3,10 +3,12 @@ import torch
 
 from biopart.compute import (
     compiled,
+    cores,
     faster_precision,
     measured_precision,
     open_fabric,
     settle,
+    threads_each,
 )
 from biopart.data import open_cohort
 from biopart.data.windows import ResidentWindows
@@ -49,6 +51,20 @@ def test_what_was_measured_once_is_chosen_again(tmp_path, monkeypatch):
     monkeypatch.setattr("biopart.compute.faster_precision", lambda *args: other)
     assert measured_precision(vit, "cpu") == first
     assert measured_precision(ViT((120,), (20,), 2, 32, 1, 2), "cpu") == other
+
+
+def test_processes_share_the_cores_within_the_limit_of_the_environment(monkeypatch):
+    monkeypatch.setattr("biopart.compute.cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert [threads_each(count) for count in (1, 3, 16)] == [8, 2, 1]
+    for limit, expected in {"4": 4, "16": 8, "2,1": 2, "": 8, "0": 8, "many": 8}.items():
+        monkeypatch.setenv("OMP_NUM_THREADS", limit)
+        assert threads_each(1) == expected, limit
+
+
+def test_the_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # as of a container with a limit
+    assert cores() == 1
 
 
 def test_a_cohort_is_held_where_asked_and_mapped_on_a_cpu(small_store):

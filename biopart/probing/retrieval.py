@@ -1,6 +1,5 @@
 """Retrieval: how well items of a query's class rank among all items, exact and by blocks."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from biopart.compute import cores
 from biopart.evaluation.retrieval import average_precision
 
 BLOCK_BYTES = 2**26  # of similarities at once
@@ -61,7 +61,7 @@ def retrieve(
     k = min(nearest, max(items - 1, 0))
     neighbours = np.zeros((items, k), np.int64)
     rows = max(1, BLOCK_BYTES // (4 * max(items, 1)))
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with ThreadPoolExecutor(cores()) as pool:
         for start in range(0, items, rows):
             block = np.arange(start, min(start + rows, items))
             similarity = unit[start : start + rows] @ unit.T

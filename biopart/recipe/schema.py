@@ -256,7 +256,7 @@ class ComputeSettings(Strict):
     resident: Literal["auto"] | bool = Field("auto", description="hold the cohort on the device")
     compile: bool = Field(False, description="torch.compile the encoder")
     threads: Literal["auto"] | Annotated[int, Field(ge=1, le=1024)] = Field(
-        "auto", description="CPU threads; auto = all cores"
+        "auto", description="CPU threads; auto = all cores, at most OMP_NUM_THREADS"
     )
     loggers: list[Literal["tensorboard", "mlflow"]] = Field(
         [],

@@ -26,7 +26,7 @@ from safetensors import SafetensorError
 from threadpoolctl import threadpool_limits
 from torch.cuda import device_count
 
-from biopart.compute import cores, has_device
+from biopart.compute import has_device, threads_each
 from biopart.executor import killed, trainings_on
 from biopart.files import write_text
 from biopart.recipe import Recipe
@@ -92,7 +92,7 @@ class Workers:
         """
         changes: dict[str, Any] = {"devices": 1, "nodes": 1, "strategy": "ddp"}
         if recipe.compute.threads == "auto":
-            changes["threads"] = 1 if self.scheduler else max(1, cores() // self.jobs)
+            changes["threads"] = 1 if self.scheduler else threads_each(self.jobs)
         shared: dict[str, Any] = {"compute": recipe.compute.model_copy(update=changes)}
         if self.scheduler:  # a worker runs in another folder
             store = recipe.data.store.absolute()
