@@ -209,12 +209,26 @@ def test_a_store_that_was_moved_is_found_where_it_is_now(small_plan, tmp_path, h
 
 def test_cores_are_shared_where_threads_are_auto(monkeypatch):
     monkeypatch.setattr("biopart.compute.cores", lambda: 8)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     recipe = Recipe()
     assert [Workers(jobs).share(recipe).compute.threads for jobs in (2, 16)] == [4, 1]
     given = Recipe.model_validate({"compute": {"threads": 3}})
     assert Workers(2).share(given).compute.threads == 3
 
 
-def test_a_worker_has_the_threads_of_its_recipe(small_plan, tmp_path):
-    perform(small_plan.variants[1], small_plan.trainings[1], tmp_path)
-    assert torch.get_num_threads() == small_plan.variants[1].recipe.compute.threads
+def test_a_worker_has_the_threads_of_its_recipe(small_plan, tmp_path, monkeypatch):
+    found = {}
+
+    def tuned(variant, training, folder):
+        found["threads"] = torch.get_num_threads()
+        return {"result": {}}
+
+    monkeypatch.setattr(working, "tuned", tuned)
+    before = torch.get_num_threads()
+    compute = small_plan.variants[1].recipe.compute.model_copy(
+        update={"threads": 1 if before > 1 else 2}
+    )
+    recipe = small_plan.variants[1].recipe.model_copy(update={"compute": compute})
+    perform(replace(small_plan.variants[1], recipe=recipe), small_plan.trainings[1], tmp_path)
+    assert found["threads"] == compute.threads != before
+    assert torch.get_num_threads() == before  # where it worked in the caller's process
