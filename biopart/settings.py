@@ -188,8 +188,8 @@ def find(name: str | Path, folder: str) -> Path:
     ``recipes/demo.yaml`` also means the shipped file, unless the current folder has a folder
     ``recipes``. Any other path that does not exist is never replaced by a shipped file.
 
-    Raises FileNotFoundError; for a name without a folder or suffix, with the names of the shipped
-    files and the nearest of them.
+    Raises FileNotFoundError; for a name without a folder or suffix, with the nearest of the shipped
+    names, or all of them if none is near.
     """
     path = Path(name).expanduser()
     if path.is_file():
@@ -207,17 +207,20 @@ def find(name: str | Path, folder: str) -> Path:
 def absent(name: str | Path, *folders: str) -> str:
     """Say that a file does not exist, what is shipped instead and which name is nearest."""
     path = Path(name).expanduser()
+    kinds = {folder: "cards" if folder == "datasets" else folder for folder in folders}
     names = {folder: [file.stem for file in shipped(folder)] for folder in folders}
     every = [stem for stems in names.values() for stem in stems]
-    hint = nearest = ""
+    where = " and ".join(f"biopart list {kind}" for kind in kinds.values())
     if path.stem in every:
-        hint = f" (the shipped one is named {path.stem}, without a folder or .yaml)"
-    elif path.name != str(name) or path.suffix not in ("", ".yaml", ".yml"):
+        return (
+            f"{name} does not exist; the shipped one is named {path.stem}, without folder or .yaml"
+        )
+    if path.name != str(name) or path.suffix not in ("", ".yaml", ".yml"):
         return f"{name} does not exist; give the path of an existing file"
-    elif close := difflib.get_close_matches(path.stem, every, n=1):
-        nearest = f"; did you mean {close[0]}?"
-    lists = [f"the shipped {folder} are {', '.join(stems)}" for folder, stems in names.items()]
-    return f"{name} does not exist{hint}; {'; '.join(lists)}{nearest}"
+    if close := difflib.get_close_matches(path.stem, every, n=1):
+        return f"{name} does not exist; did you mean {close[0]}? All names: {where}"
+    lists = [f"the shipped {kinds[f]} are {', '.join(stems)}" for f, stems in names.items()]
+    return f"{name} does not exist; {'; '.join(lists)}"
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -243,7 +246,7 @@ def apply_change(values: dict[str, Any], change: str) -> None:
     """
     key, separator, text = change.partition("=")
     if not separator or not key.strip():
-        raise ValueError(f"--set takes key=value, for example trim_s=0; got {change!r}")
+        raise ValueError(f"--set takes KEY=VALUE, got {change!r}")
     if not text.strip():
         raise ValueError(
             f"--set {change} has no value; give one, or {key.strip()}=null where null is allowed"

@@ -144,7 +144,9 @@ def readable(values: Mapping[str, Any], indent: str = "") -> list[str]:
             lines += [f"{indent}{key}:", *readable(value, indent + "  ")]
         elif isinstance(value, list | tuple) and value and isinstance(value[0], list | tuple):
             lines += [f"{indent}{key}:", *(f"{indent}  {list(row)}" for row in value)]
-        elif isinstance(value, list | tuple) and any(", " in str(item) for item in value):
+        elif isinstance(value, list | tuple) and any(
+            mark in str(item) for item in value for mark in (", ", ": ")
+        ):
             lines += [f"{indent}{key}:", *(f"{indent}  {_text(item)}" for item in value)]
         elif isinstance(value, list | tuple):
             lines.append(f"{indent}{key}: {', '.join(_text(item) for item in value)}")

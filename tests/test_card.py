@@ -68,7 +68,7 @@ def test_a_card_survives_writing_and_reading() -> None:
 def test_a_missing_card_lists_the_shipped_ones() -> None:
     with pytest.raises(
         FileNotFoundError,
-        match="shhs does not exist; the shipped datasets are ade20k_masks, audio_digits, ",
+        match="shhs does not exist; the shipped cards are ade20k_masks, audio_digits, ",
     ):
         load_card("shhs")
 

@@ -115,7 +115,7 @@ def test_info_of_a_card_is_its_values(tmp_path):
     assert info(str(tmp_path / "mine.yaml"))["recordings"] == ["*.edf"]
     with pytest.raises(
         FileNotFoundError,
-        match=r"shhs does not exist; .*recipes are .*datasets are ade20k_masks, audio_digits",
+        match=r"shhs does not exist; .*recipes are .*cards are ade20k_masks, audio_digits",
     ):
         info("shhs")
 

@@ -80,6 +80,11 @@ def test_a_dry_run_says_so(recipe_file):
     ("arguments", "status", "message"),
     [
         (["pretrain", "no_such"], 2, "the shipped recipes are"),
+        (["segment", "demo"], 2, "recipe demo has no section segment; take mitdb_segment"),
+        (["detect", "demo"], 2, "recipe demo has no section detect; take coco_maskrcnn"),
+        (["stage", "n.edf", "--codes", "rk"], 2, "--codes says what the numbers of --truth mean"),
+        (["probe", "a", "b"], 2, "give one run, or --suite part-aware for several encoders"),
+        (["pretrain", "demo", "--device", "gpu"], 2, "'gpu'; give auto, cpu, cuda or cuda:N"),
         (["pretrain", "demo", "--set", "encoder.dimm=3"], 2, "did you mean dim?"),
         (
             ["pretrain", "demo", "--set", "encoder.dim=x"],
@@ -92,7 +97,7 @@ def test_a_dry_run_says_so(recipe_file):
         (["pretrain", "--resume"], 1, "no run yet"),
         (["pretrain", "--nonsense"], 2, "No such option"),
         (["finetune", "--run", "nowhere"], 1, "no run at nowhere"),
-        (["prepare", "no_card", "--raw", ".", "--out", "s"], 2, "the shipped datasets are"),
+        (["prepare", "no_card", "--raw", ".", "--out", "s"], 2, "the shipped cards are"),
         (
             ["prepare", "mitdb", "--raw", "nowhere", "--out", "s"],
             1,

@@ -15,7 +15,7 @@ TABLE = {
     "check": [
         "WHAT",
         "--leak",
-        "--artefacts path",
+        "--artefacts directory",
         "--raw directory",
         "--cache directory",
         "--cache-gb float",

@@ -164,13 +164,13 @@ def test_both_layouts_hold_the_same(tmp_path: Path) -> None:
     assert stores[0].attributes["simulated"] is False
     assert report.warnings == {}
     ingest(edf_card(epoch_s=3.0), tmp_path, tmp_path / "b.zarr")
-    assert Store(tmp_path / "b.zarr").about("a")["left_out"][0].startswith("2 s after the last")
+    assert Store(tmp_path / "b.zarr").about("a")["left_out"][0].startswith("the last 2 s")
 
 
 def test_warnings_and_what_was_left_out_are_reported_by_record(tmp_path: Path) -> None:
     write_edf(tmp_path / "a.edf", unit="mV")
     report = ingest(edf_card(epoch_s=4.0), tmp_path, tmp_path / "s.zarr")
-    assert report.left_out == {"a": ["2 s after the last whole epoch kept without a label"]}
+    assert report.left_out == {"a": ["the last 2 s, less than an epoch (stored unlabelled)"]}
     assert report.warnings["a"][0].startswith("C3 has a standard deviation of")
     assert Store(tmp_path / "s.zarr").about("a")["warnings"] == report.warnings["a"]
 

@@ -356,13 +356,13 @@ def test_a_tail_shorter_than_an_epoch_is_told_and_kept_without_a_label() -> None
     record = prepare_recording(recording, make_card(**OPEN))
     assert record.label.tolist() == [0, 0]
     assert record.signal.shape == (1, 6500)
-    assert record.attributes["left_out"] == ["5 s after the last whole epoch kept without a label"]
+    assert record.attributes["left_out"] == ["the last 5 s, less than an epoch (stored unlabelled)"]
 
 
 @pytest.mark.parametrize("change", [{"trim_s": 1.0}, {"filter_scope": "epoch"}])
 def test_a_tail_is_left_out_where_only_epochs_are_kept(change: dict[str, Any]) -> None:
     record = prepare_recording(make_recording({"C3": noise(65)}), make_card(**OPEN, **change))
-    assert record.attributes["left_out"] == ["5 s after the last whole epoch left out"]
+    assert record.attributes["left_out"] == ["the last 5 s, less than an epoch"]
     assert record.signal.shape == (1, 5600 if "trim_s" in change else 6000)
 
 

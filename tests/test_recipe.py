@@ -77,7 +77,7 @@ def test_a_recipe_goes_round_through_yaml():
         ),
         ("finetune.context=0", r"finetune\.context is 0; give 1 or more$"),
         ("encoder.heads=7", r"encoder: heads 7 does not divide dim 96"),
-        ("nonsense", "--set takes key=value"),
+        ("nonsense", "--set takes KEY=VALUE, got"),
         ("name.a=1", "name is a value, not a group"),
     ],
 )
@@ -151,6 +151,8 @@ def test_a_recipe_with_every_key_written_out_is_not_refused(section, changes):
 
 def test_a_missing_recipe_lists_the_shipped_ones():
     with pytest.raises(FileNotFoundError, match=r"the shipped recipes are .*demo.*ucddb_sleep"):
+        load_recipe("nothing_like_it")
+    with pytest.raises(FileNotFoundError, match=r"exist; did you mean physionet_sleep\? All names"):
         load_recipe("physionet_slep")
 
 

@@ -226,6 +226,22 @@ def test_the_state_of_a_run(tmp_path, step, weights, state):
     assert state in Entry(run, "R").state
 
 
+def test_a_segmentation_is_finished_by_its_model_and_its_scores_stand_in_a_table(tmp_path):
+    rows = [{"step": 9, "train/loss": 1.0}]
+    run = write_run(tmp_path / "R", about={"kind": "segmentation", "steps": 9}, rows=rows)
+    assert Entry(run, "R").state == "no weights"
+    (run / "model.safetensors").touch()
+    entry = Entry(run, "R")
+    assert (entry.state, entry.objective) == ("finished", "segmentation")
+    scores = {"F1": {"value": 0.5912, "ci95": [0.25, 0.75]}}
+    (run / "result.json").write_text(json.dumps({"scores": scores, "seconds": 3.5, "steps": 9}))
+    page = page_of([run], tmp_path)
+    (cell,) = row_of(page, "results", "F1")
+    assert re.findall(r"[\d.]+", cell)[:3] == ["0.591", "0.250", "0.750"]
+    assert "Segmentation" in page
+    assert "Nothing has been scored yet" not in page
+
+
 def test_a_score_stands_with_its_interval_notes_and_confusion(tmp_path):
     run = write_run(tmp_path / "R", results={"s3-seed7": SCORE})
     page = page_of([run], tmp_path)

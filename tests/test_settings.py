@@ -174,7 +174,7 @@ def test_a_dotted_key_makes_groups_and_leaves_their_other_keys() -> None:
 
 @pytest.mark.parametrize("change", ["trim_s", "=3", " =3"])
 def test_a_change_without_key_or_value_is_refused(change: str) -> None:
-    with pytest.raises(ValueError, match="--set takes key=value"):
+    with pytest.raises(ValueError, match="--set takes KEY=VALUE, got"):
         apply_change({}, change)
 
 
@@ -301,10 +301,12 @@ def test_a_missing_file_is_refused_with_the_shipped_names() -> None:
         "wearable"
     )
     with pytest.raises(
-        FileNotFoundError, match=f"sleep does not exist; the shipped datasets are {names}"
+        FileNotFoundError, match=f"shhs does not exist; the shipped cards are {names}"
     ):
-        find("sleep", "datasets")
-    with pytest.raises(FileNotFoundError, match=r"did you mean mitdb\?$"):
+        find("shhs", "datasets")
+    with pytest.raises(
+        FileNotFoundError, match=r"did you mean mitdb\? All names: biopart list cards$"
+    ):
         find("mitbd", "datasets")
     with pytest.raises(FileNotFoundError, match=r"absent/a\.edf does not exist; give the path"):
         find("absent/a.edf", "datasets")

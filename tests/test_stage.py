@@ -218,7 +218,7 @@ def test_a_folder_of_nights_is_compared_by_the_cards_rule(raw, tuned, tmp_path):
     (mine,) = [one for one in told if one["night"].startswith(tested)]
     assert mine["agreement"]["accuracy"] == pytest.approx(tuned.result()["accuracy"])
     assert (tmp_path / f"all/{tested}-PSG/night.html").is_file()
-    met = [one["night"][:9] for one in told if "has seen" in " ".join(one["warnings"])]
+    met = [one["night"][:9] for one in told if "training data" in " ".join(one["warnings"])]
     assert sorted(met) == sorted({one["night"][:9] for one in told} - {tested})
 
 

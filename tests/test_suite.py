@@ -147,9 +147,9 @@ def test_the_command_writes_the_page_and_options_that_miss_are_named(
     assert printed["encoders"] == ["untrained", "part"]
     for arguments, sentence in (
         (given[:4], "--suite needs --data"),
-        (given[:2], "ENCODERS has no effect without --suite part-aware"),
+        ([*given[:2], "--items", "9"], "--items needs --suite part-aware"),
         ([*given, "--jobs", "2"], "--jobs has no effect with --suite"),
-        ([*given, "--baseline", "x"], "there is no encoder 'x'; choose untrained, part"),
+        ([*given, "--baseline", "x"], "there is no encoder 'x'; choose one of untrained, part"),
         (
             [*given[:5], "coco_parts", "--raw", str(tmp_path)],
             "untrained is an encoder of 1 x 80 values; coco_parts needs one of colour",

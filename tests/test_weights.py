@@ -117,7 +117,7 @@ def test_a_timm_checkpoint_of_another_image_size_starts_an_encoder(tmp_path):
 
 
 def test_weights_that_are_not_there_or_no_tensors_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="is not a run, a file of weights or a timm model"):
+    with pytest.raises(ValueError, match="is neither a run nor a file of weights, and timm"):
         read_weights("vit_of_nobody")
     (tmp_path / "w.pth").write_bytes(b"no pickle")
     with pytest.raises(ValueError, match=r"w\.pth is not a file of tensors alone"):

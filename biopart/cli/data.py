@@ -214,7 +214,7 @@ def runs(folder: Path, output: Output) -> None:
 @click.option("--leak", is_flag=True, help="Measure position leaks of a store.")
 @click.option(
     "--artefacts",
-    type=click.Path(path_type=Path, exists=True),
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
     help="Folder of nights; measure whether a PART run detects artefacts added to them.",
 )
 @click.option("--raw", type=FOLDER, help="Raw files to compare a STORE with, or to try a CARD on.")

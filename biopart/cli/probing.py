@@ -46,7 +46,9 @@ def suite_options(command: Any) -> Any:
                 type=STORE,
                 help="Of --suite: a store, or a card of annotated images.",
             ),
-            click.option("--raw", type=click.Path(path_type=Path), help="Folder of those images."),
+            click.option(
+                "--raw", type=click.Path(path_type=Path), help="Folder of the annotated images."
+            ),
             click.option(
                 "--weights",
                 type=click.Path(path_type=Path, exists=True),
@@ -56,7 +58,7 @@ def suite_options(command: Any) -> Any:
             click.option(
                 "--items",
                 type=click.IntRange(2),
-                help="Items of a task to fit on, and to score; 20000.",
+                help="Items of a task to fit on, and to score; default 20000.",
             ),
             click.option(
                 "--query-in-gallery",
@@ -99,20 +101,22 @@ def probe(
     output: Output,
     **options: Any,
 ) -> None:
-    """Fit probes to a frozen encoder, an untrained one and band powers, or pixels."""
+    """Probe a frozen encoder (ENCODERS: one run), or ask several about parts with --suite."""
     from biopart.executor import calls_on
-    from biopart.run import find_run
+    from biopart.run import as_run, find_run
     from biopart.verbs.probe import probe as fit_probes
 
     asked = {key: options.pop(key) for key in SUITE_KEYS}
     if asked["suite"] is not None:
         ask_suite(asked, run_path, output, robustness=robustness, scheduler=scheduler, **options)
         return
-    given = [key for key in SUITE_KEYS if asked[key] not in (None, (), False)]
+    encoders = asked.pop("encoders")
+    given = [key for key, value in asked.items() if value not in (None, (), False)]
     if given:
-        named = "ENCODERS" if given[0] == "encoders" else f"--{given[0].replace('_', '-')}"
-        raise click.UsageError(f"{named} has no effect without --suite part-aware")
-    run = find_run(run_path)
+        raise click.UsageError(f"--{given[0].replace('_', '-')} needs --suite part-aware")
+    if len(encoders) + (run_path is not None) > 1:
+        raise click.UsageError("give one run, or --suite part-aware for several encoders")
+    run = as_run(encoders[0]) if encoders else find_run(run_path)
     if robustness:
         from biopart.studies.robustness import lines_of, run_robustness
 

@@ -247,6 +247,8 @@ def stage(
     from biopart.run import find_run
     from biopart.studies.stage import StagingOptions, channels_of, lines_of, stage_nights
 
+    if options["codes"] and options["truth"] is None:
+        raise click.UsageError("--codes says what the numbers of --truth mean; give --truth too")
     with wrong_use():
         chosen = channels_of(channels)
     try:

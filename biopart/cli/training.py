@@ -148,7 +148,9 @@ def emit_requeue(output: Output, step: int, command: str, *, interrupted: bool) 
 @seed_option
 @click.option("--from-scratch", is_flag=True, help="Train the supervised baseline.")
 @click.option(
-    "--context", type=int, help="Neighbouring windows per classification; default: the recipe's."
+    "--context",
+    type=int,
+    help="Windows that each is classified from, itself included; default: the recipe's.",
 )
 @set_option
 @store_option
@@ -245,6 +247,9 @@ def section_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+EXAMPLES = {"detect": "coco_maskrcnn", "segment": "mitdb_segment"}
+
+
 def run_section(
     section: str,
     train: Callable[..., Any],
@@ -264,14 +269,19 @@ def run_section(
     if resume and recipe is not None:
         raise click.UsageError(f"--resume takes the recipe of the run in --out; leave out {recipe}")
     if resume == (recipe is not None) or (resume and options["out"] is None):
-        example = {"detect": "coco_maskrcnn", "segment": "mitdb_segment"}[section]
-        raise click.UsageError(f"give a recipe, for instance {example}, or --resume --out RUN")
+        raise click.UsageError(
+            f"give a recipe, for instance {EXAMPLES[section]}, or --resume --out RUN"
+        )
     own = [
         f"{section}.{key}={json.dumps(value, ensure_ascii=False)}"
         for key, value in given.items()
         if value
     ]
     with wrong_use():
+        if recipe is not None and section not in load_recipe(recipe, changes).model_fields_set:
+            raise ValueError(
+                f"recipe {recipe} has no section {section}; take {EXAMPLES[section]}, or add one"
+            )
         every = (*own, *changes, *spelled(many))
         loaded = Recipe() if recipe is None else load_recipe(recipe, every)
     options |= {"processes": many} if resume else {}
@@ -332,7 +342,7 @@ def segment(
     output: Output,
     **options: Any,
 ) -> None:
-    """Train a class for every pixel of images or sample of recordings with a RECIPE; score it."""
+    """Train a model that classifies every pixel of images, or sample of recordings, by a RECIPE."""
     from biopart.verbs.segment import segment as train
 
     given = {"raw": None if raw is None else str(raw), "weights": weights}

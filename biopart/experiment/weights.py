@@ -111,13 +111,17 @@ def read_weights(where: str) -> Weights:
         return _plain(where, tensors, about)
     if path.is_file():
         return _plain(where, _unpickled(path), {})
+    if path.suffix or len(path.parts) > 1:
+        raise FileNotFoundError(
+            f"{where} does not exist; give a run, a file of weights or the name of a timm model"
+        )
     import timm  # here, since few trainings start from a model of timm's
 
     try:
         model: Any = timm.create_model(where, pretrained=True, num_classes=0)
     except (RuntimeError, OSError, ValueError, AssertionError, SafetensorError) as error:
         raise ValueError(
-            f"{where} is not a run, a file of weights or a timm model with weights: "
+            f"{where} is neither a run nor a file of weights, and timm cannot load it: "
             f"{' '.join(str(error).split())}"
         ) from error
     size = getattr(getattr(model, "patch_embed", None), "grid_size", None)

@@ -216,6 +216,6 @@ def confusion(matrix: Array | Sequence[Sequence[int]], label_names: Sequence[str
     hits = {name: 100 * share[n, n] for n, name in enumerate(label_names) if totals[n]}
     figure.set_label(
         f"Confusion matrix: truth in rows, prediction in columns, {counts.sum()} windows; "
-        f"per cent of each class predicted rightly: {listed(hits)}"
+        f"per cent of each class predicted correctly: {listed(hits)}"
     )
     return figure

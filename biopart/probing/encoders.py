@@ -150,8 +150,8 @@ def timm_candidates(named: Sequence[str], weights: Sequence[Path]) -> list[Candi
     """
     if len(named) != len(weights):
         raise ValueError(
-            f"{len(named)} encoders of timm and {len(weights)} files of weights were given; give "
-            "--weights FILE once for each timm:NAME, in order"
+            "give --weights FILE once for each timm:NAME, in order; there are "
+            f"{len(named)} names and {len(weights)} files"
         )
     found: list[Candidate] = []
     device = device_of(ComputeSettings())

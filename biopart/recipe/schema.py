@@ -4,11 +4,12 @@ Every key has a default and a description (``biopart info --schema``); a wrong o
 the allowed ones. ``lr`` is the value used, nothing scales it in secret.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from biopart.recipe.encoders import Encoder, VitSettings
 from biopart.recipe.objectives import Objective
@@ -233,11 +234,18 @@ class SweepSettings(Strict):
     )
 
 
+def known_device(name: str) -> str:
+    """Return the name of a device; ValueError for another text."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
+        raise ValueError(f"unknown device {name!r}; give auto, cpu, cuda or cuda:N")
+    return name
+
+
 class ComputeSettings(Strict):
     """The machine; what every auto chose stands in provenance.json."""
 
-    device: str = Field(
-        "auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$", description="auto, cpu, cuda or cuda:N"
+    device: Annotated[str, AfterValidator(known_device)] = Field(
+        "auto", description="auto, cpu, cuda or cuda:N"
     )
     devices: Annotated[int, Field(ge=1)] | Literal["auto"] = Field(
         1,

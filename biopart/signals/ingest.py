@@ -35,7 +35,7 @@ def find_recordings(raw: Path, card: Card) -> dict[str, Path]:
     Raises
     ------
     FileNotFoundError
-        If the folder is missing or has no recording that fits the card.
+        If the folder is missing or has no recording that matches the card.
     """
     if not raw.is_dir():
         raise FileNotFoundError(
@@ -48,7 +48,7 @@ def find_recordings(raw: Path, card: Card) -> dict[str, Path]:
         if card.origin is None:
             remedy = f"card {card.name} has no download address, so put its files there yourself"
         raise FileNotFoundError(
-            f"{raw} has no recording that fits {', '.join(card.recordings)}; {remedy}"
+            f"{raw} has no recording that matches {', '.join(card.recordings)}; {remedy}"
         )
     names = {card.name_of(path): path for path in paths}
     if len(names) < len(paths):

@@ -88,8 +88,8 @@ def prepare_recording(recording: Recording, card: Card) -> Record:
     values, missing, marked = values[:, keep], bad[0][:, keep], bad[1][keep]
     tail = samples % epoch
     if tail:
-        kept = "left out" if values.shape[1] < samples else "kept without a label"
-        notes.left_out.append(f"{tail / card.sfreq_hz:g} s after the last whole epoch {kept}")
+        kept = "" if values.shape[1] < samples else " (stored unlabelled)"
+        notes.left_out.append(f"the last {tail / card.sfreq_hz:g} s, less than an epoch{kept}")
     signal, scale = quantise(values, missing)
     notes.clipped += sum(int(np.count_nonzero(signal == end)) for end in (-32_767, 32_767))
     judged = [_judged_unit(recording, d, card) for d in derivations]

@@ -259,7 +259,7 @@ def _insist(action: Callable[[], T], name: str, pause: Callable[[float], object]
         except BROKEN as error:
             reason = error
     raise ConnectionError(
-        f"{name}: the connection broke {ATTEMPTS} times ({reason}); "
+        f"{name}: no connection, or a broken one, {ATTEMPTS} times ({reason}); "
         "run the same command later to continue from here"
     ) from reason
 

@@ -144,7 +144,8 @@ def build(recipe: Recipe, classes: int) -> tuple[Detect, str, list[nn.Parameter]
         raise ValueError(f"detection needs encoder vit; encoder.name is {settings.name}")
     if len(settings.patch) != 2:
         raise ValueError(
-            f"detection is of images; encoder.patch is {settings.patch}, so give two sides"
+            f"recipe {recipe.name} is not for images (encoder.patch is {settings.patch}); take "
+            "coco_maskrcnn, or give patches of two sides"
         )
     torch.manual_seed(recipe.seed)
     encoder = build_encoder(

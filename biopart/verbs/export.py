@@ -62,8 +62,8 @@ def export(run: Run, to: Target, out: Path) -> dict[str, Any]:
         files = [beside] if beside.is_file() else sorted(beside.iterdir())
     if model.about.by_recording:
         remark = (
-            "the model takes windows of a whole recording in its own deviations, which "
-            "biopart.data.deviations gives"
+            "the model expects values normalised by the median and interquartile range of their "
+            "whole recording; biopart.data.deviations computes them"
         )
         extra["notes"] = [*extra.get("notes", []), remark]
     return {"files": [str(out / f.relative_to(beside)) for f in files], **extra}

@@ -44,8 +44,9 @@ def _line(documented: type) -> str:
 def _head(path: Path) -> str:
     """Return the first sentence of the comment at the head of a recipe."""
     lines = path.read_text(encoding="utf-8").splitlines()
-    comment = " ".join(line.lstrip("# ") for line in takewhile(lambda t: t.startswith("#"), lines))
-    return comment.partition(". ")[0].rstrip(".")
+    comment = [line.lstrip("# ") for line in takewhile(lambda t: t.startswith("#"), lines)]
+    text = "".join(line if line.endswith("-") else f"{line} " for line in comment)
+    return text.partition(". ")[0].strip().rstrip(".")
 
 
 def runs_in(folder: Path) -> list[dict[str, Any]]:

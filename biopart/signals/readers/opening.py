@@ -39,9 +39,7 @@ def open_recording(path: Path, how: Table | Cepstrum | None = None) -> Recording
 
         return open_wfdb(header)
     if not path.exists():
-        raise FileNotFoundError(
-            f"recording {path} does not exist; give the path of an existing file"
-        )
+        raise FileNotFoundError(f"{path} does not exist; give the path of an existing file")
     if edf_format(path) is not None:
         from biopart.signals.readers.edf import open_edf
 

@@ -185,7 +185,7 @@ def curves_of(entries: Sequence[Entry]) -> list[Curves]:
     groups: dict[str, dict[str, Rows]] = {}
     for entry in entries:
         if entry.pretraining and entry.rows:
-            groups.setdefault(f"Pretraining: {entry.objective}", {})[entry.label] = entry.rows
+            groups.setdefault(title_of(entry), {})[entry.label] = entry.rows
     sizes = sorted({t.subjects or 0 for e in entries for t in e.trials if t.rows})
     for size in sizes:
         title = f"Fine-tuning, labelled persons: {size or 'not known'}"
@@ -210,6 +210,11 @@ class Comparable:
     def notes(self) -> dict[str, bool]:
         """The notes of its scores, each once, and whether each is a difference from the run."""
         return {text: kind for _, trial in self.scores for text, kind in trial.notes.items()}
+
+
+def title_of(entry: Entry) -> str:
+    """Return what the run itself trained."""
+    return entry.dense.capitalize() or f"Pretraining: {entry.objective}"
 
 
 def comparable(entries: Sequence[Entry]) -> list[Comparable]:
@@ -261,6 +266,7 @@ def write_page(path: Path, entries: Sequence[Entry]) -> None:
         provenance=side_by_side(facts_of(entries)),
         curves=curves_of(entries),
         groups=comparable(entries),
+        dense=[entry for entry in entries if entry.figures],
         unfinished=[(e, t) for e in entries for t in e.trials if not t.result],
         classes_of=classes_of,
         written=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",

@@ -106,10 +106,31 @@ class Entry:
 
     @property
     def objective(self) -> str:
-        """Name of the objective of the pretraining."""
+        """Name of the objective of the pretraining, or what else the run trained."""
         if not self.pretraining:
             return "none"
+        if self.dense:
+            return self.dense
         return str(self.settings.get("pretrain.objective.name", "unnamed"))
+
+    @property
+    def dense(self) -> str:
+        """``detection`` or ``segmentation`` of a run that trained it; empty of other runs."""
+        return str(self.pretraining.get("kind", ""))
+
+    @cached_property
+    def figures(self) -> dict[str, tuple[float, list[float] | None]]:
+        """Scores of a detection or segmentation with their intervals, by name."""
+        result = json_of(self.path / "result.json") if self.dense else {}
+        scores = {
+            name: (one["value"], one["ci95"]) for name, one in result.pop("scores", {}).items()
+        }
+        others = {
+            name: (value, None)
+            for name, value in flat(result).items()
+            if isinstance(value, float) and name != "seconds"
+        }
+        return scores | others
 
     @property
     def provenance(self) -> Values:
@@ -142,7 +163,7 @@ class Entry:
         """Progress of the pretraining."""
         if not self.pretraining:
             return "no pretraining"
-        if self.run.encoder.is_file():
+        if (self.run.model if self.dense else self.run.encoder).is_file():
             return "finished"
         if self.steps is not None and self.step >= self.steps:
             return "no weights"

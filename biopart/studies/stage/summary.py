@@ -33,9 +33,7 @@ def warnings_if_seen(path: Path, staged: StagedNight, dataset: str, seen: Seen) 
     person = person_of(staged.card, path)
     if person is None or not seen.knows(dataset, person):
         return []
-    return [
-        f"the model has seen {person} in training: this agreement does not hold for other persons"
-    ]
+    return [f"{person} is a person of the model's training data: expect worse results for others"]
 
 
 def person_of(card: Card, path: Path) -> str | None:

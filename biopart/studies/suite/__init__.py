@@ -1,4 +1,4 @@
-"""A page about what frozen encoders know of objects and their parts."""
+"""A page about what frozen encoders know about objects and their parts."""
 
 from biopart.studies.suite.page import Options, free_folder, lines_of, run_suite
 

@@ -85,7 +85,9 @@ def run_suite(
     opened = [*candidates(runs, store, changes=options.changes, seed=options.seed), *others]
     names = [one.name for one in opened]
     if options.baseline not in (None, *names):
-        raise ValueError(f"there is no encoder {options.baseline!r}; choose {', '.join(names)}")
+        raise ValueError(
+            f"there is no encoder {options.baseline!r}; choose one of {', '.join(names)}"
+        )
     references = {one.name: options.baseline or one.twin for one in opened}
     found = all_asked(opened, data, out.parent / "tokens", options=options, on_task=on_task)
     result: dict[str, Any] = {
