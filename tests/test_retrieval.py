@@ -88,6 +88,19 @@ def test_dense_scores_by_hand_on_a_small_map():
     assert np.isnan(dense_scores(np.zeros((3, 2)))["miou"])
 
 
+def test_an_attentive_probe_of_parts_sees_no_token_beside_them():
+    torch.manual_seed(0)
+    probe, plain = AttentiveProbe(16, 3, 4, marked=True).eval(), AttentiveProbe(16, 3, 4).eval()
+    plain.load_state_dict(probe.state_dict())
+    tokens = torch.randn(5, 6, 16)
+    marks = torch.zeros(5, 6, 1)
+    marks[:, 2:4] = 1
+    given = probe(torch.cat([tokens, marks], 2))
+    torch.testing.assert_close(given, plain(tokens[:, 2:4]))
+    elsewhere = torch.where(marks > 0, tokens, torch.randn(5, 6, 16))
+    torch.testing.assert_close(given, probe(torch.cat([elsewhere, marks], 2)))
+
+
 def test_an_attentive_probe_does_not_see_who_else_is_tested():
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randn(64, 5, 16, generator=generator)

@@ -11,7 +11,8 @@ from biopart.data.pictures import PersonCrops
 from biopart.evaluation.answers import class_answers, dense_answers, mean_answer
 from biopart.experiment.stored import load_objective
 from biopart.images.annotated import Annotated
-from biopart.nn import Model
+from biopart.nn import About, Model, ViT
+from biopart.probing import dense, linear
 from biopart.probing.dense import upsampled
 from biopart.probing.encoders import candidates, name_of, projection_of
 from biopart.probing.pose import gaussians, pose_answers
@@ -72,6 +73,45 @@ def test_pulses_are_found_in_time_and_told_apart_even_by_an_untrained_encoder(re
     assert score(found, "event k-NN", "accuracy")["value"] > 0.9
     assert score(found, "event retrieval", "AP")["items"] == 36
     assert score(found, "event retrieval", "AP")["ci95"] is None  # three persons
+
+
+def test_an_attentive_probe_tells_events_apart_by_the_tokens_that_they_cover(result):
+    found, _ = result
+    attentive = score(found, "event classification, attentive", "accuracy")
+    assert attentive["value"] > 0.9
+    assert attentive["items"] == 36
+
+
+def test_a_repeated_suite_trains_no_probe_and_says_the_same(result, runs, pulse_store, monkeypatch):
+    found, out = result
+    for module in (linear, dense):
+        monkeypatch.setattr(module, "train_probe", None)  # whoever calls it fails
+    again = run_suite(runs, Data(pulse_store), out.parent / "two")
+    assert again["rows"] == found["rows"]
+
+
+def test_a_kept_probe_is_of_one_encoder_and_all_that_its_training_depends_on(tmp_path):
+    torch.manual_seed(0)
+    encoders = [ViT((40,), (5,), 1, 16, 1, 2) for _ in range(2)]
+    trainings = []
+
+    def asked(encoder, *about):
+        tokens = Tokens(Model(encoder, About()), tmp_path)
+
+        def train():
+            trainings.append(about)
+            return linear.LinearProbe(4, len(trainings)).eval()
+
+        return tokens.probe(about, linear.LinearProbe(4, 1), train)
+
+    first = asked(encoders[0], np.array([0, 1]), 0.4)
+    again = asked(encoders[0], np.array([0, 1]), 0.4)
+    assert torch.equal(first.head.weight, again.head.weight)
+    assert len(trainings) == 1
+    asked(encoders[0], np.array([1, 1]), 0.4)
+    asked(encoders[0], np.array([0, 1]), 0.5)
+    asked(encoders[1], np.array([0, 1]), 0.4)
+    assert len(trainings) == 4
 
 
 def test_differences_are_to_the_baseline_and_the_better_features_are_chosen(result):

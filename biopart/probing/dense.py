@@ -1,5 +1,6 @@
 """Classes of every pixel or sample by one 1 x 1 convolution on frozen features, and events."""
 
+import hashlib
 from collections.abc import Iterator
 
 import numpy as np
@@ -33,6 +34,15 @@ def upsampled(outputs: Tensor, counts: tuple[int, ...], shape: tuple[int, ...]) 
     )
 
 
+def targets_mark(items: Tiles | MaskedImages) -> str:
+    """Return a hash of all targets of items."""
+    digest = hashlib.sha256()
+    for start in range(0, len(items), BLOCK):
+        block = np.arange(start, min(start + BLOCK, len(items)))
+        digest.update(items.targets(block).numpy().tobytes())
+    return digest.hexdigest()
+
+
 def segmentation(
     frozen: FrozenEncoder, what: str, train: Tiles | MaskedImages, test: Tiles | MaskedImages
 ) -> Iterator[Answer]:
@@ -60,7 +70,11 @@ def segmentation(
         places = target[:, None].float()
         return F.interpolate(places, learnt, mode="nearest-exact")[:, 0].long()
 
-    trained = train_probe(probe, tokens, loss, DENSE, seed=frozen.seed, device=frozen.device)
+    trained = frozen.tokens.probe(
+        (train.key, targets_mark(train), learnt, classes, DENSE, frozen.seed),
+        probe,
+        lambda: train_probe(probe, tokens, loss, DENSE, seed=frozen.seed, device=frozen.device),
+    ).to(frozen.device)
     own = frozen.tokens.of(test)[:, 1:]
     counted = np.zeros((len(test), 3, classes), np.int64)
     if isinstance(test, MaskedImages):

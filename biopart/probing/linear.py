@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -67,10 +68,15 @@ class AttentiveProbe(nn.Module):
         Features D of a token, number of classes.
     heads : int, optional
         Attention heads, the encoder's; of one without any the nearest divisor to D / 64.
+    marked : bool
+        Whether a last feature says which tokens take part (``tokens.Covered``).
     """
 
-    def __init__(self, dim: int, classes: int, heads: int | None = None) -> None:
+    def __init__(
+        self, dim: int, classes: int, heads: int | None = None, *, marked: bool = False
+    ) -> None:
         super().__init__()
+        self.marked = marked
         wanted = heads or max(1, dim // 64)
         heads = max(h for h in range(1, wanted + 1) if dim % h == 0)
         self.query = nn.Parameter(torch.empty(1, 1, dim))
@@ -83,10 +89,15 @@ class AttentiveProbe(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Classify tokens, (B, K, D) -> (B, classes)."""
+        """Classify tokens, (B, K, D), with a mark (B, K, D + 1), -> (B, classes)."""
         query, keys, values = self.norms
+        absent = None
+        if self.marked:
+            tokens, absent = tokens[..., :-1], tokens[..., -1] == 0
         own = query(self.query).expand(len(tokens), -1, -1)
-        pooled, _ = self.attention(own, keys(tokens), values(tokens), need_weights=False)
+        pooled, _ = self.attention(
+            own, keys(tokens), values(tokens), key_padding_mask=absent, need_weights=False
+        )
         logits: Tensor = self.head(self.norm(pooled[:, 0]))
         return logits
 
@@ -109,11 +120,29 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 Loss = Callable[[Tensor, NDArray[np.int64]], Tensor]
+Train = Callable[[], nn.Module]
+Keep = Callable[[nn.Module, Train], nn.Module]
+"""A probe and what trains it -> the trained probe, which may be kept from an earlier call."""
+
+
+class Features(Protocol):
+    """Features of items, of which batches are read: an array, a memory map, or made from one."""
+
+    def __len__(self) -> int:
+        """Return the number of items."""
+
+    def __getitem__(self, items: Any, /) -> NDArray[np.float32]:
+        """Return the features of items, given by their numbers or a slice."""
+
+
+def train_always(probe: nn.Module, train: Train) -> nn.Module:
+    """Train a probe."""
+    return train()
 
 
 def train_probe(
     probe: nn.Module,
-    features: NDArray[np.float32],
+    features: Features,
     loss: Loss,
     how: Optimisation,
     *,
@@ -165,7 +194,7 @@ def train_probe(
 
 
 @torch.no_grad()
-def outputs_of(probe: nn.Module, features: NDArray[np.float32], *, batch: int = 1024) -> Tensor:
+def outputs_of(probe: nn.Module, features: Features, *, batch: int = 1024) -> Tensor:
     """Return a probe's outputs for all items, on the CPU."""
     device = next(probe.parameters()).device
     if not len(features):
@@ -179,13 +208,14 @@ def outputs_of(probe: nn.Module, features: NDArray[np.float32], *, batch: int = 
 
 def classify(
     probe: nn.Module,
-    train: NDArray[np.float32],
+    train: Features,
     labels: NDArray[np.int64],
-    test: NDArray[np.float32],
+    test: Features,
     *,
     how: Optimisation,
     seed: int = 0,
     device: torch.device | str = "cpu",
+    keep: Keep = train_always,
 ) -> NDArray[np.int64]:
     """Train a classifier on features and predict the classes of others, (items,)."""
     targets = torch.from_numpy(np.asarray(labels, np.int64))
@@ -193,6 +223,8 @@ def classify(
     def loss(logits: Tensor, items: NDArray[np.int64]) -> Tensor:
         return F.cross_entropy(logits, targets[items].to(logits.device))
 
-    trained = train_probe(probe, train, loss, how, seed=seed, device=device)
+    trained = keep(
+        probe, lambda: train_probe(probe, train, loss, how, seed=seed, device=device)
+    ).to(device)
     predicted: NDArray[np.int64] = outputs_of(trained, test).argmax(1).numpy()
     return predicted

@@ -40,7 +40,11 @@ def pose(frozen: FrozenEncoder, train: PersonCrops, test: PersonCrops) -> Iterat
         losses = -(target * F.log_softmax(maps, -1)).sum(-1)
         return (losses * there).sum() / there.sum().clamp(min=1)
 
-    trained = train_probe(probe, tokens, loss, DENSE, seed=frozen.seed, device=frozen.device)
+    trained = frozen.tokens.probe(
+        (train.key, places.numpy(), shown.numpy(), learnt, DENSE, frozen.seed),
+        probe,
+        lambda: train_probe(probe, tokens, loss, DENSE, seed=frozen.seed, device=frozen.device),
+    ).to(frozen.device)
     own = frozen.tokens.of(test)[:, 1:]
     found = np.zeros((len(test), places.shape[1], 2))
     sure = np.zeros(len(test))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -77,7 +78,6 @@ def classification(
     """Yield scores of linear and attentive probes, and of the nearest neighbours."""
     classes = len(train.names)
     vectors, others = frozen.vectors(train), frozen.vectors(test)
-    options = {"seed": frozen.seed, "device": frozen.device}
     for name, features in vectors.items():
         with seeded(frozen.seed):
             probe = LinearProbe(features.shape[1], classes)
@@ -87,7 +87,9 @@ def classification(
             train.labels,
             others[name],
             how=LINEAR,
-            **options,  # type: ignore[arg-type]
+            seed=frozen.seed,
+            device=frozen.device,
+            keep=partial(frozen.tokens.probe, (features, train.labels, LINEAR, frozen.seed)),
         )
         yield from class_answers(
             f"{what} classification", name, test.labels, predicted, units=test.units
@@ -95,13 +97,22 @@ def classification(
         if neighbours:
             predicted = nearest_neighbours(features, train.labels, others[name])
             yield from class_answers(f"{what} k-NN", name, test.labels, predicted, units=test.units)
-    if not train.fill_grid:
-        return  # a part of a larger grid: its few tokens are pooled by where it lies
-    tokens, own = frozen.tokens.of(train), frozen.tokens.of(test)
+    # Of a part of a larger grid the query attends to the tokens that it covers.
+    of = frozen.tokens.of if train.fill_grid else frozen.tokens.covered
     heads = getattr(frozen.tokens.model.encoder, "heads", None)
+    dim = frozen.tokens.model.encoder.dim
     with seeded(frozen.seed):
-        attentive = AttentiveProbe(tokens.shape[2], classes, heads)
-    predicted = classify(attentive, tokens, train.labels, own, how=ATTENTIVE, **options)  # type: ignore[arg-type]
+        attentive = AttentiveProbe(dim, classes, heads, marked=not train.fill_grid)
+    predicted = classify(
+        attentive,
+        of(train),
+        train.labels,
+        of(test),
+        how=ATTENTIVE,
+        seed=frozen.seed,
+        device=frozen.device,
+        keep=partial(frozen.tokens.probe, (train.key, heads, train.labels, ATTENTIVE, frozen.seed)),
+    )
     yield from class_answers(
         f"{what} classification, attentive", "tokens", test.labels, predicted, units=test.units
     )

@@ -1,18 +1,20 @@
 """Tokens of items by a frozen encoder, computed once and kept in files."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from biopart.data.items import Items
 from biopart.files import whole
 from biopart.grid import Boxes, grid_boxes
 from biopart.nn import Model
+from biopart.nn.weights import load_tensors, save_tensors
+from biopart.probing.linear import Train
 
 BATCH = 256
 
@@ -48,6 +50,38 @@ class Tokens:
         kept: NDArray[np.float32] = np.load(path, mmap_mode="r")
         return kept
 
+    def covered(self, items: Items) -> "Covered":
+        """Return the tokens of parts of larger grids, with which of them a part covers."""
+        return Covered(self.of(items), items, grid_boxes(*self._grid))
+
+    @property
+    def _grid(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        encoder = self.model.encoder
+        return encoder.shape, encoder.patch
+
+    def probe(self, about: Sequence[object], probe: nn.Module, train: Train) -> nn.Module:
+        """Return a trained probe of this encoder, kept in a file from the first time on.
+
+        Parameters
+        ----------
+        about : sequence
+            All that its training depends on besides the encoder; arrays count by their values.
+        probe : nn.Module
+            Before the training; gets the weights of the file, if there is one.
+        train : callable
+            Trains it.
+        """
+        digest = hashlib.sha256()
+        for one in (type(probe).__name__, *about):
+            digest.update(one.tobytes() if isinstance(one, np.ndarray) else repr(one).encode())
+        path = self.folder / f"{self.weights}-{digest.hexdigest()[:16]}.safetensors"
+        if path.is_file():
+            probe.load_state_dict(load_tensors(path)[0])
+            return probe.eval()
+        trained = train()
+        save_tensors(path, trained.state_dict(), {"probe": type(probe).__name__})
+        return trained
+
     @torch.no_grad()
     def _write(self, items: Items, path: Path) -> None:
         """Encode all items into a file, batch by batch."""
@@ -79,14 +113,44 @@ class Tokens:
             if not self.model.encoder.has_cls:
                 return {"mean": mean}
             return {"cls": np.ascontiguousarray(tokens[:, 0]), "mean": mean}
-        shape, patch = self.model.encoder.shape, self.model.encoder.patch
 
         def covered(some: NDArray[np.int64]) -> NDArray[np.float32]:
-            weights = shares(items.boxes(some), grid_boxes(shape, patch)).numpy()
+            weights = shares(items.boxes(some), grid_boxes(*self._grid)).numpy()
             own: NDArray[np.float32] = np.einsum("bk,bkd->bd", weights, tokens[some][:, 1:])
             return own
 
         return {"mean": batched(covered, len(items), tokens.shape[2])}
+
+
+class Covered:
+    """Tokens of parts of larger grids, marked by a last feature that is 1 where a part lies.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        (items, K, D + 1).
+
+    Parameters
+    ----------
+    tokens : float32 (items, 1 + K, D)
+        [CLS] first.
+    items : Items
+        The parts.
+    grid : Boxes
+        Of the K tokens.
+    """
+
+    def __init__(self, tokens: NDArray[np.float32], items: Items, grid: Boxes) -> None:
+        self._tokens, self._items, self._grid = tokens, items, grid
+        self.shape = len(tokens), tokens.shape[1] - 1, tokens.shape[2] + 1
+
+    def __len__(self) -> int:
+        return len(self._tokens)
+
+    def __getitem__(self, items: NDArray[np.int64] | slice) -> NDArray[np.float32]:
+        some = np.arange(len(self))[items]
+        marks = shares(self._items.boxes(some), self._grid).numpy() > 0
+        return np.concatenate([self._tokens[some][:, 1:], marks[..., None]], 2, dtype=np.float32)
 
 
 def batched(
