@@ -6,7 +6,7 @@ INSTALLED := .venv/installed
 CODE := biopart tests tools docs/hooks.py docs/render.py
 TESTS := not network and not gpu
 # A process of tests for every core, each of one thread: more would wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 
 .DEFAULT_GOAL := help
 OLDEST ?= 3.11

@@ -77,7 +77,9 @@ def logged(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "run/metrics.jsonl").read_text().splitlines()]
 
 
-@pytest.mark.parametrize(("name", "counts"), [("part", (2, 4)), ("mae", (2,))])
+@pytest.mark.parametrize(
+    ("name", "counts"), [("part", (2, 4)), pytest.param("mae", (2,), marks=pytest.mark.slow)]
+)
 def test_any_number_of_processes_makes_the_same_steps(
     small_recipe: dict[str, Any], tmp_path: Path, name: str, counts: tuple[int, ...]
 ) -> None:
@@ -138,7 +140,7 @@ def test_weights_in_shards_make_the_same_steps(
         assert any(torch.equal(value, other) for other in same), name
 
 
-@pytest.mark.parametrize("name", TAUGHT)
+@pytest.mark.parametrize("name", ["moby", pytest.param("selfpatch", marks=pytest.mark.slow)])
 def test_teachers_centres_and_queues_are_those_of_the_whole_batch(
     small_recipe: dict[str, Any], tmp_path: Path, name: str
 ) -> None:
@@ -348,7 +350,7 @@ def test_ctrl_c_names_the_command_that_continues_and_a_second_one_ends_at_once(
     [
         (1, "part", 300, "ddp"),
         pytest.param(1, "selfpatch", 150, "ddp", marks=pytest.mark.slow),
-        (2, "moby", 60, "fsdp"),
+        pytest.param(2, "moby", 60, "fsdp", marks=pytest.mark.slow),
     ],
 )
 def test_a_training_that_is_asked_to_end_goes_on_as_if_it_had_not(

@@ -24,6 +24,7 @@ from biopart.studies.suite.page import better
 from biopart.verbs.pretrain import pretrain
 from biopart.verbs.suite import Data
 
+pytestmark = pytest.mark.xdist_group("suite")  # one process makes its runs
 BYOL = {
     "name": "byol",
     "hidden": 16,

@@ -1,9 +1,9 @@
 """Classes of every pixel or sample by one 1 x 1 convolution on frozen features, and events."""
 
-import hashlib
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
@@ -34,13 +34,16 @@ def upsampled(outputs: Tensor, counts: tuple[int, ...], shape: tuple[int, ...]) 
     )
 
 
-def targets_mark(items: Tiles | MaskedImages) -> str:
-    """Return a hash of all targets of items."""
-    digest = hashlib.sha256()
+def targets_of(items: Tiles | MaskedImages, size: tuple[int, ...]) -> NDArray[np.int16]:
+    """Return the classes of all items at every place, by nearest neighbours, (items, *size)."""
+    found = np.empty((len(items), *size), np.int16)
     for start in range(0, len(items), BLOCK):
         block = np.arange(start, min(start + BLOCK, len(items)))
-        digest.update(items.targets(block).numpy().tobytes())
-    return digest.hexdigest()
+        target = items.targets(block)
+        if target.shape[1:] != size:
+            target = F.interpolate(target[:, None].float(), size, mode="nearest-exact")[:, 0]
+        found[block] = target.numpy()
+    return found
 
 
 def segmentation(
@@ -55,23 +58,17 @@ def segmentation(
     # Of images four places per token and axis are learnt from, as of Semantic FPN at a stride of 4.
     fine = tuple(min(4 * count, side) for count, side in zip(counts, shape, strict=True))
     learnt = shape if isinstance(train, Tiles) else fine
-    tokens = frozen.tokens.of(train)[:, 1:]
+    tokens, targets = frozen.tokens.of(train)[:, 1:], targets_of(train, learnt)
     with seeded(frozen.seed):
         probe = DenseProbe(tokens.shape[2], classes)
 
     def loss(outputs: Tensor, items: NDArray[np.int64]) -> Tensor:
         drawn = upsampled(outputs, counts, learnt)
-        return F.cross_entropy(drawn, target_at(items).to(drawn.device), ignore_index=UNKNOWN)
-
-    def target_at(items: NDArray[np.int64]) -> Tensor:
-        target = train.targets(items)
-        if learnt == shape:
-            return target
-        places = target[:, None].float()
-        return F.interpolate(places, learnt, mode="nearest-exact")[:, 0].long()
+        target = torch.from_numpy(targets[items]).to(drawn.device, torch.int64)
+        return F.cross_entropy(drawn, target, ignore_index=UNKNOWN)
 
     trained = frozen.tokens.probe(
-        (train.key, targets_mark(train), learnt, classes, DENSE, frozen.seed),
+        (train.key, targets, classes, DENSE, frozen.seed),
         probe,
         lambda: train_probe(probe, tokens, loss, DENSE, seed=frozen.seed, device=frozen.device),
     ).to(frozen.device)
