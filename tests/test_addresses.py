@@ -4,19 +4,23 @@ import json
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Lock, Thread
-from typing import Any
+from threading import Event, Lock, Thread
+from types import SimpleNamespace
+from typing import Any, cast
 from urllib.request import Request, urlopen
 
 import fsspec
 import numpy as np
 import pytest
 import s3fs
+import torch
 from moto.server import ThreadedMotoServer
+from numpy.typing import NDArray
 
 from biopart.addresses import is_address, place
 from biopart.data import open_cohort
 from biopart.data.sampler import Sampler
+from biopart.data.source import Opened, foreseen
 from biopart.nn.weights import load_tensors
 from biopart.recipe import Recipe
 from biopart.signals import ingest
@@ -195,6 +199,47 @@ def test_groups_follow_each_other_and_mix_with_few() -> None:
     assert max(in_use) <= 6
     assert len(np.unique(np.sort(first).argsort())) == 50
     assert not np.array_equal(np.argsort(first), np.arange(50))
+
+
+def test_what_batches_to_come_need_is_fetched_meanwhile_and_once() -> None:
+    read: list[str] = []
+    free = Event()
+
+    def slow(name: str) -> NDArray[np.int16]:
+        assert free.wait(30)
+        read.append(name)
+        if name == "r5":
+            raise ValueError("r5 is damaged")
+        return np.full((1, 4), int(name[1:]), np.int16)
+
+    store = SimpleNamespace(
+        records=[f"r{n}" for n in range(9)], remote=True, is_larger_than_cache=False
+    )
+    opened: Opened[np.int16] = Opened(slow, cast(Store, store), torch.int16)
+    opened.expect([3, 1, 3, 5, 0, 7, 8])  # four at a time, the others later
+    assert read == []
+    free.set()
+    assert opened[1].tolist() == [[1, 1, 1, 1]]
+    opened.expect([1, 7])
+    opened.fetch([1, 3, 0])
+    assert [int(opened[n][0, 0]) for n in (3, 7, 0, 8)] == [3, 7, 0, 8]
+    with pytest.raises(ValueError, match="r5 is damaged"):
+        opened[5]
+    assert sorted(read) == ["r0", "r1", "r3", "r5", "r7", "r8"]
+
+
+def test_batches_come_in_their_order_whatever_is_fetched_ahead(
+    small_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_cohort(small_store).source()
+    batches = list(Sampler(len(source), 5, seed=3).batches(0))
+    asked: list[int] = []
+    monkeypatch.setattr(type(source), "expect", lambda self, items: asked.extend(items.tolist()))
+    for remote in (False, True):
+        monkeypatch.setattr(source.cohort, "remote", remote, raising=False)
+        found = list(foreseen(source, iter(batches), lambda items: items[:2]))
+        assert [one.tolist() for one in found] == [one.tolist() for one in batches]
+        assert asked == ([n for one in batches for n in one[:2].tolist()] if remote else [])
 
 
 def test_memory_and_paths_are_places() -> None:

@@ -20,7 +20,7 @@ class ImageSource(Source):
 
     def __init__(self, cohort: Store, picked: tuple[int, ...], table: NDArray[np.int64]) -> None:
         super().__init__(cohort, picked, table)
-        self._packs: Opened[np.uint8] = Opened(
+        self.opened: Opened[np.uint8] = Opened(
             lambda record: cohort.images(record), cohort, torch.uint8
         )
         packs = {n: cohort.names(cohort.records[n]) for n in np.unique(self.record).tolist()}
@@ -85,7 +85,7 @@ class ImageSource(Source):
 
     def pack(self, number: int) -> NDArray[np.uint8]:
         """Return the pixels (image, channel, y, x) of a pack by its number, opened once."""
-        return self._packs[number]
+        return self.opened[number]
 
     def start_epoch(self, seed: int, epoch: int) -> None:
         """Do nothing: an image is used whole."""
@@ -104,7 +104,7 @@ class ImageSource(Source):
         """Return the pixels of items, (B, C, y, x)."""
         values = np.empty((len(items), len(self.picked), *self.shape), np.uint8)
         numbers = self.record[items]
-        self._packs.fetch(numbers.tolist())
+        self.opened.fetch(numbers.tolist())
         every = self.picked == tuple(range(len(self.cohort.channels)))
         for number in np.unique(numbers).tolist():
             in_pack = np.flatnonzero(numbers == number)

@@ -1,8 +1,9 @@
 """Items of a cohort by number."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -10,11 +11,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from biopart.data.batch import Batch
+from biopart.data.batch import Batch, Windows
 from biopart.data.sampler import GROUPS_AT_A_TIME
 from biopart.store import Store
 from biopart.store.kinds import Kind
 from biopart.store.records import THREADS
+
+AHEAD, BATCHES_AHEAD = 4, 32  # records that are fetched in the background, for so many batches
 
 Stored = TypeVar("Stored", np.int16, np.uint8)
 
@@ -30,7 +33,14 @@ class Source(ABC):
         Numbers of the wanted channels, in order.
     table : int64 (3, items)
         Record number, position in the record (epoch or image) and label of every item.
+
+    Attributes
+    ----------
+    opened : Opened
+        The records of the items.
     """
+
+    opened: "Opened[Any]"
 
     def __init__(self, cohort: Store, picked: tuple[int, ...], table: NDArray[np.int64]) -> None:
         self.cohort, self.picked = cohort, picked
@@ -135,6 +145,10 @@ class Source(ABC):
         """Read one item, a slice of items or items by their numbers, as one batch."""
         return self.__getitems__(np.atleast_1d(np.arange(len(self))[items]))
 
+    def expect(self, items: NDArray[np.int64]) -> None:
+        """Begin to fetch the records of items from an address; do nothing where they are here."""
+        self.opened.expect(self.record[items].tolist())
+
     def batch_of(self, values: Tensor, items: NDArray[np.int64]) -> Batch:
         """Combine values with labels, persons and keys."""
         label = torch.from_numpy(self.labels[items])
@@ -193,22 +207,73 @@ class Opened(Generic[Stored]):
         self._cohort, self._dtype = cohort, dtype
         self._most = 2 * GROUPS_AT_A_TIME if cohort.is_larger_than_cache else None
         self._open: dict[int, NDArray[Stored]] = {}
+        self._expected: dict[int, None] = {}  # in order
+        self._coming: dict[int, Future[NDArray[Stored]]] = {}
+        self._pool: ThreadPoolExecutor | None = None
 
     def __getitem__(self, number: int) -> NDArray[Stored]:
         if number not in self._open:
             if self._most is not None and len(self._open) >= self._most:
                 del self._open[next(iter(self._open))]
-            self._open[number] = unopened(self._read(self._cohort.records[number]), self._dtype)
+            coming = self._coming.pop(number, None)
+            self._expected.pop(number, None)
+            name = self._cohort.records[number]
+            values = self._read(name) if coming is None else coming.result()
+            self._open[number] = unopened(values, self._dtype)
         return self._open[number]
 
-    def fetch(self, numbers: Sequence[int]) -> None:
-        """Fetch the records of an address that are not open, several at a time."""
+    def expect(self, numbers: Sequence[int]) -> None:
+        """Begin to fetch the records of an address that are not open, in the background.
+
+        A few at a time, those that were expected first; whoever needs one that is coming waits.
+        """
         if not self._cohort.remote:
             return
-        absent = [number for number in dict.fromkeys(numbers) if number not in self._open]
+        known = (self._open, self._coming, self._expected)
+        self._expected |= dict.fromkeys(n for n in numbers if not any(n in one for one in known))
+        self._pool = self._pool or ThreadPoolExecutor(AHEAD)
+        while self._expected and sum(not one.done() for one in self._coming.values()) < AHEAD:
+            number = next(iter(self._expected))
+            del self._expected[number]
+            self._coming[number] = self._pool.submit(self._read, self._cohort.records[number])
+
+    def fetch(self, numbers: Sequence[int]) -> None:
+        """Fetch the records of an address that are neither open nor coming, several at a time."""
+        if not self._cohort.remote:
+            return
+        here = {*self._open, *self._coming}
+        absent = [number for number in dict.fromkeys(numbers) if number not in here]
         if len(absent) > 1:
             with ThreadPoolExecutor(THREADS) as pool:
                 list(pool.map(self._read, (self._cohort.records[n] for n in absent)))
+
+
+def foreseen(
+    source: Windows,
+    batches: Iterator[NDArray[np.int64]],
+    own: Callable[[NDArray[np.int64]], NDArray[np.int64]],
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the items of batches while a source fetches what those that come need.
+
+    Parameters
+    ----------
+    source : Windows
+        Of a store at an address, or any other, which fetches nothing.
+    batches : iterator of int64 (batch,)
+        Numbers of the items.
+    own : callable
+        Items of a batch -> those that this process reads.
+    """
+    if not isinstance(source, Source) or not source.cohort.remote:
+        yield from batches
+        return
+    waiting: deque[NDArray[np.int64]] = deque()
+    for items in batches:
+        waiting.append(items)
+        source.expect(own(items))
+        if len(waiting) > BATCHES_AHEAD:
+            yield waiting.popleft()
+    yield from waiting
 
 
 def unopened(values: NDArray[Stored], dtype: torch.dtype) -> NDArray[Stored]:

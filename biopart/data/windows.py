@@ -45,7 +45,7 @@ class WindowSource(Source):
         super().__init__(cohort, picked, table)
         self.size, self.context, self.by_recording = size, context, by_recording
         self._offset = np.full(len(self), (cohort.epoch_samples - size) // 2)
-        self._signals: Opened[np.int16] = Opened(
+        self.opened: Opened[np.int16] = Opened(
             lambda record: cohort.signal(record), cohort, torch.int16
         )
         self._touched: dict[int, NDArray[np.bool_]] = {}
@@ -189,7 +189,7 @@ class WindowSource(Source):
         values = np.empty((len(items), self.context, len(self.picked), self.size), np.int16)
         every = self.picked == tuple(range(len(self.cohort.channels)))
         numbers = self.record[items].tolist()
-        self._signals.fetch(numbers)
+        self.opened.fetch(numbers)
         starts = self.starts(items).tolist()
         for row, (number, first) in enumerate(zip(numbers, starts, strict=True)):
             signal = self.signal(number)
@@ -236,7 +236,7 @@ class WindowSource(Source):
 
     def signal(self, number: int) -> NDArray[np.int16]:
         """Return the stored integers (channel, time) of a record by its number, opened once."""
-        return self._signals[number]
+        return self.opened[number]
 
 
 class ResidentWindows(Resident):

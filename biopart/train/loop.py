@@ -8,7 +8,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import cast
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from biopart.data import StepOutput
+from biopart.data.source import foreseen
 from biopart.grid import BatchGenerator
 from biopart.nn.processes import counting
 from biopart.run import Run
@@ -49,6 +50,11 @@ class Progress:
     windows: int = 0
     since: float = field(default_factory=time.perf_counter)
     saved: float = field(default_factory=time.perf_counter)
+
+    def own(self, task: Training) -> Callable[[NDArray[np.int64]], NDArray[np.int64]]:
+        """Return what picks the items of a batch that this process reads."""
+        parts = partial(self.ranks.shares, accumulate=task.settings.accumulate)
+        return lambda items: np.concatenate([part.items for part in parts(items)])
 
 
 def fit(
@@ -107,7 +113,8 @@ def fit(
     while progress.step < task.steps:
         epoch, done = divmod(progress.step, length)
         task.source.start_epoch(task.seed, epoch)
-        for items in islice(task.sampler.batches(epoch), done, None):
+        left = islice(task.sampler.batches(epoch), done, None)
+        for items in foreseen(task.source, left, progress.own(task)):
             if is_to_save(live, progress, checks):
                 save_checkpoint(run, live, optimiser, progress.step)
             if stop is not None and is_asked(stop, progress):
