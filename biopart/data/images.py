@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from biopart.data.batch import Batch, moved
-from biopart.data.source import Opened, Resident, Source
+from biopart.data.source import Opened, Resident, Source, by_record
 from biopart.evaluation.images import score_images
 from biopart.store import Store
 
@@ -106,8 +106,7 @@ class ImageSource(Source):
         numbers = self.record[items]
         self.opened.fetch(numbers.tolist())
         every = self.picked == tuple(range(len(self.cohort.channels)))
-        for number in np.unique(numbers).tolist():
-            in_pack = np.flatnonzero(numbers == number)
+        for number, in_pack in by_record(numbers):
             pixels = self.pack(number)[self.place[items[in_pack]]]
             values[in_pack] = pixels if every else pixels[:, self.picked]
         return values
@@ -122,10 +121,9 @@ class ResidentImages(Resident):
         super().__init__(source, device)
         shape = (len(source), len(source.picked), *source.shape)
         self._images = torch.empty(shape, dtype=torch.uint8, device=self.device)
-        for number in np.unique(source.record).tolist():  # one at a time, as above
-            in_record = np.flatnonzero(source.record == number)
-            pixels = torch.from_numpy(source.pixels(in_record))
-            self._images[torch.from_numpy(in_record).to(self.device)] = pixels.to(self.device)
+        for _, items in by_record(source.record):  # one at a time, as above
+            pixels = torch.from_numpy(source.pixels(items))
+            self._images[torch.from_numpy(items).to(self.device)] = pixels.to(self.device)
 
     def gather(self, items: NDArray[np.int64]) -> Tensor:
         """Return uint8 images (B, C, y, x)."""

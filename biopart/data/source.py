@@ -248,6 +248,19 @@ class Opened(Generic[Stored]):
                 list(pool.map(self._read, (self._cohort.records[n] for n in absent)))
 
 
+def by_record(record: NDArray[np.int64]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield the number of each record and its items, in their order; in one pass over all.
+
+    Examples
+    --------
+    >>> [(n, items.tolist()) for n, items in by_record(np.array([2, 0, 2]))]
+    [(0, [1]), (2, [0, 2])]
+    """
+    order = np.argsort(record, kind="stable")
+    numbers, first = np.unique(record[order], return_index=True)
+    yield from zip(numbers.tolist(), np.split(order, first[1:]), strict=True) if len(order) else ()
+
+
 def foreseen(
     source: Windows,
     batches: Iterator[NDArray[np.int64]],

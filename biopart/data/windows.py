@@ -13,7 +13,7 @@ from torch import Tensor
 
 from biopart.codes import DEVIATION, MISSING
 from biopart.data.batch import Batch, Context, moved
-from biopart.data.source import Opened, Resident, Source
+from biopart.data.source import Opened, Resident, Source, by_record
 from biopart.data.standard import standardised, statistics_of
 from biopart.evaluation.metrics import score
 from biopart.store import Store
@@ -106,9 +106,8 @@ class WindowSource(Source):
     def bad(self) -> NDArray[np.bool_]:
         """Whether an item's window touches a bad segment or leaves the recording."""
         bad = np.zeros(len(self), dtype=bool)
-        for number in np.unique(self.record).tolist():
-            in_record = self.record == number
-            bad[in_record] = self.touched(number)[self.place[in_record]]
+        for number, items in by_record(self.record):
+            bad[items] = self.touched(number)[self.place[items]]
         return bad
 
     def touched(self, number: int) -> NDArray[np.bool_]:
@@ -219,8 +218,7 @@ class WindowSource(Source):
         own = offsets(self.context) == 0
         label = np.full(place.shape, -1, dtype=np.int64)
         present = np.zeros(place.shape, dtype=bool)
-        for number in np.unique(self.record[items]).tolist():
-            in_record = self.record[items] == number
+        for number, in_record in by_record(self.record[items]):
             known = self.cohort.label(self.cohort.records[number]).astype(np.int64)
             here = place[in_record]
             usable = attended(here, self.touched(number)) | own
