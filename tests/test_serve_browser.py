@@ -68,4 +68,4 @@ def test_a_wrong_file_is_refused_on_the_page_itself(browser, address, tmp_path):
     browser.find_element("id", "file").send_keys(str(tmp_path / "notes.pdf"))
     browser.find_element("id", "send").click()
     status = browser.find_element("id", "status")
-    until(browser, lambda: "is of no kind that is taken" in status.text)
+    until(browser, lambda: "is not of an accepted type" in status.text)
