@@ -17,7 +17,7 @@ QUIET := -W ignore::DeprecationWarning -W ignore::FutureWarning -W ignore::Pendi
 
 help:
 	@echo "make demo       simulate nights, pretrain, finetune and write demo/demo.html"
-	@echo "make test       ruff, mypy and the tests (under 8 minutes on two cores)"
+	@echo "make test       ruff, mypy and the tests (under 6 minutes on two cores)"
 	@echo "make test-all   the same with the slow tests"
 	@echo "make test-notebooks  run all notebooks on simulated nights (under 10 minutes)"
 	@echo "make test-versions   the tests with the lowest stated versions on Python $(OLDEST) and with"

@@ -252,7 +252,7 @@ def test_a_file_of_mne_without_samples_is_refused(tmp_path: Path) -> None:
 
 
 def test_no_file_is_said_to_be_none(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"recording .* does not exist"):
+    with pytest.raises(FileNotFoundError, match=r"a\.edf does not exist; give the path"):
         open_recording(tmp_path / "a.edf")
 
 

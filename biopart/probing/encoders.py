@@ -150,8 +150,8 @@ def timm_candidates(named: Sequence[str], weights: Sequence[Path]) -> list[Candi
     """
     if len(named) != len(weights):
         raise ValueError(
-            "give --weights FILE once for each timm:NAME, in order; there are "
-            f"{len(named)} names and {len(weights)} files"
+            "give --weights FILE once for each timm:NAME, in order "
+            f"(names: {len(named)}, files: {len(weights)})"
         )
     found: list[Candidate] = []
     device = device_of(ComputeSettings())
