@@ -43,7 +43,7 @@ def complete(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def divided(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return whole tensors by name, in shards where those of the same name in ``like`` are.
+    """Return whole tensors by name, in shards where ``like`` has such of the same name and shape.
 
     Every process gives the whole tensors; nothing is sent.
     """
@@ -54,7 +54,7 @@ def divided(state: Mapping[str, Tensor], like: Mapping[str, Tensor]) -> dict[str
     result = {}
     for name, value in state.items():
         model = like.get(name)
-        if isinstance(model, DTensor):
+        if isinstance(model, DTensor) and model.shape == value.shape:
             on_device = value.to(model.device, model.dtype)
             value = distribute_tensor(
                 on_device, model.device_mesh, model.placements, src_data_rank=None

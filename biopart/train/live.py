@@ -108,9 +108,6 @@ class Live:
         """Return states of an optimiser by parameter, complete before, as its parameters are."""
         parameters = [p for group in optimiser.param_groups for p in group["params"]]
         return {
-            number: {
-                name: divided({"": value}, {"": parameters[number]})[""] if value.dim() else value
-                for name, value in state.items()
-            }
+            number: divided(state, dict.fromkeys(state, parameters[number]))
             for number, state in states.items()
         }
