@@ -81,6 +81,7 @@ def changes_of(
 @click.option(
     "--sizes", "--subjects", "sizes", help="Labelled persons, or images per class, e.g. 1,2,5,10."
 )
+@click.option("--lengths", help="Steps of pretraining to compare, e.g. 600,3000.")
 @click.option("--repeats", type=click.IntRange(1), help="Seeds; default: the recipe's.")
 @click.option("--store", type=STORE, help="Prepared store; default: the recipe's.")
 @click.option(

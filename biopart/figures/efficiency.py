@@ -106,8 +106,9 @@ def comparison(
     *,
     xlabel: str = "labelled persons in finetuning",
     baselines: Sequence[str] = (),
+    first_wide: bool = True,
 ) -> Figure:
-    """Draw panels of the same methods with one legend: the first wide, the others in pairs below.
+    """Draw panels of the same methods with one legend, in pairs below the first, which is wide.
 
     Where all points have one size, methods stand below each other and their values lie across.
 
@@ -119,6 +120,8 @@ def comparison(
         What the sizes are.
     baselines
         Methods that are drawn grey and dashed.
+    first_wide
+        Whether the first panel has a row of its own.
 
     Raises
     ------
@@ -131,13 +134,15 @@ def comparison(
     papers = tuple(name for panel in shown for name in panel.published or {})
     looks = _looks((*names, *papers), baselines)
     sizes = {point[0] for panel in shown for line in panel.points.values() for point in line}
-    n_rows = 1 + len(shown) // 2
+    before = int(first_wide)  # places that the first panel takes beside its own
+    n_rows = -(-(len(shown) + before) // 2)
     height = 3.7 if len(sizes) > 1 else 1.1 + 0.27 * len(names)
     figure = Figure((WIDTH_IN, height * n_rows), dpi=DPI, layout="constrained")
     grid = figure.add_gridspec(n_rows, 2)
     for number, panel in enumerate(shown):
-        lone = number == 0 or (number == len(shown) - 1 and number % 2 == 1)
-        row, column = divmod(number + 1, 2) if number else (0, 0)
+        row, column = divmod(number + before, 2) if number else (0, 0)
+        is_last = number == len(shown) - 1
+        lone = (number == 0 and first_wide) or (is_last and column == 0)
         axis = figure.add_subplot(grid[row, :] if lone else grid[row, column])
         if len(sizes) > 1:
             _over_sizes(axis, panel, looks)

@@ -7,7 +7,7 @@ the allowed ones. ``lr`` is the value used, nothing scales it in secret.
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -172,6 +172,11 @@ class CurveSettings(Strict):
     sizes: list[Annotated[int, Field(ge=1)]] = Field(
         [1, 2, 5, 10], min_length=1, description="labelled persons, or images per class"
     )
+    lengths: list[Annotated[int, Field(ge=1)]] = Field(
+        [],
+        description="steps of pretraining to compare, e.g. [600, 3000]: every method is pretrained "
+        "for each; [] = pretrain.steps or epochs alone",
+    )
     repeats: int = Field(
         5, ge=1, description="seeds; each draws subset, pretraining and fine-tuning anew"
     )
@@ -217,10 +222,26 @@ class CurveSettings(Strict):
                     )
         return values
 
-    @field_validator("methods", "sizes")
+    @field_validator("methods", "sizes", "lengths")
     @classmethod
     def _once(cls, values: list[Any]) -> list[Any]:
         return list(dict.fromkeys(values))
+
+    @model_validator(mode="after")
+    def _check_lengths(self) -> Self:
+        own = {"pretrain.steps", "pretrain.epochs"}
+        for method, changes in self.changes.items():
+            if self.lengths and (both := own & changes.keys()):
+                raise ValueError(
+                    f"lengths and {min(both)} of {method} in changes both say how long it is "
+                    "pretrained; leave one of them out"
+                )
+        if self.lengths and all(method.startswith("supervised") for method in self.methods):
+            raise ValueError(
+                "lengths compare pretrainings, and no method of the curve is pretrained; add one "
+                "to methods or leave lengths out"
+            )
+        return self
 
 
 class SweepSettings(Strict):

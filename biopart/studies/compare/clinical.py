@@ -94,7 +94,7 @@ def first_night(folder: Path, study: Comparison) -> Figure | None:
 def _predictions(folder: Path, study: Comparison, method: str) -> list[Path]:
     """Return predictions of stages with the most labelled persons, by seed; none without YASA."""
     size, paths = max(study.sizes), []
-    for seed in study.seeds(method, size) if is_installed() else ():
+    for run, seed in study.runs(method, size) if is_installed() else ():
         name = f"*s{size}-seed{seed}/predictions.safetensors"
-        paths += sorted(folder.glob(f"runs/{method}-seed{seed}/finetune/{name}"))
+        paths += sorted(folder.glob(f"runs/{run}/finetune/{name}"))
     return [path for path in paths if is_sleep(load_tensors(path)[1]["classes"])]

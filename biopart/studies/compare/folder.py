@@ -16,7 +16,8 @@ from biopart.studies.compare.plan import Plan, StudyKind, Training
 # What may differ between two calls with one folder: the amount of work, and the machine.
 FREE: dict[str, Any] = {"compute": True, "seed": True, "data": {"store"}}
 FREE_OF = {
-    "curve": FREE | {"curve": {"methods", "sizes", "repeats", "published"}, "sweep": True},
+    "curve": FREE
+    | {"curve": {"methods", "sizes", "lengths", "repeats", "published"}, "sweep": True},
     "sweep": FREE | {"curve": True},
 }
 KEPT = ("provenance.json", "metrics.jsonl", "encoder.safetensors", "objective.safetensors")

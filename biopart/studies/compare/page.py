@@ -14,6 +14,7 @@ from biopart.recipe import Recipe
 from biopart.studies.compare import clinical
 from biopart.studies.compare.table import (
     BASELINES,
+    COLUMNS,
     METHODS,
     REFERENCE,
     Comparison,
@@ -37,12 +38,13 @@ Points = dict[str, list[tuple[float, float, float | None, float | None]]]
 """(size, value, low, high) by method."""
 
 
-def publish_curve(folder: Path, study: Comparison) -> dict[str, Any]:
-    """Write the files of a curve, and return what they contain."""
+def publish_curve(folder: Path, study: Comparison, name: str = "curve") -> dict[str, Any]:
+    """Write the files of a curve under a name, and return what they contain."""
     n_persons = len(study.test_persons)
     night = clinical.first_night(folder, study)
     files = publish(
-        folder / "curve",
+        folder / name,
+        "curve",
         study,
         picture(study),
         reference=REFERENCE,
@@ -78,26 +80,37 @@ def publish_sweep(
         table, places, names, xlabel=" and ".join(over), intervals=INTERVALS
     )
     files = publish(
-        folder / "sweep", study, drawing, table=table, columns=names, intervals=INTERVALS
+        folder / "sweep", "sweep", study, drawing, table=table, names=names, intervals=INTERVALS
     )
     content = {"table": table, "searched": study.searched}
     return {**content, "notes": list(study.notes), "files": files}
 
 
-def publish(path: Path, study: Comparison, drawing: Figure, **values: Any) -> dict[str, str]:
-    """Write table, picture and page of a study beside each other; return them by their ending."""
+def publish(
+    path: Path,
+    template: str,
+    study: Comparison,
+    drawing: Figure,
+    *,
+    columns: Sequence[str] = COLUMNS,
+    **values: Any,
+) -> dict[str, str]:
+    """Write table, picture and page of a study beside each other; return them by their ending.
+
+    The table has a row per training, ``rows(study)`` unless ``values`` has other ``rows``.
+    """
+    values = {"rows": rows(study), **values}
     files = {kind: path.with_suffix(f".{kind}") for kind in ("csv", "png", "html")}
     if study.simulated:
         drawing.suptitle(pages.BANNER, fontsize=10, color="#8a2d00")
         drawing.set_label(f"{pages.BANNER}. {drawing.get_label()}")
-    write_csv(files["csv"], rows(study))
+    write_csv(files["csv"], values["rows"], columns)
     figures.save(drawing, files["png"])
     pages.write_page(
         files["html"],
-        Path(__file__).with_name(f"{path.name}.html.jinja"),
+        Path(__file__).with_name(f"{template}.html.jinja"),
         banner=pages.BANNER,
         study=study,
-        rows=rows(study),
         picture=Markup(figures.to_html(drawing)),
         **values,
     )

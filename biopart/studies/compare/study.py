@@ -13,6 +13,7 @@ from biopart.recipe import Recipe, as_recipe
 from biopart.run import origins
 from biopart.studies.compare.estimate import duration_text, estimate, overview
 from biopart.studies.compare.folder import StudyFolder, pretrained_by
+from biopart.studies.compare.lengths import publish_lengths
 from biopart.studies.compare.page import publish_curve, publish_sweep
 from biopart.studies.compare.plan import Outcomes, Plan, StudyKind, lay_out
 from biopart.studies.compare.table import Comparison, Scored, joined_folds
@@ -94,7 +95,8 @@ def run_study(
     -------
     dict
         ``failed``, ``missing``, ``notes``, ``files``; of a curve ``summary``, ``differences`` and
-        ``verdict``, of a sweep ``table``.
+        ``verdict``, with ``gains``, ``over_scratch`` and ``over_untrained`` in place of
+        ``differences`` where ``curve.lengths`` has steps; of a sweep ``table``.
     """
     study, folder = open_study(kind, recipe, workers), StudyFolder(out)
     finished = pretrained_by(study.plan, runs, study.fingerprint)
@@ -172,6 +174,8 @@ def publish_study(study: Study, folder: StudyFolder) -> dict[str, Any]:
     }
     if not comparison.trainings:
         return values
+    if study.recipe.curve.lengths and study.kind == "curve":
+        return values | publish_lengths(folder.path, comparison, study.recipe)
     if study.kind == "curve":
         return values | publish_curve(folder.path, comparison)
     return values | publish_sweep(
@@ -243,7 +247,9 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
     lines = []
     for row in result.get("summary", result.get("table", ())):
         low, high = map(decimals, row["ci95"])
-        shown = [f"{row['method']:20} {row['size']:>5}  kappa {decimals(row['kappa'])}"]
+        steps = row.get("steps", "")  # None of a method that is not pretrained
+        after = steps and f"{steps:>8} steps" if steps is not None else " " * 14
+        shown = [f"{row['method']:20} {row['size']:>5}{after}  kappa {decimals(row['kappa'])}"]
         shown += [f"[{low}, {high}]  probe {decimals(row['probe_kappa'])}"]
         keys = [key for key in SHOWN if row.get(key) is not None]
         shown += [f" {key.removeprefix('validation/')} {decimals(row[key])}" for key in keys]

@@ -53,6 +53,7 @@ class Scored:
 
     ``result`` and ``probe`` are as result.json; a baseline has no probe. In a
     cross-validation the trainings of all folds are joined into one; ``parts`` has their seeds.
+    ``variant`` is the name of its runs, where it is not the method.
     """
 
     method: str
@@ -61,6 +62,13 @@ class Scored:
     result: Mapping[str, Any]
     probe: Mapping[str, Any] | None = None
     parts: tuple[int, ...] = ()
+    variant: str | None = None
+
+    @property
+    def runs(self) -> list[tuple[str, int]]:
+        """Name and seed of the runs behind it, one of each fold."""
+        seeds = self.parts or (self.seed,)
+        return [(f"{self.variant or self.method}-seed{seed}", seed) for seed in seeds]
 
     @property
     def searches(self) -> list[Sequence[Mapping[str, Any]]]:
@@ -171,9 +179,9 @@ class Comparison:
         """Return the results of a method and size by seed."""
         return {t.seed: t.result for t in self._of(method, size)}
 
-    def seeds(self, method: str, size: int) -> list[int]:
-        """Return the seeds of the trainings of a method and size, of all folds."""
-        return [seed for t in self._of(method, size) for seed in (t.parts or (t.seed,))]
+    def runs(self, method: str, size: int) -> list[tuple[str, int]]:
+        """Return the runs of a method and size with their seeds, of all folds."""
+        return [run for training in self._of(method, size) for run in training.runs]
 
     def probes(self, method: str, size: int) -> Scores:
         """Return the scores of linear probes on a method's encoders by seed."""
@@ -214,8 +222,12 @@ class Comparison:
         defined kappa), ``seeds``, ``pooled_difference``, ``pooled_ci95`` over persons and seeds,
         ``seeds_ci95`` over seeds alone, and ``supported``: whether the difference is significant.
         """
-        return _compared(
-            (method, size, self.results(method, size), self.results(REFERENCE, size))
+        return compared(
+            (
+                {"method": method, "size": size},
+                self.results(method, size),
+                self.results(REFERENCE, size),
+            )
             for method, size in self._lines
             if method != REFERENCE
         )
@@ -226,8 +238,12 @@ class Comparison:
 
         As ``differences``; the p values are adjusted separately.
         """
-        return _compared(
-            (method, size, self.probes(method, size), self.results(UNTRAINED, size))
+        return compared(
+            (
+                {"method": method, "size": size},
+                self.probes(method, size),
+                self.results(UNTRAINED, size),
+            )
             for method, size in self._lines
         )
 
@@ -285,10 +301,12 @@ def rows(study: Comparison) -> list[Row]:
     ]
 
 
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_csv(
+    path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = COLUMNS
+) -> None:
     """Write rows as CSV; unknown values stay empty."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
@@ -307,10 +325,14 @@ def is_significant(row: Mapping[str, Any]) -> bool:
     return None not in limits and bool(min(limits) > 0 or max(limits) < 0)
 
 
-def _compared(pairs: Iterable[tuple[str, int, Scores, Scores]]) -> list[Row]:
-    """Pair scores by seed and person and adjust p over all pairs; skip pairs without a seed."""
+def compared(pairs: Iterable[tuple[Row, Scores, Scores]]) -> list[Row]:
+    """Pair scores by seed and person and adjust p over all pairs; skip pairs without a seed.
+
+    Each pair has what names its row, and two scores, of which the second is subtracted; the rows
+    are those of ``Comparison.differences``.
+    """
     table = []
-    for method, size, own, other in pairs:
+    for about, own, other in pairs:
         seeds = sorted(own.keys() & other.keys())
         if not seeds:
             continue
@@ -319,7 +341,7 @@ def _compared(pairs: Iterable[tuple[str, int, Scores, Scores]]) -> list[Row]:
             continue
         difference = paired_difference(counts[: len(seeds)], counts[len(seeds) :])
         pooled, *pooled_ci95 = difference.pooled
-        row: Row = {"method": method, "size": size, "difference": difference.difference}
+        row: Row = {**about, "difference": difference.difference}
         row |= {
             "ci95": [difference.low, difference.high],
             "p": difference.p,

@@ -19,6 +19,9 @@ Kind = Literal["pretrained", "scratch", "untrained_mean", "band_powers", "pixels
 Grid = Mapping[str, Sequence[Any]]
 """Dotted keys of a recipe with the values to try."""
 
+AFTER = (
+    "@"  # between a method and the steps of its pretraining, where they differ from the recipe's
+)
 SWEPT = ("data.window_s", "data.channels", "data.normalise", "encoder.", "pretrain.", "finetune.")
 
 
@@ -40,13 +43,30 @@ class Variant:
 
 
 def methods_of(recipe: Recipe) -> tuple[Variant, ...]:
-    """Return the methods of a recipe's curve."""
-    return tuple(
-        Variant(
-            name, method_recipe(recipe, name), "scratch" if is_supervised(name) else "pretrained"
-        )
-        for name in recipe.curve.methods
-    )
+    """Return the methods of a recipe's curve, with each of its lengths of pretraining."""
+    variants = []
+    for method in recipe.curve.methods:
+        own = method_recipe(recipe, method)
+        if is_supervised(method):
+            variants.append(Variant(method, own, "scratch"))
+            continue
+        for steps in sorted(recipe.curve.lengths) or (own.pretrain.steps,):
+            pretraining = own.pretrain.model_copy(update={"steps": steps})
+            name = method if steps == own.pretrain.steps else f"{method}{AFTER}{steps}"
+            variants.append(Variant(name, own.model_copy(update={"pretrain": pretraining})))
+    return tuple(variants)
+
+
+def parted(name: str, steps: int | None) -> tuple[str, int | None]:
+    """Return the method of a variant and its steps; ``steps`` are the recipe's own.
+
+    Examples
+    --------
+    >>> parted("mae@3000", 600), parted("mae", 600)
+    (('mae', 3000), ('mae', 600))
+    """
+    method, mark, length = name.partition(AFTER)
+    return method, int(length) if mark else steps
 
 
 def baselines_of(recipe: Recipe, *, images: bool) -> tuple[Variant, ...]:
@@ -61,7 +81,7 @@ POSITIONS: dict[Method, Position] = {"supervised-nopos": "none", "supervised-rel
 """Supervised baselines whose positions are not the protocol's."""
 
 
-def is_supervised(method: Method) -> bool:
+def is_supervised(method: str) -> bool:
     """Tell whether a method needs no pretraining."""
     return method.startswith("supervised")
 

@@ -14,7 +14,7 @@ def verdict(study: Comparison) -> list[str]:
     """State in sentences what the data show, and what they do not."""
     table = study.differences
     lines = ["The recordings are simulated: these scores are not results."] * study.simulated
-    lines += _basis(study)
+    lines += basis(study)
     if table:
         lines += [*_significant(table, study.words), *_not_significant(table, study.words)]
         lines += _power(table, study.words)
@@ -23,7 +23,7 @@ def verdict(study: Comparison) -> list[str]:
     return [*lines, *_baselines(study), *_probed(study)]
 
 
-def _basis(study: Comparison) -> Iterator[str]:
+def basis(study: Comparison) -> Iterator[str]:
     """State how many persons, seeds and trainings there are."""
     words = study.words
     seeds = [row["seeds"] for row in study.summary]
