@@ -142,6 +142,29 @@ def test_failed_and_missing_trainings_stand_on_the_page_of_their_length(lengths,
     assert lines[3].startswith("supervised               5                kappa 0.100")
 
 
+def test_a_study_whose_pretrainings_all_failed_has_the_page_of_a_curve(tmp_path):
+    study = study_of(supervised=(LOW, None), untrained=(LOW, None))
+    study = replace(study, failed={"part@600-seed0": "ValueError: NaN"})
+    publish_lengths(tmp_path, study, Recipe())
+    assert "part@600-seed0: ValueError: NaN" in (tmp_path / "curve.html").read_text()
+
+
+def test_pretrainings_by_epochs_of_an_earlier_call_are_named(tmp_path):
+    both = {"part": (LOW, LOW), "part@600": (LOW, LOW), "part@3000": (HIGH, HIGH)}
+    found = publish_lengths(tmp_path, study_of(**both), Recipe())
+    assert {row["steps"] for row in found["summary"]} == {600, 3000}
+    assert (
+        "part of an earlier call: pretrained for epochs" in (tmp_path / "lengths.html").read_text()
+    )
+
+
+def test_one_seed_is_called_no_evidence_only_where_there_is_one(lengths):
+    last = "With one seed, a difference may be due to the seed and not to the method."
+    assert last not in verdict(lengths)
+    once = tuple(t for t in lengths.study.trainings if t.seed == 0)
+    assert verdict(Lengths(replace(lengths.study, trainings=once), 3000))[-1] == last
+
+
 @pytest.fixture
 def values(small_recipe):
     small_recipe["pretrain"]["steps"] = 4

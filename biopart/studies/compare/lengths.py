@@ -53,6 +53,12 @@ class Lengths:
         return {steps: self._curve(steps) for steps in sorted(s for s in found if s is not None)}
 
     @property
+    def left_out(self) -> list[str]:
+        """Methods that an earlier call pretrained for epochs, whose steps are not known."""
+        methods = self.study.methods
+        return [name for name in methods if not unchanged(name) and self._length(name) is None]
+
+    @property
     def longest(self) -> Comparison:
         """The curve of the longest pretraining."""
         return list(self.curves.values())[-1]
@@ -167,8 +173,19 @@ def variant_of(training: str) -> str:
 
 
 def publish_lengths(folder: Path, study: Comparison, recipe: Recipe) -> dict[str, Any]:
-    """Write the page of every length and one about all of them; return what they contain."""
+    """Write the page of every length and one about all of them; return what they contain.
+
+    As long as no pretraining is scored, the page is that of a curve without lengths.
+    """
     lengths = Lengths(study, recipe.pretrain.steps)
+    if not lengths.curves:
+        return publish_curve(folder, study)
+    if lengths.left_out:
+        note = (
+            f"{', '.join(lengths.left_out)} of an earlier call: pretrained for epochs, and so not "
+            "shown among lengths in steps; the curve without --lengths shows it"
+        )
+        study = replace(study, notes=(*study.notes, note))
     pages = {
         steps: publish_curve(folder, curve, f"curve-{steps}")["files"]["html"]
         for steps, curve in lengths.curves.items()
@@ -258,7 +275,7 @@ def verdict(lengths: Lengths) -> list[str]:
         lines += told(lengths.over_scratch, f"Kappa, against {lengths.scratch},", study)
     probes = "Kappa of a linear probe, against an untrained encoder,"
     lines += told(lengths.over_untrained, probes, study)
-    if all(row["seeds"] == 1 for row in (*lengths.gains, *lengths.over_untrained)):
+    if {row["seeds"] for row in lengths.summary} == {1}:
         lines.append("With one seed, a difference may be due to the seed and not to the method.")
     return lines
 
