@@ -115,12 +115,47 @@ def test_the_untrained_encoder_is_drawn_beside_probes_and_scratch_beside_fine_tu
 def test_sentences_say_what_longer_pretraining_changes(lengths):
     said = " ".join(verdict(lengths))
     gain = (
-        "Kappa after the longest pretraining, against the shortest, is significantly higher: part "
-        "with 5 labelled persons after 3,000 steps, +0.400 per person (adjusted p 0.008)."
+        "After the longest pretraining kappa is significantly higher than after the shortest: part "
+        "with 5 labelled persons, 600 to 3,000 steps: +0.400 per person (adjusted p 0.008)."
     )
     assert gain in said  # Wilcoxon of eight equal signs: p = 2 / 2^8
-    assert "is significantly lower: part with 5 labelled persons after 600 steps, -0.200" in said
-    assert "is not significantly different: mae in 1 of 1 comparisons" in said
+    scratch = "Kappa is significantly {} after training from scratch (supervised): part with 5"
+    assert f"{scratch.format('higher than')} labelled persons, 3,000 steps: +0.200" in said
+    assert f"{scratch.format('lower than')} labelled persons, 600 steps: -0.200" in said
+    rest = "different from that after training from scratch (supervised): mae in 1 of 1 comparison."
+    assert rest in said
+    assert "from that on an untrained encoder: part in 1 of 2 comparisons." in said
+    assert "does not show that two methods are equal" in said
+
+
+def test_what_a_short_length_lacks_is_said(lengths):
+    cut = tuple(t for t in lengths.study.trainings if (t.method, t.seed) != ("part@600", 1))
+    study = replace(lengths.study, trainings=cut, failed={"part@600-s5-seed1": "NaN"})
+    said = " ".join(verdict(Lengths(study, 3000)))
+    assert "seeds per method and size: 1 to 2" in said
+    assert "1 of 12 trainings (8%) have no score: 1 failed, 0 not done yet" in said
+
+
+def test_with_few_persons_no_test_is_possible_and_the_page_says_so():
+    few = {
+        "part@600": (LOW[:4], LOW[:4]),
+        "part": (HIGH[:4], HIGH[:4]),
+        "untrained": (LOW[:4], None),
+    }
+    said = " ".join(verdict(Lengths(study_of(**few), 3000)))
+    assert "No test is possible: with 4 test persons" in said
+
+
+def test_a_size_without_probes_has_a_row_of_its_own():
+    trainings = [
+        Scored(name, size, 0, score(LOW), score(LOW) if size == 2 else None)
+        for name in ("part@600", "part")
+        for size in (1, 2)
+    ]
+    study = replace(study_of(), trainings=tuple(trainings))
+    lone, tuned, frozen = (axis.get_position() for axis in picture(Lengths(study, 3000)).axes)
+    assert lone.width > tuned.width + frozen.width
+    assert (tuned.y0, tuned.x1 < frozen.x0) == (frozen.y0, True)
 
 
 def test_failed_and_missing_trainings_stand_on_the_page_of_their_length(lengths, tmp_path):
@@ -134,7 +169,8 @@ def test_failed_and_missing_trainings_stand_on_the_page_of_their_length(lengths,
     )
     page = (tmp_path / "lengths.html").read_text()
     assert 'href="curve-600.html"' in page
-    assert "600 to 3000" in page
+    assert 'href="curve.html"' in page  # of the recipe's own length
+    assert "600 to 3,000" in page
     with (tmp_path / "lengths.csv").open(newline="") as file:
         assert [row["steps"] for row in csv.DictReader(file)][:4] == ["600", "600", "3000", "3000"]
     lines = lines_of(found | {"failed": {}})
@@ -153,16 +189,15 @@ def test_pretrainings_by_epochs_of_an_earlier_call_are_named(tmp_path):
     both = {"part": (LOW, LOW), "part@600": (LOW, LOW), "part@3000": (HIGH, HIGH)}
     found = publish_lengths(tmp_path, study_of(**both), Recipe())
     assert {row["steps"] for row in found["summary"]} == {600, 3000}
-    assert (
-        "part of an earlier call: pretrained for epochs" in (tmp_path / "lengths.html").read_text()
-    )
+    page = (tmp_path / "lengths.html").read_text()
+    assert "pretrained for epochs by an earlier call, so without a place among steps: part" in page
 
 
 def test_one_seed_is_called_no_evidence_only_where_there_is_one(lengths):
-    last = "With one seed, a difference may be due to the seed and not to the method."
-    assert last not in verdict(lengths)
+    said = "With one seed, a difference may be due to the seed and not to the method."
+    assert said not in verdict(lengths)
     once = tuple(t for t in lengths.study.trainings if t.seed == 0)
-    assert verdict(Lengths(replace(lengths.study, trainings=once), 3000))[-1] == last
+    assert said in verdict(Lengths(replace(lengths.study, trainings=once), 3000))
 
 
 @pytest.fixture
@@ -171,6 +206,20 @@ def values(small_recipe):
     small_recipe["finetune"]["epochs"] = 1
     small_recipe["curve"] = {"methods": ["part", "supervised"], "sizes": [3], "repeats": 1}
     return small_recipe
+
+
+def test_each_fold_of_a_cross_validation_is_pretrained_for_each_length(values, tmp_path):
+    values["curve"] |= {"methods": ["part"], "sizes": [2], "lengths": [2, 4]}
+    values["split"] = {"folds": 3, "validation_persons": 1, "seed": 0}
+    with ThreadPoolExecutor(1) as executor:
+        found = run_study(
+            "curve", Recipe.model_validate(values), tmp_path, Workers(executor=executor)
+        )
+    runs = sorted(path.name for path in (tmp_path / "runs").glob("part*"))
+    assert runs == [f"part{mark}-seed{fold}" for mark in ("", "@2") for fold in range(3)]
+    rows = [row for row in found["summary"] if row["method"] == "part"]
+    assert [(row["steps"], row["seeds"]) for row in rows] == [(2, 1), (4, 1)]
+    assert len({row["persons"] for row in rows}) == 1
 
 
 def test_a_method_is_pretrained_for_every_length_under_a_name_of_its_own(values):
@@ -188,6 +237,7 @@ def test_a_finished_curve_goes_on_with_other_lengths(values, tmp_path):
     with ThreadPoolExecutor(1) as executor:
         workers = Workers(executor=executor)
         first = run_study("curve", Recipe.model_validate(values), tmp_path, workers)
+        table = (tmp_path / "curve.csv").read_text()
         before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*")}
         values["curve"]["lengths"] = [2, 4]
         recipe = Recipe.model_validate(values)
@@ -201,8 +251,10 @@ def test_a_finished_curve_goes_on_with_other_lengths(values, tmp_path):
     assert kappas.pop(("part", 2)) is not None
     assert {method: value for (method, _), value in kappas.items()} == once
     assert set(found["files"]) == {"csv", "png", "html", "2 steps", "4 steps"}
-    same = (tmp_path / "curve.csv").read_text()  # the curve of before, of 4 steps
-    assert (tmp_path / "curve-4.csv").read_text() == same
+    assert (tmp_path / "curve.csv").read_text() == table  # 4 steps are the recipe's own
+    values["curve"]["lengths"] = []
+    alone = run_study("curve", Recipe.model_validate(values), tmp_path, workers)
+    assert {row["method"] for row in alone["summary"]} == set(once)  # and not part@2
 
 
 @pytest.mark.parametrize(

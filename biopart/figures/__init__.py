@@ -7,7 +7,7 @@ colour-blind eyes.
 
 from biopart.figures.corrupted import corrupted
 from biopart.figures.drawing import PALETTE, save
-from biopart.figures.efficiency import Panel, comparison, sample_efficiency
+from biopart.figures.efficiency import Panel, comparison, in_rows, sample_efficiency
 from biopart.figures.maps import alike, over_image, over_signal
 from biopart.figures.markup import THEME, to_html
 from biopart.figures.nights import epochs_of, quality, spectrogram
@@ -29,6 +29,7 @@ __all__ = [
     "corrupted",
     "epochs_of",
     "hypnogram",
+    "in_rows",
     "matrices",
     "over_image",
     "over_signal",

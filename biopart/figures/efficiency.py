@@ -106,50 +106,61 @@ def comparison(
     *,
     xlabel: str = "labelled persons in finetuning",
     baselines: Sequence[str] = (),
-    first_wide: bool = True,
 ) -> Figure:
-    """Draw panels of the same methods with one legend, in pairs below the first, which is wide.
+    """Draw panels of the same methods with one legend: the first wide, the others in pairs below.
+
+    Parameters and errors are those of ``in_rows``; panels without methods are left out.
+    """
+    shown = [panel for panel in panels if panel.points]
+    rows = [shown[:1], *(shown[at : at + 2] for at in range(1, len(shown), 2))]
+    return in_rows(rows, xlabel=xlabel, baselines=baselines)
+
+
+def in_rows(
+    rows: Sequence[Sequence[Panel]],
+    *,
+    xlabel: str = "labelled persons in finetuning",
+    baselines: Sequence[str] = (),
+) -> Figure:
+    """Draw rows of one or two panels of the same methods with one legend.
 
     Where all points have one size, methods stand below each other and their values lie across.
 
     Parameters
     ----------
-    panels
-        What to draw; panels without methods are left out.
+    rows
+        What to draw; panels without methods are left out, and a lone one is wide.
     xlabel
         What the sizes are.
     baselines
         Methods that are drawn grey and dashed.
-    first_wide
-        Whether the first panel has a row of its own.
 
     Raises
     ------
     ValueError
         If no panel has a method, or a method has no point.
     """
-    shown = [panel for panel in panels if panel.points]
+    kept = [[panel for panel in row if panel.points] for row in rows]
+    kept = [row for row in kept if row]
+    shown = [panel for row in kept for panel in row]
     _check({f"{n}:{name}": p for n, panel in enumerate(shown) for name, p in panel.points.items()})
     names = tuple(dict.fromkeys(name for panel in shown for name in panel.points))
     papers = tuple(name for panel in shown for name in panel.published or {})
     looks = _looks((*names, *papers), baselines)
     sizes = {point[0] for panel in shown for line in panel.points.values() for point in line}
-    before = int(first_wide)  # places that the first panel takes beside its own
-    n_rows = -(-(len(shown) + before) // 2)
     height = 3.7 if len(sizes) > 1 else 1.1 + 0.27 * len(names)
-    figure = Figure((WIDTH_IN, height * n_rows), dpi=DPI, layout="constrained")
-    grid = figure.add_gridspec(n_rows, 2)
-    for number, panel in enumerate(shown):
-        row, column = divmod(number + before, 2) if number else (0, 0)
-        is_last = number == len(shown) - 1
-        lone = (number == 0 and first_wide) or (is_last and column == 0)
-        axis = figure.add_subplot(grid[row, :] if lone else grid[row, column])
-        if len(sizes) > 1:
-            _over_sizes(axis, panel, looks)
-            axis.set_xlabel(xlabel)
-        else:
-            _over_methods(axis, panel, looks)
-        axis.set_title(panel.title, fontsize=10, loc="left")
+    figure = Figure((WIDTH_IN, height * len(kept)), dpi=DPI, layout="constrained")
+    grid = figure.add_gridspec(len(kept), 2)
+    for number, row in enumerate(kept):
+        for column, panel in enumerate(row):
+            place = grid[number, column] if len(row) > 1 else grid[number, :]
+            axis = figure.add_subplot(place)
+            if len(sizes) > 1:
+                _over_sizes(axis, panel, looks)
+                axis.set_xlabel(xlabel)
+            else:
+                _over_methods(axis, panel, looks)
+            axis.set_title(panel.title, fontsize=10, loc="left")
     _legend(figure)
     figure.set_label(". ".join(_panel_text(panel, xlabel) for panel in shown))
     return figure

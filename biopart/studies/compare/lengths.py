@@ -24,10 +24,11 @@ from biopart.studies.compare.table import (
     compared,
     rows,
 )
-from biopart.studies.compare.variants import is_supervised, parted
-from biopart.studies.compare.verdict import basis
+from biopart.studies.compare.variants import is_supervised, method_and_steps
+from biopart.studies.compare.verdict import NOT_EQUAL, basis, power
 
-Pair = tuple[Row, Scores, Scores]
+Paired = tuple[Row, Scores, Scores]
+"""What names a row, and two scores to compare."""
 
 
 class Lengths:
@@ -48,7 +49,7 @@ class Lengths:
 
     @cached_property
     def curves(self) -> dict[int, Comparison]:
-        """Return the curve of every length, rising; what is not pretrained stands in each."""
+        """Curve by steps, rising; baselines without pretraining stand in each."""
         found = {self._length(training.method) for training in self.study.trainings}
         return {steps: self._curve(steps) for steps in sorted(s for s in found if s is not None)}
 
@@ -56,7 +57,7 @@ class Lengths:
     def left_out(self) -> list[str]:
         """Methods that an earlier call pretrained for epochs, whose steps are not known."""
         methods = self.study.methods
-        return [name for name in methods if not unchanged(name) and self._length(name) is None]
+        return [name for name in methods if not not_pretrained(name) and self._length(name) is None]
 
     @property
     def longest(self) -> Comparison:
@@ -67,7 +68,12 @@ class Lengths:
     def pretrained(self) -> list[str]:
         """Methods that are pretrained, in the order of the curve."""
         methods = (method for curve in self.curves.values() for method in curve.methods)
-        return [name for name in dict.fromkeys(methods) if not unchanged(name)]
+        return [name for name in dict.fromkeys(methods) if not not_pretrained(name)]
+
+    @property
+    def methods(self) -> list[str]:
+        """All methods, in the order of their curves."""
+        return list(dict.fromkeys((*self.pretrained, *self.longest.methods)))
 
     @property
     def scratch(self) -> str | None:
@@ -80,13 +86,15 @@ class Lengths:
         table: list[Row] = []
         for steps, curve in self.curves.items():
             table += [
-                {**row, "steps": steps} for row in curve.summary if not unchanged(row["method"])
+                {**row, "steps": steps}
+                for row in curve.summary
+                if not not_pretrained(row["method"])
             ]
         table += [
-            {**row, "steps": None} for row in self.longest.summary if unchanged(row["method"])
+            {**row, "steps": None} for row in self.longest.summary if not_pretrained(row["method"])
         ]
         order = self.study.sizes
-        names = [*self.pretrained, *self.longest.methods]
+        names = self.methods
         return sorted(
             table,
             key=lambda row: (
@@ -111,7 +119,7 @@ class Lengths:
         """Paired differences of linear probes from the one on an untrained encoder."""
         return compared(self._beside(UNTRAINED, "probes"))
 
-    def _longer(self) -> Iterator[Pair]:
+    def _longer(self) -> Iterator[Paired]:
         for method in self.pretrained:
             for size in self.study.sizes:
                 scores = {
@@ -124,7 +132,7 @@ class Lengths:
                     about = {"method": method, "size": size, "steps": long, "from": short}
                     yield about, scores[long], scores[short]
 
-    def _beside(self, other: str, what: str) -> Iterator[Pair]:
+    def _beside(self, other: str, what: str) -> Iterator[Paired]:
         for method in self.pretrained:
             for size in self.study.sizes:
                 for steps, curve in self.curves.items():
@@ -132,18 +140,18 @@ class Lengths:
                     yield about, getattr(curve, what)(method, size), curve.results(other, size)
 
     def _length(self, variant: str) -> int | None:
-        return None if unchanged(variant) else parted(variant, self._own_steps)[1]
+        return None if not_pretrained(variant) else method_and_steps(variant, self._own_steps)[1]
 
     def _curve(self, steps: int) -> Comparison:
         trainings = tuple(
-            replace(t, method=parted(t.method, steps)[0], variant=t.method)
+            replace(t, method=method_and_steps(t.method, steps)[0], variant=t.method)
             for t in self.study.trainings
-            if unchanged(t.method) or self._length(t.method) == steps
+            if not_pretrained(t.method) or self._length(t.method) == steps
         )
 
         def ours(name: str) -> bool:
             variant = variant_of(name)
-            return unchanged(variant) or self._length(variant) == steps
+            return not_pretrained(variant) or self._length(variant) == steps
 
         settings = dict(self.study.settings)
         settings["pretrain"] = {**settings.get("pretrain", {}), "steps": steps}
@@ -156,8 +164,8 @@ class Lengths:
         )
 
 
-def unchanged(method: str) -> bool:
-    """Tell whether pretraining does not change a method."""
+def not_pretrained(method: str) -> bool:
+    """Tell whether a method is a baseline without pretraining."""
     return method in BASELINES or is_supervised(method)
 
 
@@ -172,6 +180,9 @@ def variant_of(training: str) -> str:
     return re.sub(r"-s\d+$", "", training.rpartition("-seed")[0])
 
 
+SHOWN = (("kappa", "ci95"), ("probe_kappa", "probe_ci95"))
+
+
 def publish_lengths(folder: Path, study: Comparison, recipe: Recipe) -> dict[str, Any]:
     """Write the page of every length and one about all of them; return what they contain.
 
@@ -182,12 +193,12 @@ def publish_lengths(folder: Path, study: Comparison, recipe: Recipe) -> dict[str
         return publish_curve(folder, study)
     if lengths.left_out:
         note = (
-            f"{', '.join(lengths.left_out)} of an earlier call: pretrained for epochs, and so not "
-            "shown among lengths in steps; the curve without --lengths shows it"
+            f"pretrained for epochs by an earlier call, so without a place among steps: "
+            f"{', '.join(lengths.left_out)}; the curve without --lengths shows what is not here"
         )
         study = replace(study, notes=(*study.notes, note))
     pages = {
-        steps: publish_curve(folder, curve, f"curve-{steps}")["files"]["html"]
+        steps: publish_curve(folder, curve, name_of(steps, recipe))["files"]["html"]
         for steps, curve in lengths.curves.items()
     }
     said = verdict(lengths)
@@ -210,13 +221,20 @@ def publish_lengths(folder: Path, study: Comparison, recipe: Recipe) -> dict[str
     return {**content, "files": {**files, **{f"{n} steps": page for n, page in pages.items()}}}
 
 
+def name_of(steps: int, recipe: Recipe) -> str:
+    """Return the name of a length's files; the recipe's own length has those of its curve."""
+    return "curve" if steps == recipe.pretrain.steps else f"curve-{steps}"
+
+
 def cells(lengths: Lengths) -> list[Row]:
     """Return a row per training as in curve.csv, with its ``steps``."""
     table = []
     for steps, curve in lengths.curves.items():
-        table += [{**row, "steps": steps} for row in rows(curve) if not unchanged(row["method"])]
+        table += [
+            {**row, "steps": steps} for row in rows(curve) if not not_pretrained(row["method"])
+        ]
     return table + [
-        {**row, "steps": None} for row in rows(lengths.longest) if unchanged(row["method"])
+        {**row, "steps": None} for row in rows(lengths.longest) if not_pretrained(row["method"])
     ]
 
 
@@ -225,19 +243,14 @@ def picture(lengths: Lengths) -> Figure:
     words, panels = lengths.study.words, []
     for size in lengths.study.sizes:
         having = words.having([size])
-        panels += [
-            figures.Panel(
-                points(lengths, size, "kappa", "ci95"), "Cohen's kappa", f"Fine-tuned {having}"
-            ),
-            figures.Panel(
-                points(lengths, size, "probe_kappa", "probe_ci95"),
-                "kappa of a linear probe",
-                f"Frozen, {having}",
-            ),
-        ]
-    return figures.comparison(
-        panels, xlabel="steps of pretraining", baselines=tuple(BASELINES), first_wide=False
-    )
+        tuned, probed = (points(lengths, size, *keys) for keys in SHOWN)
+        panels.append(
+            [
+                figures.Panel(tuned, "Cohen's kappa", f"Fine-tuned {having}"),
+                figures.Panel(probed, "kappa of a linear probe", f"Frozen, {having}"),
+            ]
+        )
+    return figures.in_rows(panels, xlabel="steps of pretraining", baselines=tuple(BASELINES))
 
 
 def points(
@@ -267,34 +280,63 @@ def verdict(lengths: Lengths) -> list[str]:
     """State in sentences what longer pretraining changes, and what pretraining gains."""
     study = lengths.study
     lines = ["The recordings are simulated: these scores are not results."] * study.simulated
-    lines += basis(lengths.longest)
+    lines += basis(study)
     lines += told(
-        lengths.gains, "Kappa after the longest pretraining, against the shortest,", study
+        lengths.gains, "After the longest pretraining kappa is {} after the shortest", study
     )
     if lengths.scratch:
-        lines += told(lengths.over_scratch, f"Kappa, against {lengths.scratch},", study)
-    probes = "Kappa of a linear probe, against an untrained encoder,"
-    lines += told(lengths.over_untrained, probes, study)
-    if {row["seeds"] for row in lengths.summary} == {1}:
-        lines.append("With one seed, a difference may be due to the seed and not to the method.")
-    return lines
+        sentence = f"Kappa is {{}} after training from scratch ({lengths.scratch})"
+        lines += told(lengths.over_scratch, sentence, study)
+    sentence = "Kappa of a linear probe is {} on an untrained encoder"
+    lines += told(lengths.over_untrained, sentence, study)
+    tables = (lengths.gains, lengths.over_scratch, lengths.over_untrained)
+    if any(not row["supported"] for table in tables for row in table):
+        lines.append(NOT_EQUAL)
+    largest = max(tables, key=len)
+    return [*lines, *power(largest, study.words)] if largest else lines
 
 
-def told(table: Sequence[Row], what: str, study: Comparison) -> list[str]:
+def told(table: Sequence[Row], sentence: str, study: Comparison) -> list[str]:
     """State which differences of a table are significant, and how many are not."""
     lines = []
-    for sign, word in ((1, "higher"), (-1, "lower")):
+    for sign, word in ((1, "significantly higher than"), (-1, "significantly lower than")):
         parts = [
-            f"{row['method']} {study.words.having([row['size']])} after {row['steps']:,} steps, "
-            f"{row['difference']:+.3f} per {study.words.test} (adjusted p {row['p_adjusted']:.3f})"
+            f"{row['method']} {study.words.having([row['size']])}, {steps_text(row)}: "
+            f"{row['difference']:+.3f} per {study.words.test} (adjusted p {p_text(row)})"
             for row in table
             if row["supported"] and sign * row["difference"] > 0
         ]
         if parts:
-            lines.append(f"{what} is significantly {word}: {'; '.join(parts)}.")
+            lines.append(f"{sentence.format(word)}: {'; '.join(parts)}.")
     every = Counter(row["method"] for row in table)
     rest = Counter(row["method"] for row in table if not row["supported"])
     if rest:
-        counts = [f"{method} in {n} of {every[method]}" for method, n in rest.items()]
-        lines.append(f"{what} is not significantly different: {', '.join(counts)} comparisons.")
+        counts = ", ".join(f"{method} in {n} of {every[method]}" for method, n in rest.items())
+        noun = "comparison" if counts.endswith(" of 1") else "comparisons"
+        lines.append(
+            f"{sentence.format('not significantly different from that')}: {counts} {noun}."
+        )
     return lines
+
+
+def steps_text(row: Row) -> str:
+    """Return the steps of a row.
+
+    Examples
+    --------
+    >>> steps_text({"steps": 3000}), steps_text({"steps": 3000, "from": 600})
+    ('3,000 steps', '600 to 3,000 steps')
+    """
+    begun = f"{row['from']:,} to " if "from" in row else ""
+    return f"{begun}{row['steps']:,} steps"
+
+
+def p_text(row: Row) -> str:
+    """Return an adjusted p.
+
+    Examples
+    --------
+    >>> p_text({"p_adjusted": 0.0123}), p_text({"p_adjusted": 0.0002})
+    ('0.012', 'below 0.001')
+    """
+    return "below 0.001" if row["p_adjusted"] < 0.001 else f"{row['p_adjusted']:.3f}"

@@ -15,8 +15,9 @@ from biopart.studies.compare.estimate import duration_text, estimate, overview
 from biopart.studies.compare.folder import StudyFolder, pretrained_by
 from biopart.studies.compare.lengths import publish_lengths
 from biopart.studies.compare.page import publish_curve, publish_sweep
-from biopart.studies.compare.plan import Outcomes, Plan, StudyKind, lay_out
+from biopart.studies.compare.plan import Outcomes, Plan, StudyKind, Training, lay_out
 from biopart.studies.compare.table import Comparison, Scored, joined_folds
+from biopart.studies.compare.variants import STEPS_MARK
 from biopart.studies.compare.work import Standing, Workers, train_all
 
 SHOWN = (
@@ -196,9 +197,7 @@ def gather(study: Study, outcomes: Outcomes) -> Comparison:
             outcome.get("probe"),
         )
         for training, outcome in outcomes.items()
-        if training.size is not None
-        and "result" in outcome
-        and (study.kind == "curve" or training in plan.trainings)
+        if training.size is not None and "result" in outcome and shown_by(study, training)
     ]
     folds = recipe.split.folds or 1
     if folds > 1:
@@ -218,6 +217,17 @@ def gather(study: Study, outcomes: Outcomes) -> Comparison:
         provenance=origins(),
         folds=folds,
     )
+
+
+def shown_by(study: Study, training: Training) -> bool:
+    """Tell whether a page shows a training: of its plan, of a curve also those of earlier calls.
+
+    Other lengths of pretraining are shown where the call names lengths.
+    """
+    if training in study.plan.trainings:
+        return True
+    of_length = STEPS_MARK in training.variant and not study.recipe.curve.lengths
+    return study.kind == "curve" and not of_length
 
 
 def held_out(plan: Plan, folder: StudyFolder) -> dict[str, dict[str, float]]:

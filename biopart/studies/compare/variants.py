@@ -19,9 +19,7 @@ Kind = Literal["pretrained", "scratch", "untrained_mean", "band_powers", "pixels
 Grid = Mapping[str, Sequence[Any]]
 """Dotted keys of a recipe with the values to try."""
 
-AFTER = (
-    "@"  # between a method and the steps of its pretraining, where they differ from the recipe's
-)
+STEPS_MARK = "@"  # method@steps, of a length that is not the recipe's own
 SWEPT = ("data.window_s", "data.channels", "data.normalise", "encoder.", "pretrain.", "finetune.")
 
 
@@ -52,20 +50,20 @@ def methods_of(recipe: Recipe) -> tuple[Variant, ...]:
             continue
         for steps in sorted(recipe.curve.lengths) or (own.pretrain.steps,):
             pretraining = own.pretrain.model_copy(update={"steps": steps})
-            name = method if steps == own.pretrain.steps else f"{method}{AFTER}{steps}"
+            name = method if steps == own.pretrain.steps else f"{method}{STEPS_MARK}{steps}"
             variants.append(Variant(name, own.model_copy(update={"pretrain": pretraining})))
     return tuple(variants)
 
 
-def parted(name: str, steps: int | None) -> tuple[str, int | None]:
+def method_and_steps(name: str, steps: int | None) -> tuple[str, int | None]:
     """Return the method of a variant and its steps; ``steps`` are the recipe's own.
 
     Examples
     --------
-    >>> parted("mae@3000", 600), parted("mae", 600)
+    >>> method_and_steps("mae@3000", 600), method_and_steps("mae", 600)
     (('mae', 3000), ('mae', 600))
     """
-    method, mark, length = name.partition(AFTER)
+    method, mark, length = name.partition(STEPS_MARK)
     return method, int(length) if mark else steps
 
 

@@ -8,6 +8,7 @@ from biopart.studies.compare.table import BASELINES, LEVEL, REFERENCE, Compariso
 from biopart.studies.compare.words import Words
 
 CALLED = REFERENCE.upper()
+NOT_EQUAL = "A difference that is not significant does not show that two methods are equal."
 
 
 def verdict(study: Comparison) -> list[str]:
@@ -17,7 +18,7 @@ def verdict(study: Comparison) -> list[str]:
     lines += basis(study)
     if table:
         lines += [*_significant(table, study.words), *_not_significant(table, study.words)]
-        lines += _power(table, study.words)
+        lines += power(table, study.words)
     else:
         lines.append(f"{CALLED} and another method are needed for a comparison.")
     return [*lines, *_baselines(study), *_probed(study)]
@@ -86,7 +87,7 @@ def _not_significant(table: Sequence[Row], words: Words) -> Iterator[str]:
         parts = [f"{', '.join(methods)} {where}" for where, methods in alike.items()]
         yield f"The difference from {CALLED} is not significant ({why}): {'; '.join(parts)}."
     if sizes:
-        yield "A difference that is not significant does not show that two methods are equal."
+        yield NOT_EQUAL
 
 
 def why_not(row: Row) -> str:
@@ -103,7 +104,7 @@ def why_not(row: Row) -> str:
     return "the intervals over persons and over seeds contradict each other"
 
 
-def _power(table: Sequence[Row], words: Words) -> Iterator[str]:
+def power(table: Sequence[Row], words: Words) -> Iterator[str]:
     """State what could not have been found, whatever the truth."""
     persons, tests = max(row["persons"] for row in table), sum(r["p"] is not None for r in table)
     lowest = smallest_p(persons)
