@@ -23,7 +23,7 @@ METHODS = {
     "part": "pairwise relative translations between patches off the grid",
     "part-grid": "the same between the patches of the grid",
     "mae": "masked autoencoder: three of four patches are hidden and reconstructed",
-    "mp3": "the position of every patch is predicted, from a quarter of the patches",
+    "mp3": "the position of every patch is predicted, from a part of the patches",
     "droppos": "the positions of visible patches whose positions are hidden",
     "dino": "a teacher's assignment of another view to prototypes",
     "byol": "a teacher's projection of another view",
