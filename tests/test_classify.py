@@ -48,3 +48,19 @@ def test_accuracy_counts_known_labels():
 def test_wrong_number_of_weights_is_refused():
     with pytest.raises(ValueError, match="2 class weights for 3 classes"):
         classify(class_weights=(1.0, 2.0))
+
+
+def test_the_linear_layer_starts_with_the_deviation_that_its_method_has():
+    weights = [classify(head_std=std).model.final_layer for std in (2e-5, 0.01)]
+    for layer, std in zip(weights, (2e-5, 0.01), strict=True):
+        assert layer.weight.square().mean().sqrt().item() == pytest.approx(std, rel=0.25)
+        assert layer.bias.abs().max() == 0
+
+
+def test_smoothed_labels_give_every_class_a_share_in_training_alone():
+    objective, data = classify(smoothing=0.3), batch([0, 1])
+    logs = objective.model(data.values).log_softmax(1)
+    # Of each window 0.7 for its class and 0.1 for each of the three.
+    expected = -(0.7 * logs[[0, 1], [0, 1]] + 0.1 * logs.sum(1)).mean()
+    torch.testing.assert_close(objective.train()(data).loss, expected)
+    torch.testing.assert_close(objective.eval()(data).loss, -logs[[0, 1], [0, 1]].mean())

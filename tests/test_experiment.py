@@ -246,7 +246,7 @@ def test_a_search_without_validation_persons_is_refused(run):
         ("{rate: [1]}", "rate cannot be searched"),
         ("{lr: []}", "lr has no values to try"),
         ("{lr: [1e-3, 0.001]}", "lr has a value twice"),
-        ("{lr: [-1.0]}", r"finetune\.lr"),
+        ("{lr: [-1.0]}", r"finetune: search tries lr -1\.0: lr is -1\.0; give more than 0$"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(run, search, message):

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from biopart.experiment.experiment import open_experiment
+from biopart.experiment.plan import Plan
 from biopart.experiment.stored import stored_recipe
 from biopart.nn import About, Model, ViT
+from biopart.nn.weights import load_tensors
 from biopart.recipe import resolve
 from biopart.run import Run
 from biopart.store import Images, Record, Store, create_store, write_record
@@ -235,3 +237,26 @@ def test_weights_that_say_nothing_have_met_nobody(run, tmp_path):
     assert isinstance(tuned, Run)
     split = open_experiment(stored_recipe(run)).split
     assert set(tuned.provenance()["seen_persons"]) == {*split.validation, *split.subset(3, 0)}
+
+
+def kept(run, *changes):
+    """Whether a fine-tuning keeps the positions that it starts from."""
+    recipe = stored_recipe(run, changes)
+    return Plan(open_experiment(recipe), run, 3, 0, recipe.compute, False).settings.keep_positions
+
+
+def test_weights_of_an_unknown_method_keep_their_positions(run, tmp_path):
+    encoder = ViT((120,), (20,), 2, 16, 2, 2)
+    torch.save(encoder.state_dict(), tmp_path / "w.pth")
+    torch.save(ViT((120,), (20,), 2, 16, 2, 2, position="none").state_dict(), tmp_path / "n.pth")
+    file = f"finetune.weights={tmp_path / 'w.pth'}"
+    assert not kept(run)  # PART's own protocol
+    assert not kept(run, f"finetune.weights={run.path}")
+    assert kept(run, file)
+    assert not kept(run, file, "finetune.keep_positions=false")
+    assert not kept(run, file, "finetune.position=none")
+    assert not kept(run, f"finetune.weights={tmp_path / 'n.pth'}")
+    tuned = finetune(run, changes=[file, "finetune.lr=1e-12", "finetune.weight_decay=0"])
+    table = load_tensors(tuned.model)[0]["encoder.pos_embed"]
+    torch.testing.assert_close(table, encoder.state_dict()["pos_embed"], atol=1e-6, rtol=0)
+    assert "with its positions" in tuned.result()["weights"]

@@ -121,6 +121,21 @@ def test_a_wrong_key_or_value_is_named(change, message):
             {"final_lr": 1e-5, "decay_at": [0.5]},
             "decay_at replaces the cosine, so final_lr has no effect; leave one of them out",
         ),
+        (
+            "pretrain.objective",
+            {"name": "part", "target_cap": 2.0},
+            "target is linear, so target_cap has no effect; leave it out",
+        ),
+        (
+            "pretrain.objective",
+            {"name": "droppos", "attentive_temperature": 0.2},
+            "attentive is false, so attentive_temperature has no effect; leave it out",
+        ),
+        (
+            "pretrain",
+            {"clip": None, "clip_each": True},
+            "clip is null, so clip_each has no effect; leave it out",
+        ),
     ],
 )
 def test_a_key_without_effect_is_refused(section, given, sentence):
@@ -207,3 +222,63 @@ def test_views_and_fields_of_a_recipe_fit_its_items(name):
         arguments = recipe.encoder.arguments(sfreq_hz=sfreq_hz, **about)
         net = build_encoder({"shape": shape, "channels": 3, **arguments | {"width": 2}})
         assert net.asked is None or net.receptive_field[-1] == net.asked
+
+
+@pytest.mark.parametrize(
+    ("section", "search", "sentence"),
+    [
+        (
+            "finetune",
+            {"lr": [1e-3, -1]},
+            "finetune: search tries lr -1: lr is -1; give more than 0",
+        ),
+        (
+            "curve",
+            {"finetune.lr": [1e-3, "high"]},
+            "curve.search: search tries lr high: lr is 'high'; give a number",
+        ),
+        (
+            "curve",
+            {"finetune.augment.smoothing": [0.1, 1.5], "finetune.lr": [1e-3]},
+            "search tries augment.smoothing 1.5, lr 0.001: augment.smoothing is 1.5; give less",
+        ),
+        (
+            "finetune",
+            {"lr": [1e-3, 1e-5], "final_lr": [1e-4]},
+            "search tries lr 1e-05, final_lr 0.0001: final_lr 0.0001 is larger than lr 1e-05",
+        ),
+    ],
+)
+def test_a_search_is_refused_before_any_training_if_a_value_cannot_be(section, search, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        resolve({section: {"search": search}}, [], "r")
+
+
+def test_recipes_have_what_the_authors_released():
+    def settings(name):
+        return load_recipe(ROOT / "recipes" / f"{name}.yaml")
+
+    for name in ("cifar100_part", "imagenet_part"):  # qczeck/msc_thesis, PART/
+        recipe = settings(name)
+        part, tuning = recipe.pretrain.objective, recipe.finetune
+        assert (part.head, part.replacement, part.self_pairs, part.shared_pairs) == (
+            *("attention", False),
+            *(True, True),
+        )
+        assert (recipe.pretrain.clip, recipe.pretrain.drop_path) == (None, 0.1)
+        decided = tuning.of_method(part.protocol)
+        assert (decided.layer_decay, decided.ema, decided.final_lr) == (1.0, None, 1e-5)
+    mp3 = settings("cifar100_mp3")
+    assert (mp3.pretrain.objective.masked, mp3.pretrain.drop_path) == (0.5, 0.1)
+    for name in ("cifar100_droppos", "imagenet_droppos", "physionet_curve", "edf20_curve"):
+        recipe = settings(name)
+        objectives = (recipe.pretrain.objective, *recipe.curve.objectives)
+        (droppos,) = (each for each in objectives if each.name == "droppos")
+        assert droppos.attentive
+    mae = settings("imagenet_mae").finetune.of_method(
+        settings("imagenet_mae").pretrain.objective.protocol
+    )
+    assert (mae.head_std, mae.pool, mae.keep_positions, mae.ema) == (2e-5, "mean", True, None)
+    assert mae.layer_decay in (0.65, 0.75)
+    coco = settings("coco_maskrcnn").detect
+    assert coco.lr / coco.batch == pytest.approx(1e-4 / 64)

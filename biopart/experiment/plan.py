@@ -35,7 +35,8 @@ class Plan:
     def settings(self) -> FineTuning:
         """The settings, with those of the pretraining's method where they are left open.
 
-        Weights that are not of a run, whose method is not known, are taken for the recipe's.
+        Weights that are not of a run, whose method is not known, are taken for the recipe's, but
+        keep their positions where they have any.
         """
         recipe = self.experiment.recipe
         if self.origin is None:  # layer decay would hold back new weights
@@ -43,7 +44,13 @@ class Plan:
             return recipe.finetune.of_method(SUPERVISED).model_copy(update=fixed)
         where = recipe.finetune.weights
         method = method_of(where) if where is not None else None
-        return recipe.finetune.of_method((method or recipe.pretrain.objective).protocol)
+        settings = recipe.finetune.of_method((method or recipe.pretrain.objective).protocol)
+        unknown = where is not None and method is None and recipe.finetune.keep_positions is None
+        if unknown and settings.position in ("learned", "sincos"):
+            assert self.weights is not None
+            keep = {"keep_positions": self.weights.has_positions}
+            settings = settings.model_copy(update=keep)
+        return settings
 
     @property
     def recipe(self) -> Recipe:

@@ -49,6 +49,11 @@ class Weights:
     counts: Sequence[int] | None = None
     remarks: tuple[str, ...] = ()
 
+    @property
+    def has_positions(self) -> bool:
+        """Whether they have positions that their training used."""
+        return self.about.positions is not False and "pos_embed" in self.state
+
     def give(self, encoder: Encoder, *, positions: bool = False) -> str:
         """Load the weights into an encoder; return what was taken, for the provenance.
 

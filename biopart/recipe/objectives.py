@@ -156,6 +156,7 @@ class PartSettings(Strict):
                 self.head not in ("attention", "cross_attention"),
                 ("heads",),
             ),
+            (f"target is {self.target}", self.target != "capped", ("target_cap",)),
         ):
             if without and (unused := self.changed(*keys)):
                 raise ValueError(f"{what}, so {no_effect(unused)}")
@@ -253,6 +254,12 @@ class DropPosSettings(Strict):
     attentive_temperature: float = Field(
         0.1, gt=0, description="temperature of that similarity in the softmax over patches"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> "DropPosSettings":
+        if not self.attentive and (unused := self.changed("attentive_temperature")):
+            raise ValueError(f"attentive is false, so {no_effect(unused)}")
+        return self
 
     @property
     def uses_positions(self) -> bool:

@@ -322,6 +322,15 @@ class Recipe(Strict):
         """Let an encoder without a name be a vision transformer."""
         return {"name": "vit"} | encoder if isinstance(encoder, dict) else encoder
 
+    @model_validator(mode="after")
+    def _check_search(self) -> Self:
+        """Refuse a curve's search with a value that no fine-tuning could have."""
+        if self.curve.search:
+            values = self.finetune.model_dump(mode="json")
+            values["search"] = without_section(self.curve.search)
+            checked(FinetuneSettings, values, "curve.search")
+        return self
+
     def to_yaml(self) -> str:
         """Return the recipe as resolved: every key of the sections that it uses.
 

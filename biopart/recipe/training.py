@@ -1,6 +1,7 @@
 """The settings of trainings: pace and optimiser, pretraining, fine-tuning, context."""
 
 from collections.abc import Container, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Annotated, Any, Self
 
@@ -10,7 +11,7 @@ from biopart.recipe.objectives import Objective, PartSettings
 from biopart.recipe.protocol import Protocol
 from biopart.recipe.views import AugmentSettings, ImageChanges
 from biopart.recipe.words import Pool, Position
-from biopart.settings import Strict
+from biopart.settings import Strict, apply_change, checked, combinations, no_effect
 
 
 class Schedule(Strict):
@@ -53,6 +54,12 @@ class Schedule(Strict):
             raise ValueError(
                 f"accumulate {self.accumulate} is larger than batch {self.batch}; lower it"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_clip(self) -> Self:
+        if self.clip is None and (unused := self.changed("clip_each")):
+            raise ValueError(f"clip is null, so {no_effect(unused)}")
         return self
 
     @model_validator(mode="after")
@@ -213,6 +220,19 @@ class FinetuneSettings(Schedule):
     def _searched(cls, values: dict[str, list[Any]]) -> dict[str, list[Any]]:
         check_search(values, cls.model_fields)
         return values
+
+    @model_validator(mode="after")
+    def _each_searched(self) -> Self:
+        """Refuse a search with a value that no fine-tuning could have; ValueError."""
+        if self.search:
+            fixed = self.model_dump(mode="json", exclude={"search"})
+            for chosen, changes in combinations(self.search):
+                values = deepcopy(fixed)
+                for change in changes:
+                    apply_change(values, change)
+                tried = ", ".join(f"{key} {value}" for key, value in chosen.items())
+                checked(FinetuneSettings, values, f"search tries {tried}")
+        return self
 
     def of_method(self, protocol: Protocol) -> "FineTuning":
         """Return the settings with those of a method where they are null."""

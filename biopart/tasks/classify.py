@@ -54,7 +54,7 @@ class Classification(Task):
             *check_test(experiment, self.test),
         ]
         self.objective = build(plan, self.source)
-        start(plan, self.objective.encoder)
+        self.started_from = start(plan, self.objective.encoder)
         compiled(self.objective.encoder, plan.compute)
 
     def begin(self, run: Run) -> None:
@@ -107,25 +107,26 @@ class Classification(Task):
         return result | {
             **calibration(logits, self.test.labels, self.temperature),
             "from_scratch": self.plan.origin is None,
+            "weights": self.started_from,
             "seed": self.plan.seed,
             "warnings": self.warnings,
         }
 
 
-def start(plan: Plan, encoder: Encoder) -> None:
-    """Give the encoder the weights that it starts from.
+def start(plan: Plan, encoder: Encoder) -> str:
+    """Give the encoder the weights that it starts from; return what was taken.
 
     Raises ValueError where they do not fit, or are of other channels.
     """
     if plan.weights is None:
-        return
+        return "a new encoder"
     channels, wanted = plan.weights.about.channels, plan.experiment.channels
     if channels and channels != wanted:
         raise ValueError(
             f"the encoder was pretrained on {', '.join(channels)}; the recipe now wants "
             f"{', '.join(wanted)}"
         )
-    plan.weights.give(encoder, positions=plan.settings.keep_positions)
+    return plan.weights.give(encoder, positions=plan.settings.keep_positions)
 
 
 def build(plan: Plan, source: Source) -> Classify:

@@ -30,7 +30,6 @@ def start_trunk(encoder: Encoder, settings: TrunkSettings) -> tuple[str, list[nn
         if keep is None:
             method = method_of(where)
             trained = method is None or method.protocol.keep_positions
-            used = weights.about.positions is not False and "pos_embed" in weights.state
-            keep = trained and used
+            keep = trained and weights.has_positions
         started_from = weights.give(encoder, positions=keep)
     return started_from, [] if where is not None and keep else encoder.positions()
