@@ -23,6 +23,7 @@ from biopart.nn.weights import load_tensors
 from biopart.recipe import resolve
 from biopart.run import Run
 from biopart.store import Record, Store, create_store, write_record
+from biopart.tasks.classify import Classification
 from biopart.verbs.evaluate import evaluate
 from biopart.verbs.finetune import finetune
 from biopart.verbs.info import run_info
@@ -209,6 +210,19 @@ def test_a_search_keeps_what_is_best_on_validation_persons(run):
     assert others == [tuned.path]
     best = max(row["validation/kappa"] for row in tuned.metrics() if "validation/kappa" in row)
     assert best == max(tried.values())
+
+
+def test_a_search_scores_the_test_persons_once_with_the_chosen_values(run, monkeypatch):
+    scored, score = [], Classification.score
+
+    def counted(task, *where):
+        scored.append(task.plan.settings.lr)
+        return score(task, *where)
+
+    monkeypatch.setattr(Classification, "score", counted)
+    tuned = finetune(run, subjects=2, changes=["finetune.search={lr: [1e-9, 1e-3]}"])
+    best = max(tuned.result()["tried"], key=lambda row: row["validation_kappa"])
+    assert scored == [best["finetune.lr"]]
 
 
 def test_a_search_leaves_other_fine_tunings_alone(run):
