@@ -57,7 +57,7 @@ class Lengths:
     def left_out(self) -> list[str]:
         """Methods that an earlier call pretrained for epochs, whose steps are not known."""
         methods = self.study.methods
-        return [name for name in methods if not not_pretrained(name) and self._length(name) is None]
+        return [name for name in methods if is_pretrained(name) and self._length(name) is None]
 
     @property
     def longest(self) -> Comparison:
@@ -68,7 +68,7 @@ class Lengths:
     def pretrained(self) -> list[str]:
         """Methods that are pretrained, in the order of the curve."""
         methods = (method for curve in self.curves.values() for method in curve.methods)
-        return [name for name in dict.fromkeys(methods) if not not_pretrained(name)]
+        return [name for name in dict.fromkeys(methods) if is_pretrained(name)]
 
     @property
     def methods(self) -> list[str]:
@@ -86,12 +86,12 @@ class Lengths:
         table: list[Row] = []
         for steps, curve in self.curves.items():
             table += [
-                {**row, "steps": steps}
-                for row in curve.summary
-                if not not_pretrained(row["method"])
+                {**row, "steps": steps} for row in curve.summary if is_pretrained(row["method"])
             ]
         table += [
-            {**row, "steps": None} for row in self.longest.summary if not_pretrained(row["method"])
+            {**row, "steps": None}
+            for row in self.longest.summary
+            if not is_pretrained(row["method"])
         ]
         order = self.study.sizes
         names = self.methods
@@ -140,18 +140,18 @@ class Lengths:
                     yield about, getattr(curve, what)(method, size), curve.results(other, size)
 
     def _length(self, variant: str) -> int | None:
-        return None if not_pretrained(variant) else method_and_steps(variant, self._own_steps)[1]
+        return method_and_steps(variant, self._own_steps)[1] if is_pretrained(variant) else None
 
     def _curve(self, steps: int) -> Comparison:
         trainings = tuple(
             replace(t, method=method_and_steps(t.method, steps)[0], variant=t.method)
             for t in self.study.trainings
-            if not_pretrained(t.method) or self._length(t.method) == steps
+            if not is_pretrained(t.method) or self._length(t.method) == steps
         )
 
         def ours(name: str) -> bool:
             variant = variant_of(name)
-            return not_pretrained(variant) or self._length(variant) == steps
+            return not is_pretrained(variant) or self._length(variant) == steps
 
         settings = dict(self.study.settings)
         settings["pretrain"] = {**settings.get("pretrain", {}), "steps": steps}
@@ -164,9 +164,9 @@ class Lengths:
         )
 
 
-def not_pretrained(method: str) -> bool:
-    """Tell whether a method is a baseline without pretraining."""
-    return method in BASELINES or is_supervised(method)
+def is_pretrained(method: str) -> bool:
+    """Tell whether a method is pretrained, and no baseline."""
+    return method not in BASELINES and not is_supervised(method)
 
 
 def variant_of(training: str) -> str:
@@ -230,11 +230,9 @@ def cells(lengths: Lengths) -> list[Row]:
     """Return a row per training as in curve.csv, with its ``steps``."""
     table = []
     for steps, curve in lengths.curves.items():
-        table += [
-            {**row, "steps": steps} for row in rows(curve) if not not_pretrained(row["method"])
-        ]
+        table += [{**row, "steps": steps} for row in rows(curve) if is_pretrained(row["method"])]
     return table + [
-        {**row, "steps": None} for row in rows(lengths.longest) if not_pretrained(row["method"])
+        {**row, "steps": None} for row in rows(lengths.longest) if not is_pretrained(row["method"])
     ]
 
 
