@@ -174,3 +174,12 @@ def pulse_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_record(path, f"r{person}", record)
     finish_store(path)
     return path
+
+
+@pytest.fixture
+def small_curve(small_recipe):
+    """A recipe of a curve of two methods, one size and one seed."""
+    small_recipe["pretrain"]["steps"] = 4
+    small_recipe["finetune"]["epochs"] = 1
+    small_recipe["curve"] = {"methods": ["part", "supervised"], "sizes": [3], "repeats": 1}
+    return small_recipe

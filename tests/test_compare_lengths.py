@@ -200,20 +200,12 @@ def test_one_seed_is_called_no_evidence_only_where_there_is_one(lengths):
     assert said in verdict(Lengths(replace(lengths.study, trainings=once), 3000))
 
 
-@pytest.fixture
-def values(small_recipe):
-    small_recipe["pretrain"]["steps"] = 4
-    small_recipe["finetune"]["epochs"] = 1
-    small_recipe["curve"] = {"methods": ["part", "supervised"], "sizes": [3], "repeats": 1}
-    return small_recipe
-
-
-def test_each_fold_of_a_cross_validation_is_pretrained_for_each_length(values, tmp_path):
-    values["curve"] |= {"methods": ["part"], "sizes": [2], "lengths": [2, 4]}
-    values["split"] = {"folds": 3, "validation_persons": 1, "seed": 0}
+def test_each_fold_of_a_cross_validation_is_pretrained_for_each_length(small_curve, tmp_path):
+    small_curve["curve"] |= {"methods": ["part"], "sizes": [2], "lengths": [2, 4]}
+    small_curve["split"] = {"folds": 3, "validation_persons": 1, "seed": 0}
     with ThreadPoolExecutor(1) as executor:
         found = run_study(
-            "curve", Recipe.model_validate(values), tmp_path, Workers(executor=executor)
+            "curve", Recipe.model_validate(small_curve), tmp_path, Workers(executor=executor)
         )
     runs = sorted(path.name for path in (tmp_path / "runs").glob("part*"))
     assert runs == [f"part{mark}-seed{fold}" for mark in ("", "@2") for fold in range(3)]
@@ -222,9 +214,9 @@ def test_each_fold_of_a_cross_validation_is_pretrained_for_each_length(values, t
     assert len({row["persons"] for row in rows}) == 1
 
 
-def test_a_method_is_pretrained_for_every_length_under_a_name_of_its_own(values):
-    values["curve"] |= {"methods": ["mae", "supervised"], "lengths": [6, 2, 4]}
-    variants = methods_of(Recipe.model_validate(values))
+def test_a_method_is_pretrained_for_every_length_under_a_name_of_its_own(small_curve):
+    small_curve["curve"] |= {"methods": ["mae", "supervised"], "lengths": [6, 2, 4]}
+    variants = methods_of(Recipe.model_validate(small_curve))
     assert {v.name: v.recipe.pretrain.steps for v in variants} == {
         "mae@2": 2,
         "mae": 4,
@@ -233,14 +225,14 @@ def test_a_method_is_pretrained_for_every_length_under_a_name_of_its_own(values)
     }
 
 
-def test_a_finished_curve_goes_on_with_other_lengths(values, tmp_path):
+def test_a_finished_curve_goes_on_with_other_lengths(small_curve, tmp_path):
     with ThreadPoolExecutor(1) as executor:
         workers = Workers(executor=executor)
-        first = run_study("curve", Recipe.model_validate(values), tmp_path, workers)
+        first = run_study("curve", Recipe.model_validate(small_curve), tmp_path, workers)
         table = (tmp_path / "curve.csv").read_text()
         before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*")}
-        values["curve"]["lengths"] = [2, 4]
-        recipe = Recipe.model_validate(values)
+        small_curve["curve"]["lengths"] = [2, 4]
+        recipe = Recipe.model_validate(small_curve)
         plan = announce("curve", recipe, tmp_path, workers)["variants"]
         left = {name: variant["left"] for name, variant in plan.items()}
         assert left == {"part@2": 2, "part": 0, "supervised": 0, "untrained": 0, "band-powers": 0}
@@ -252,8 +244,8 @@ def test_a_finished_curve_goes_on_with_other_lengths(values, tmp_path):
     assert {method: value for (method, _), value in kappas.items()} == once
     assert set(found["files"]) == {"csv", "png", "html", "2 steps", "4 steps"}
     assert (tmp_path / "curve.csv").read_text() == table  # 4 steps are the recipe's own
-    values["curve"]["lengths"] = []
-    alone = run_study("curve", Recipe.model_validate(values), tmp_path, workers)
+    small_curve["curve"]["lengths"] = []
+    alone = run_study("curve", Recipe.model_validate(small_curve), tmp_path, workers)
     assert {row["method"] for row in alone["summary"]} == set(once)  # and not part@2
 
 
@@ -268,7 +260,7 @@ def test_a_finished_curve_goes_on_with_other_lengths(values, tmp_path):
         ({"lengths": [0]}, "greater than or equal to 1"),
     ],
 )
-def test_lengths_that_mean_nothing_are_refused(values, changes, message):
-    values["curve"] |= {"lengths": [2, 4], **changes}
+def test_lengths_that_mean_nothing_are_refused(small_curve, changes, message):
+    small_curve["curve"] |= {"lengths": [2, 4], **changes}
     with pytest.raises(ValueError, match=message):
-        Recipe.model_validate(values)
+        Recipe.model_validate(small_curve)

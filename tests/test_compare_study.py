@@ -19,15 +19,6 @@ from biopart.verbs.pretrain import pretrain
 
 
 @pytest.fixture
-def values(small_recipe):
-    """A recipe of a curve of two methods, one size and one seed."""
-    small_recipe["pretrain"]["steps"] = 4
-    small_recipe["finetune"]["epochs"] = 1
-    small_recipe["curve"] = {"methods": ["part", "supervised"], "sizes": [3], "repeats": 1}
-    return small_recipe
-
-
-@pytest.fixture
 def here():
     """An executor that is a thread of this process."""
     with ThreadPoolExecutor(1) as executor:
@@ -44,8 +35,8 @@ def table_of(folder):
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
-def test_a_curve_makes_table_picture_and_page_and_is_done_once(values, tmp_path, here):
-    recipe = Recipe.model_validate(values)
+def test_a_curve_makes_table_picture_and_page_and_is_done_once(small_curve, tmp_path, here):
+    recipe = Recipe.model_validate(small_curve)
     found = run_study("curve", recipe, tmp_path, Workers(executor=here))
     names = ["band-powers-s3-seed0", "part-s3-seed0", "part-seed0", "supervised-s3-seed0"]
     assert outcomes_of(tmp_path) == [*names, "untrained-s3-seed0"]
@@ -66,21 +57,21 @@ def test_a_curve_makes_table_picture_and_page_and_is_done_once(values, tmp_path,
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.glob("cells/*")}
 
 
-def test_a_curve_grows_by_methods_and_sizes_but_not_by_another_recipe(values, tmp_path, here):
-    values["curve"]["methods"] = ["supervised"]
-    run_study("curve", Recipe.model_validate(values), tmp_path, Workers(executor=here))
-    values["curve"]["sizes"] = [2]
-    run_study("curve", Recipe.model_validate(values), tmp_path, Workers(executor=here))
+def test_a_curve_grows_by_methods_and_sizes_but_not_by_another_recipe(small_curve, tmp_path, here):
+    small_curve["curve"]["methods"] = ["supervised"]
+    run_study("curve", Recipe.model_validate(small_curve), tmp_path, Workers(executor=here))
+    small_curve["curve"]["sizes"] = [2]
+    run_study("curve", Recipe.model_validate(small_curve), tmp_path, Workers(executor=here))
     assert {row["size"] for row in table_of(tmp_path)} == {"2", "3"}
-    values["finetune"]["lr"] = 0.5
+    small_curve["finetune"]["lr"] = 0.5
     message = r"contains a curve of another recipe: recipe.finetune.lr is 0.003 there and 0.5 here"
     with pytest.raises(ValueError, match=message):
-        run_study("curve", Recipe.model_validate(values), tmp_path, Workers(executor=here))
+        run_study("curve", Recipe.model_validate(small_curve), tmp_path, Workers(executor=here))
 
 
-def test_a_failed_training_is_reported_and_repeated_on_request(values, tmp_path, here):
-    values["curve"]["methods"] = ["supervised"]
-    recipe = Recipe.model_validate(values)
+def test_a_failed_training_is_reported_and_repeated_on_request(small_curve, tmp_path, here):
+    small_curve["curve"]["methods"] = ["supervised"]
+    recipe = Recipe.model_validate(small_curve)
     StudyFolder(tmp_path).settle(Training("supervised", 0, 3), {"failed": "ValueError: NaN"})
     found = run_study("curve", recipe, tmp_path, Workers(executor=here))
     assert found["failed"] == {"supervised-s3-seed0": "ValueError: NaN"}
@@ -93,11 +84,11 @@ def test_a_failed_training_is_reported_and_repeated_on_request(values, tmp_path,
     assert "failed trainings to repeat: supervised-s3-seed0" in lines
 
 
-def test_a_finished_pretraining_is_used_and_tuned_as_the_curve_says(values, tmp_path, here):
-    values["finetune"]["lr"] = 0.5
-    run = pretrain(Recipe.model_validate(values), out=tmp_path / "run")
-    values["finetune"]["lr"] = 3e-3
-    recipe, lines = Recipe.model_validate(values), []
+def test_a_finished_pretraining_is_used_and_tuned_as_the_curve_says(small_curve, tmp_path, here):
+    small_curve["finetune"]["lr"] = 0.5
+    run = pretrain(Recipe.model_validate(small_curve), out=tmp_path / "run")
+    small_curve["finetune"]["lr"] = 3e-3
+    recipe, lines = Recipe.model_validate(small_curve), []
     run_study(
         "curve",
         recipe,
@@ -113,8 +104,8 @@ def test_a_finished_pretraining_is_used_and_tuned_as_the_curve_says(values, tmp_
     assert tuned["finetune"]["lr"] == 3e-3
 
 
-def test_a_plan_states_what_will_be_done_and_how_long(values, tmp_path, here):
-    found = announce("curve", Recipe.model_validate(values), tmp_path, Workers(executor=here))
+def test_a_plan_states_what_will_be_done_and_how_long(small_curve, tmp_path, here):
+    found = announce("curve", Recipe.model_validate(small_curve), tmp_path, Workers(executor=here))
     counts = {k: (v["pretrainings"], v["fine_tunings"]) for k, v in found["variants"].items()}
     assert counts == {"part": (1, 1), "supervised": (0, 1), "untrained": (0, 1)} | {
         "band-powers": (0, 1)
@@ -124,9 +115,9 @@ def test_a_plan_states_what_will_be_done_and_how_long(values, tmp_path, here):
 
 
 def test_a_plan_knows_what_is_there_taken_or_failed_and_refuses_what_a_curve_would(
-    values, tmp_path, here
+    small_curve, tmp_path, here
 ):
-    recipe, out = Recipe.model_validate(values), tmp_path / "curve"
+    recipe, out = Recipe.model_validate(small_curve), tmp_path / "curve"
     run = pretrain(recipe, out=tmp_path / "run")
     StudyFolder(out).settle(Training("supervised", 0, 3), {"failed": "ValueError: NaN"})
     (out / "curve.json").write_text(json.dumps(identity("curve", recipe, "another")))
@@ -156,8 +147,8 @@ def test_a_plan_knows_what_is_there_taken_or_failed_and_refuses_what_a_curve_wou
         (["--run", "nowhere"], 1, "nowhere"),
     ],
 )
-def test_wrong_options_are_one_sentence(values, tmp_path, options, status, text):
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
+def test_wrong_options_are_one_sentence(small_curve, tmp_path, options, status, text):
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small_curve))
     arguments = ["curve", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "c"), *options]
     answer = CliRunner().invoke(main, arguments)
     assert answer.exit_code == status
@@ -166,21 +157,21 @@ def test_wrong_options_are_one_sentence(values, tmp_path, options, status, text)
 
 
 def test_ctrl_c_ends_with_the_status_of_an_interrupt_and_says_how_to_go_on(
-    values, tmp_path, monkeypatch
+    small_curve, tmp_path, monkeypatch
 ):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("biopart.studies.compare.study.run_study", stop)
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small_curve))
     arguments = ["curve", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "c")]
     answer = CliRunner().invoke(main, arguments)
     assert answer.exit_code == 130
     assert "the same command continues with the remaining trainings" in answer.output
 
 
-def test_the_command_prints_its_answer_as_json(values, tmp_path):
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(values))
+def test_the_command_prints_its_answer_as_json(small_curve, tmp_path):
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(small_curve))
     arguments = ["curve", str(tmp_path / "small.yaml"), "--out", str(tmp_path / "c"), "--json"]
     answer = CliRunner().invoke(main, [*arguments, "--methods", "supervised", "--subjects", "2,3"])
     assert answer.exit_code == 0
@@ -246,10 +237,10 @@ def test_a_sweep_makes_one_table_with_scores_of_validation_persons(sweep, tmp_pa
 
 
 def test_an_executor_of_the_callers_does_the_trainings_and_progress_is_reported(
-    values, tmp_path, here
+    small_curve, tmp_path, here
 ):
-    values["curve"]["methods"] = ["supervised"]
-    recipe, seen, lines = Recipe.model_validate(values), [], []
+    small_curve["curve"]["methods"] = ["supervised"]
+    recipe, seen, lines = Recipe.model_validate(small_curve), [], []
     workers = Workers(1, here, say=lines.append, progress=seen.append)
     run_study("curve", recipe, tmp_path, workers)
     assert compare(recipe, tmp_path, executor=here)["failed"] == {}
@@ -269,10 +260,10 @@ def test_lines_show_scores_and_what_failed():
     assert lines[1] == "failed part-seed1: ValueError: NaN"
 
 
-def test_a_cross_validation_scores_every_person_once(values, tmp_path, here):
-    values["split"] = {"folds": 3, "validation_persons": 1}
-    values["curve"] |= {"sizes": [2]}
-    recipe = Recipe.model_validate(values)
+def test_a_cross_validation_scores_every_person_once(small_curve, tmp_path, here):
+    small_curve["split"] = {"folds": 3, "validation_persons": 1}
+    small_curve["curve"] |= {"sizes": [2]}
+    recipe = Recipe.model_validate(small_curve)
     found = run_study("curve", recipe, tmp_path, Workers(executor=here))
     assert {row["seeds"] for row in found["summary"]} == {1}
     cells = [read_json(tmp_path / f"cells/part-s2-seed{seed}.json") for seed in range(3)]
@@ -285,9 +276,9 @@ def test_a_cross_validation_scores_every_person_once(values, tmp_path, here):
     assert "each person is a test person in one of 3 folds" in (tmp_path / "curve.html").read_text()
 
 
-def test_what_a_search_tried_is_on_the_page(values, tmp_path, here):
-    values["curve"] |= {"search": {"finetune.lr": [1e-9, 3e-3]}}
-    found = run_study("curve", Recipe.model_validate(values), tmp_path, Workers(executor=here))
+def test_what_a_search_tried_is_on_the_page(small_curve, tmp_path, here):
+    small_curve["curve"] |= {"search": {"finetune.lr": [1e-9, 3e-3]}}
+    found = run_study("curve", Recipe.model_validate(small_curve), tmp_path, Workers(executor=here))
     tried = {(row["method"], row["values"]): row["chosen"] for row in found["searched"]}
     for method in ("part", "supervised"):
         cell = read_json(tmp_path / f"cells/{method}-s3-seed0.json")["result"]["tried"]
