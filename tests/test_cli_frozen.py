@@ -24,6 +24,7 @@ TABLE = {
         "RECIPE",
         "--methods text",
         "--sizes/--subjects text",
+        "--lengths text",
         "--repeats integer",
         "--store path",
         "--run directory...",

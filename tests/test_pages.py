@@ -11,7 +11,8 @@ from biopart import figures, pages
 
 STYLE = (Path(pages.__file__).parent / "style.css").read_text()
 TEMPLATES = sorted((Path(pages.__file__).parents[1]).rglob("*.html.jinja"))
-STUDIES = [path for path in TEMPLATES if path.parent.name != "pages"]
+MACROS = {"macros.html.jinja", "differences.html.jinja"}  # no pages of their own
+STUDIES = [path for path in TEMPLATES if path.parent.name != "pages" and path.name not in MACROS]
 PAGE = """{% extends "base.html.jinja" %}
 {% import "macros.html.jinja" as m %}
 {% block title %}Title{% endblock %}

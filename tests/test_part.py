@@ -409,9 +409,9 @@ def test_ratios_of_sizes_are_what_the_released_code_learns():
     assert sizes.shape == (1, 2, 2, 1)
 
 
-@pytest.mark.parametrize("target", ["capped", "log"])
-def test_relations_are_in_patch_sizes_whatever_is_learnt(target):
-    objective = part(target=target, target_cap=2.0)
+@pytest.mark.parametrize(("target", "given"), [("capped", {"target_cap": 2.0}), ("log", {})])
+def test_relations_are_in_patch_sizes_whatever_is_learnt(target, given):
+    objective = part(target=target, **given)
     objective.head = Constant(1.0)  # the largest target
     moved, _ = objective.relate(torch.randn(1, 8, 24))
     assert moved.unique().tolist() == pytest.approx([2.0 if target == "capped" else 4.0], rel=1e-4)

@@ -126,7 +126,10 @@ def start(plan: Plan, encoder: Encoder) -> str:
             f"the encoder was pretrained on {', '.join(channels)}; the recipe now wants "
             f"{', '.join(wanted)}"
         )
-    return plan.weights.give(encoder, positions=plan.settings.keep_positions)
+    taken = plan.weights.give(encoder, positions=plan.settings.keep_positions)
+    if plan.experiment.recipe.finetune.weights is None:  # a result does not depend on its folder
+        return taken.replace(plan.weights.where, "its pretraining", 1)
+    return taken
 
 
 def build(plan: Plan, source: Source) -> Classify:
