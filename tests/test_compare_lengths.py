@@ -9,14 +9,13 @@ import pytest
 from biopart.recipe import Recipe
 from biopart.studies.compare.lengths import (
     Lengths,
-    cells,
     picture,
     points,
     publish_lengths,
     verdict,
 )
 from biopart.studies.compare.study import announce, lines_of, run_study
-from biopart.studies.compare.table import Comparison, Scored
+from biopart.studies.compare.table import Comparison, Scored, rows
 from biopart.studies.compare.variants import methods_of
 from biopart.studies.compare.work import Workers
 
@@ -93,12 +92,12 @@ def test_tables_have_a_row_per_length_and_one_of_what_is_not_pretrained(lengths)
         *(("part", 600), ("part", 3000), ("mae", 3000)),
         *(("supervised", None), ("untrained", None), ("band-powers", None)),
     ]
-    assert [(row["method"], row["steps"], row["seed"]) for row in cells(lengths)][:3] == [
+    assert [(row["method"], row["steps"], row["seed"]) for row in lengths.with_steps(rows)][:3] == [
         ("part", 600, 0),
         ("part", 600, 1),
         ("part", 3000, 0),
     ]
-    assert len(cells(lengths)) == 12
+    assert len(lengths.with_steps(rows)) == 12
 
 
 def test_the_untrained_encoder_is_drawn_beside_probes_and_scratch_beside_fine_tunings(lengths):
@@ -209,9 +208,9 @@ def test_each_fold_of_a_cross_validation_is_pretrained_for_each_length(small_cur
         )
     runs = sorted(path.name for path in (tmp_path / "runs").glob("part*"))
     assert runs == [f"part{mark}-seed{fold}" for mark in ("", "@2") for fold in range(3)]
-    rows = [row for row in found["summary"] if row["method"] == "part"]
-    assert [(row["steps"], row["seeds"]) for row in rows] == [(2, 1), (4, 1)]
-    assert len({row["persons"] for row in rows}) == 1
+    scored = [row for row in found["summary"] if row["method"] == "part"]
+    assert [(row["steps"], row["seeds"]) for row in scored] == [(2, 1), (4, 1)]
+    assert len({row["persons"] for row in scored}) == 1
 
 
 def test_a_method_is_pretrained_for_every_length_under_a_name_of_its_own(small_curve):

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -83,26 +83,21 @@ class Lengths:
     @cached_property
     def summary(self) -> list[Row]:
         """Means as ``Comparison.summary``, with ``steps``; None of methods without pretraining."""
-        table: list[Row] = []
-        for steps, curve in self.curves.items():
-            table += [
-                {**row, "steps": steps} for row in curve.summary if is_pretrained(row["method"])
-            ]
-        table += [
-            {**row, "steps": None}
-            for row in self.longest.summary
-            if not is_pretrained(row["method"])
-        ]
-        order = self.study.sizes
         names = self.methods
         return sorted(
-            table,
-            key=lambda row: (
-                names.index(row["method"]),
-                order.index(row["size"]),
-                row["steps"] or 0,
-            ),
+            self.with_steps(lambda curve: curve.summary),
+            key=lambda row: (names.index(row["method"]), row["size"], row["steps"] or 0),
         )
+
+    def with_steps(self, table: Callable[[Comparison], Sequence[Row]]) -> list[Row]:
+        """Return the rows of a table of every curve with ``steps``, baselines once with None."""
+        found: list[Row] = []
+        for steps, curve in self.curves.items():
+            found += [
+                {**row, "steps": steps} for row in table(curve) if is_pretrained(row["method"])
+            ]
+        baselines = (row for row in table(self.longest) if not is_pretrained(row["method"]))
+        return found + [{**row, "steps": None} for row in baselines]
 
     @cached_property
     def gains(self) -> list[Row]:
@@ -208,7 +203,7 @@ def publish_lengths(folder: Path, study: Comparison, recipe: Recipe) -> dict[str
         study,
         picture(lengths),
         columns=("method", "steps", *COLUMNS[1:]),
-        rows=cells(lengths),
+        rows=lengths.with_steps(rows),
         lengths=lengths,
         verdict=said,
         explained=METHODS | BASELINES,
@@ -224,16 +219,6 @@ def publish_lengths(folder: Path, study: Comparison, recipe: Recipe) -> dict[str
 def name_of(steps: int, recipe: Recipe) -> str:
     """Return the name of a length's files; the recipe's own length has those of its curve."""
     return "curve" if steps == recipe.pretrain.steps else f"curve-{steps}"
-
-
-def cells(lengths: Lengths) -> list[Row]:
-    """Return a row per training as in curve.csv, with its ``steps``."""
-    table = []
-    for steps, curve in lengths.curves.items():
-        table += [{**row, "steps": steps} for row in rows(curve) if is_pretrained(row["method"])]
-    return table + [
-        {**row, "steps": None} for row in rows(lengths.longest) if not is_pretrained(row["method"])
-    ]
 
 
 def picture(lengths: Lengths) -> Figure:

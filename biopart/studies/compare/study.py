@@ -257,8 +257,9 @@ def lines_of(result: Mapping[str, Any]) -> list[str]:
     lines = []
     for row in result.get("summary", result.get("table", ())):
         low, high = map(decimals, row["ci95"])
-        steps = row.get("steps", "")  # None of a method that is not pretrained
-        after = steps and f"{steps:>8} steps" if steps is not None else " " * 14
+        after = ""
+        if "steps" in row:  # None of a method that is not pretrained
+            after = " " * 14 if row["steps"] is None else f"{row['steps']:>8} steps"
         shown = [f"{row['method']:20} {row['size']:>5}{after}  kappa {decimals(row['kappa'])}"]
         shown += [f"[{low}, {high}]  probe {decimals(row['probe_kappa'])}"]
         keys = [key for key in SHOWN if row.get(key) is not None]
